@@ -1,0 +1,62 @@
+# Every target sets up what it needs in .venv first. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SWAGGER_UI := 5.35.0
+
+.DEFAULT_GOAL := help
+.PHONY: help run dev test lint format generate lock swagger-ui clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+run: $(VENV)/runtime ## Serve the contract on 127.0.0.1:8000
+	$(BIN)/tasks-api serve
+
+dev: $(VENV)/runtime ## Serve it, and restart when the code or the contract changes
+	$(BIN)/tasks-api serve --reload
+
+test: $(VENV)/development ## Run the tests
+	$(BIN)/pytest
+
+lint: $(VENV)/development ## Check style, types and the generated models
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/datamodel-codegen --check
+
+format: $(VENV)/development ## Put the code into shape
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+
+generate: $(VENV)/development ## Generate models/schemas.py from openapi.yaml
+	$(BIN)/datamodel-codegen
+
+lock: $(VENV)/development ## Lock the newest versions of the dependencies
+	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --custom-compile-command "make lock" \
+	  --group build -o requirements.lock pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --custom-compile-command "make lock" \
+	  --group build --group dev -c requirements.lock -o requirements-dev.lock pyproject.toml
+
+swagger-ui: ## Fetch the version of Swagger UI named above (needs npm)
+	mkdir -p build
+	cd build && npm pack --silent swagger-ui-dist@$(SWAGGER_UI) && tar xzf swagger-ui-dist-$(SWAGGER_UI).tgz
+	cd build/package && cp LICENSE NOTICE favicon-32x32.png swagger-ui-bundle.js swagger-ui-bundle.js.LICENSE.txt \
+	  swagger-ui.css ../../handlers/swagger_ui/
+
+clean: ## Remove what the targets made, but no tasks
+	rm -rf $(VENV) build dist
+
+$(VENV)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/runtime: requirements.lock pyproject.toml | $(VENV)/python
+	$(BIN)/pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	touch $@
+
+$(VENV)/development: requirements-dev.lock $(VENV)/runtime
+	$(BIN)/pip install --quiet --require-hashes -r requirements-dev.lock
+	touch $@

@@ -1,0 +1,105 @@
+"""The connection to the database that `DATABASE_URL` names.
+
+`connect` alone knows which databases there are; the rest of the code asks `database` to read and to write.
+"""
+
+import asyncio
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from peewee import DatabaseError, DatabaseProxy, OperationalError, SqliteDatabase
+
+BUSY_TIMEOUT = 5.0  # seconds
+PRAGMAS = {"journal_mode": "wal", "synchronous": "full"}
+SCHEME = "sqlite:///"
+
+Rows = list[tuple[Any, ...]]
+
+database = DatabaseProxy()
+
+
+class ConfigurationError(Exception):
+    """The database cannot be used as it is configured; the message says what to do."""
+
+
+class UnavailableError(Exception):
+    """The database is busy or out of reach for now."""
+
+
+class SqliteFile(SqliteDatabase):
+    """A SQLite file, read on the event loop and written by one thread.
+
+    Peewee gives each thread a connection of its own. In WAL mode a reader sees the last commit and waits for no writer.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path), pragmas=PRAGMAS, timeout=BUSY_TIMEOUT)
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
+
+    async def read(self, sql: str, parameters: Sequence[Any]) -> Rows:
+        """Run a statement that changes nothing, and return its rows."""
+        return self._run(sql, parameters)
+
+    async def write(self, sql: str, parameters: Sequence[Any]) -> Rows:
+        """Run a statement in a transaction, and return its rows once the commit is on disk.
+
+        Raises:
+            UnavailableError: Another process held the file for longer than the busy timeout.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._writer, self._commit, sql, parameters)
+
+    def shut_down(self) -> None:
+        """Commit the writes that were accepted, then close the file."""
+        self._writer.submit(self.close)
+        self._writer.shutdown()
+        self.close()
+
+    def _commit(self, sql: str, parameters: Sequence[Any]) -> Rows:
+        try:
+            with self.atomic("IMMEDIATE"):
+                return self._run(sql, parameters)
+        except OperationalError as error:
+            if "locked" in str(error):
+                raise UnavailableError from error
+            raise
+
+    def _run(self, sql: str, parameters: Sequence[Any]) -> Rows:
+        # To the end: a statement with rows left would keep its transaction open.
+        rows: Rows = self.execute_sql(sql, parameters).fetchall()
+        return rows
+
+
+def connect(url: str) -> None:
+    """Open the database for this process.
+
+    Args:
+        url: `sqlite:///` and the path of a file, relative to the working directory, or absolute with a fourth slash.
+
+    Raises:
+        ConfigurationError: The address is not of that form, or the file cannot be opened for writing.
+    """
+    path = _path(url)
+    database.initialize(SqliteFile(path))
+    try:
+        database.connect()
+    except DatabaseError as error:
+        raise ConfigurationError(
+            f"{path} cannot be used as a SQLite database ({error}): change DATABASE_URL, or the rights on its folder."
+        ) from error
+
+
+def _path(url: str) -> Path:
+    path = Path(url.removeprefix(SCHEME))
+    if not url.startswith(SCHEME) or url == SCHEME or ":memory:" in url or "?" in url:
+        raise ConfigurationError(f"DATABASE_URL must name a SQLite file, as in {SCHEME}tasks.db.")
+    if not path.parent.is_dir():
+        raise ConfigurationError(f"The folder of {path} does not exist: create it, or change DATABASE_URL.")
+    if path.is_dir():
+        raise ConfigurationError(f"{path} is a folder: name a file in DATABASE_URL.")
+    # The mode too, because root may write what is marked as read-only.
+    if path.exists() and not (os.access(path, os.W_OK) and path.stat().st_mode & 0o222):
+        raise ConfigurationError(f"{path} is read-only: make it writable, or change DATABASE_URL.")
+    return path
