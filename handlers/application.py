@@ -1,0 +1,45 @@
+"""Makes the application: the contract, behind the few layers that a request goes through."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from connexion import ConnexionMiddleware, ProblemException
+from connexion.middleware.exceptions import ExceptionMiddleware
+from connexion.resolver import Resolver
+from inflection import underscore
+from starlette.exceptions import HTTPException
+from starlette.routing import Router
+
+from handlers import contract, documentation, problems, tasks
+from handlers.dispatch import Dispatch
+from handlers.routing import ContractRouting
+from handlers.settings import Settings
+from models.database import UnavailableError, connect, database
+
+
+def create_app(settings: Settings | None = None) -> ConnexionMiddleware:
+    """Make the application.
+
+    Args:
+        settings: What is set; None for what the environment says.
+    """
+    database_url = (settings or Settings()).database_url
+
+    @asynccontextmanager
+    async def lifespan(_: object) -> AsyncIterator[None]:
+        connect(database_url)
+        yield
+        database.shut_down()
+
+    app = ConnexionMiddleware(
+        Router(documentation.ROUTES, lifespan=lifespan),
+        middlewares=[ExceptionMiddleware, ContractRouting, Dispatch],
+        resolver=Resolver(lambda operation_id: getattr(tasks, underscore(operation_id))),
+    )
+    app.add_api(contract.document())
+    # Connexion has handlers of its own for these three, which word problems themselves.
+    app.add_error_handler(HTTPException, problems.refused)
+    app.add_error_handler(ProblemException, problems.refused)
+    app.add_error_handler(Exception, problems.failed)
+    app.add_error_handler(UnavailableError, problems.unavailable)
+    return app

@@ -1,0 +1,79 @@
+"""Reads the body of a request as the contract describes it."""
+
+from functools import lru_cache
+from typing import Any
+
+import jiter
+from pydantic import BaseModel
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope
+
+from handlers.problems import Refusal
+from handlers.validation import Rules, message, messages
+from models.schemas import Violation
+
+MEDIA_TYPE = "application/json"
+
+
+class RequestBody:
+    """The body of an operation, ready to be read.
+
+    Args:
+        description: What the contract says of it, with its references resolved.
+        model: The type that the handler takes it as.
+    """
+
+    def __init__(self, description: dict[str, Any], model: type[BaseModel]) -> None:
+        self.max_bytes: int = description["x-max-bytes"]
+        self.rules = Rules(description["content"][MEDIA_TYPE]["schema"], messages()["body"])
+        self.model = model
+
+    async def read(self, scope: Scope, receive: Receive) -> BaseModel:
+        """Return the body as the handler's type.
+
+        Raises:
+            Refusal: 415 for another media type than the contract's, 413 as soon as the body is too large, 400 with
+                every rule that it breaks.
+            ClientDisconnect: The caller went away before the end of the body.
+        """
+        headers = dict(scope["headers"])
+        if not _is_json(headers.get(b"content-type", b"")):
+            raise Refusal(415)
+        value = self._parse(await self._receive(receive))
+        violations = [
+            Violation(detail=sentence, pointer=_pointer(path)) for path, sentence in self.rules.violations(value)
+        ]
+        if violations:
+            raise Refusal(400, violations)
+        return self.model.model_validate(value)
+
+    async def _receive(self, receive: Receive) -> bytes:
+        body = bytearray()
+        while True:
+            event = await receive()
+            if event["type"] == "http.disconnect":
+                raise ClientDisconnect
+            body += event.get("body", b"")
+            if len(body) > self.max_bytes:
+                raise Refusal(413)
+            if not event.get("more_body"):
+                return bytes(body)
+
+    def _parse(self, body: bytes) -> Any:
+        try:
+            return jiter.from_json(body, allow_inf_nan=False, catch_duplicate_keys=True)
+        except ValueError as error:
+            sentence = message("json", self.rules.name, error)
+            raise Refusal(400, [Violation(detail=sentence, pointer="")]) from error
+
+
+@lru_cache
+def _is_json(content_type: bytes) -> bool:
+    """Return whether a Content-Type says JSON in UTF-8 (RFC 8259, section 8.1)."""
+    media_type, *parameters = (part.strip() for part in content_type.decode("latin-1").lower().split(";"))
+    return media_type == MEDIA_TYPE and all(part in ("", "charset=utf-8", 'charset="utf-8"') for part in parameters)
+
+
+def _pointer(path: list[str]) -> str:
+    """Return the JSON Pointer to a place (RFC 6901, section 3)."""
+    return "".join("/" + step.replace("~", "~0").replace("/", "~1") for step in path)

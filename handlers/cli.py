@@ -1,0 +1,126 @@
+"""The command `tasks-api`."""
+
+import errno
+import os
+import signal
+import socket
+import sys
+from contextlib import suppress
+from importlib.metadata import version
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, CliApp, CliSubCommand, SettingsError, get_subcommand
+from uvicorn import Config, Server
+from uvicorn.config import LOGGING_CONFIG
+from uvicorn.supervisors import ChangeReload, Multiprocess
+
+from handlers import contract, documentation
+from handlers.settings import ServerSettings, Settings, variable
+from models.database import ConfigurationError
+from models.migrate import migrate
+
+
+class Serve(ServerSettings):
+    """Serve the contract; a SQLite database is created and migrated by itself."""
+
+
+class Migrate(Settings):
+    """Bring the database's schema up to date."""
+
+
+class Command(
+    BaseSettings,
+    cli_prog_name="tasks-api",
+    cli_exit_on_error=False,
+    cli_avoid_json=True,
+    cli_implicit_flags="toggle",
+    cli_kebab_case=True,
+    env_prefix="TASKS_API_",
+):
+    """A contract-first tasks API.
+
+    What a flag sets can be set in the environment or in a file .env too: --port as TASKS_API_PORT and so on, but
+    --database-url as DATABASE_URL.
+    """
+
+    version: Annotated[bool, Field(description="print the version and exit")] = False
+    serve: CliSubCommand[Serve] = Field(description=Serve.__doc__)
+    migrate: CliSubCommand[Migrate] = Field(description=Migrate.__doc__)
+
+
+def main() -> None:
+    """Run the command that the arguments name; a fault of the user's ends it with one sentence and status 1."""
+    try:
+        command = CliApp.run(Command, cli_exit_on_error=False)
+        match get_subcommand(command, is_required=False):
+            case Serve() as settings:
+                serve(settings)
+            case Migrate() as settings:
+                print("Applied:", ", ".join(migrate(settings.database_url)) or "nothing, the schema is up to date")
+            case _ if command.version:
+                print("tasks-api", version("tasks-api"))
+            case _:
+                CliApp.run(Command, ["--help"])
+    except ValidationError as error:
+        sys.exit("\n".join(_sentence(fault["loc"][-1], fault["msg"]) for fault in error.errors()))
+    except SettingsError as error:
+        sys.exit(f"{str(error).removeprefix('error parsing CLI: ')}; see tasks-api --help.")
+    except ConfigurationError as error:
+        sys.exit(str(error))
+
+
+def serve(settings: ServerSettings) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigurationError: The database or the address cannot be used.
+    """
+    migrate(settings.database_url)
+    listener = _listen(settings.host, settings.port)
+    # Processes that uvicorn starts make their application from what the environment says.
+    os.environ.update({variable(name): str(value) for name, value in settings.model_dump().items()})
+    config = Config(
+        "handlers.application:create_app",
+        factory=True,
+        ws="none",
+        workers=settings.workers,
+        reload=settings.reload,
+        reload_includes=["*.py", contract.PATH.name] if settings.reload else None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        log_level="warning",
+        log_config=LOGGING_CONFIG | {"root": {"handlers": ["default"], "level": "WARNING"}},
+    )
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    address = f"http://{host}:{listener.getsockname()[1]}"
+    print(
+        f"Tasks API at {address}{contract.path_of('listTasks')}, documentation at {address}{documentation.PATH}",
+        flush=True,
+    )
+    # uvicorn raises the signal again when it has shut down.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    with suppress(KeyboardInterrupt):
+        if settings.reload:
+            ChangeReload(config, target=Server(config).run, sockets=[listener]).run()
+        elif settings.workers > 1:
+            Multiprocess(config, sockets=[listener]).run()
+        else:
+            Server(config).run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigurationError(
+                f"Port {port} is taken: stop what listens there, or choose another with --port."
+            ) from error
+        raise ConfigurationError(f"Cannot listen on {host} port {port}: {error.strerror}.") from error
+
+
+def _sentence(name: str | int, message: str) -> str:
+    return f"--{str(name).replace('_', '-')} or {variable(str(name))}: {message}."

@@ -1,0 +1,41 @@
+"""The contract, `openapi.yaml`, as the rest of the code reads it."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from connexion.spec import Specification
+
+# A wheel carries the contract beside this file, a checkout one folder up.
+PATH = next(path for folder in Path(__file__).parents[:2] if (path := folder / "openapi.yaml").exists())
+
+
+@cache
+def document() -> dict[str, Any]:
+    """Return the contract as it is written."""
+    contract: dict[str, Any] = yaml.load(PATH.read_bytes(), Loader=yaml.CSafeLoader)
+    return contract
+
+
+@cache
+def specification() -> Specification:
+    """Return the contract with every reference resolved."""
+    return Specification.load(document())
+
+
+@cache
+def operations() -> dict[str, tuple[str, dict[str, Any]]]:
+    """Return the path and the resolved description of each operation, by operation id."""
+    return {
+        operation["operationId"]: (specification().base_path + path, operation)
+        for path, item in specification()["paths"].items()
+        for operation in item.values()
+        if "operationId" in operation
+    }
+
+
+def path_of(operation_id: str, **parameters: object) -> str:
+    """Return the path of an operation, with its parameters put in."""
+    template, _ = operations()[operation_id]
+    return template.format(**parameters)

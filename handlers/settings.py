@@ -1,0 +1,32 @@
+"""What can be set: by a flag, in the environment, or in a file `.env`; the first of these that says it wins."""
+
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What every command needs to know."""
+
+    model_config = SettingsConfigDict(env_file=".env", env_prefix="TASKS_API_", extra="ignore")
+
+    # The alias keeps the name that hosting platforms give this variable: DATABASE_URL, without the prefix.
+    database_url: Annotated[
+        str, Field(description="the database: sqlite:/// and the path of a file", validation_alias="database_url")
+    ] = "sqlite:///tasks.db"
+
+
+class ServerSettings(Settings):
+    """What the server needs to know."""
+
+    host: Annotated[str, Field(description="the address to listen on")] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535, description="the port to listen on; 0 takes any that is free")] = 8000
+    workers: Annotated[int, Field(ge=1, description="how many processes answer")] = 1
+    reload: Annotated[bool, Field(description="restart when the code or the contract changes")] = False
+
+
+def variable(name: str) -> str:
+    """Return the name of the environment variable that sets a setting."""
+    alias = ServerSettings.model_fields[name].validation_alias
+    return (str(alias) if alias else f"{Settings.model_config['env_prefix']}{name}").upper()

@@ -1,0 +1,154 @@
+"""The contract: valid, complete, with true examples, and nothing of it written down twice."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from connexion.operations import OpenAPIOperation
+from connexion.resolver import Resolver
+from openapi_spec_validator import validate
+
+from handlers import contract, tasks
+from handlers.dispatch import Plan
+from handlers.validation import Rules
+from tests.conftest import ROOT
+
+OPERATIONS = ["listTasks", "createTask", "getTask", "replaceTask", "deleteTask"]
+
+
+def nodes(node: Any, path: str = "#") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every object of a document with the path to it."""
+    if isinstance(node, dict):
+        yield path, node
+        for key, value in node.items():
+            yield from nodes(value, f"{path}/{key}")
+    if isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from nodes(value, f"{path}/{index}")
+
+
+def examples() -> Iterator[tuple[str, dict[str, Any], Any]]:
+    """Yield every example with the schema that it stands for."""
+    for path, node in nodes(contract.specification().spec):
+        schema = node if "type" in node and "/schemas/" in path else node.get("schema")
+        if isinstance(schema, dict):
+            if "example" in node:
+                yield path, schema, node["example"]
+            for name, example in node.get("examples", {}).items():
+                yield f"{path}/examples/{name}", schema, example["value"]
+
+
+def test_contract_is_valid_openapi() -> None:
+    validate(contract.document())
+    assert contract.document()["openapi"] == "3.0.3"
+
+
+@pytest.mark.parametrize(("path", "schema", "example"), [pytest.param(*case, id=case[0]) for case in examples()])
+def test_example_fits_its_schema(path: str, schema: dict[str, Any], example: Any) -> None:
+    assert list(Rules(schema, "example").violations(example)) == []
+
+
+def test_everything_named_has_an_example() -> None:
+    components = contract.specification()["components"]
+    lacking = [
+        f"{kind}/{name}"
+        for kind in ("parameters", "headers", "requestBodies", "responses")
+        for name, component in components[kind].items()
+        for holder in component.get("content", {"": component}).values()
+        if not {"example", "examples"} & holder.keys()
+    ]
+    lacking += [
+        path
+        for path, node in nodes(components["schemas"])
+        if node.get("type") in ("string", "integer", "boolean") and "example" not in node
+    ]
+    assert lacking == []
+
+
+def test_operations_are_described() -> None:
+    operations = contract.operations()
+    assert list(operations) == OPERATIONS
+    for _, operation in operations.values():
+        assert operation["summary"]
+        assert operation["description"]
+        assert operation["tags"] == ["Tasks"]
+        assert {"500", "503"} <= operation["responses"].keys()
+
+
+def test_refusals_word_their_own_status() -> None:
+    for _, operation in contract.operations().values():
+        for status, response in operation["responses"].items():
+            for example in response["content"].get("application/problem+json", {}).get("examples", {}).values():
+                assert str(example["value"]["status"]) == status
+    for status, problem in contract.document()["x-problems"].items():
+        assert str(problem["status"]) == status
+
+
+def test_every_component_is_used() -> None:
+    text = contract.PATH.read_text()
+    unused = [
+        f"{kind}/{name}"
+        for kind, components in contract.document()["components"].items()
+        for name in components
+        if f"#/components/{kind}/{name}'" not in text
+    ]
+    assert unused == []
+
+
+def test_contract_knows_no_python() -> None:
+    assert not re.search(r"x-openapi-router-controller|handlers|models\.", contract.PATH.read_text())
+
+
+def test_size_limit_is_told_to_the_reader() -> None:
+    for body in contract.document()["components"]["requestBodies"].values():
+        assert f"{body['x-max-bytes']:,} bytes" in body["description"]
+
+
+def test_own_messages_belong_to_rules() -> None:
+    """A sentence for a keyword that the schema does not have would never be said."""
+    for path, node in nodes(contract.document()["components"]["schemas"]):
+        assert node.get("x-messages", {}).keys() <= {*node, "required"}, path
+
+
+def test_python_repeats_no_sentence_of_the_contract() -> None:
+    sources = "".join(
+        path.read_text()
+        for folder in ("handlers", "models")
+        for path in (ROOT / folder).rglob("*.py")
+        if path.name != "schemas.py"
+    )
+    sentences = {
+        value
+        for path, node in nodes(contract.document())
+        for key, value in node.items()
+        if isinstance(value, str) and (key == "detail" or "x-messages" in path) and value.count(" ") > 1
+    }
+    assert len(sentences) > 20
+    assert [sentence for sentence in sentences if sentence in sources] == []
+
+
+def test_models_are_generated_from_the_contract() -> None:
+    generator = Path(sys.executable).with_name("datamodel-codegen")
+    check = subprocess.run([generator, "--check"], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert check.returncode == 0, check.stdout + check.stderr
+
+
+def test_schemas_are_compiled_as_json_schema() -> None:
+    """Formats count, and what OpenAPI 3.0 calls nullable is a type."""
+    schema = contract.specification()["components"]["schemas"]["Task"]
+    task = {"id": 1, "title": "a", "description": None, "completed": False, "createdAt": "2026-13-12T10:32:14.000Z"}
+
+    assert [path for path, _ in Rules(schema, "task").violations(task)] == [["createdAt"]]
+
+
+def test_handler_that_does_not_fit_the_contract_is_refused_at_start() -> None:
+    operation = OpenAPIOperation.from_spec(
+        contract.specification(), path="/api/tasks/{id}", method="get", resolver=Resolver(lambda _: tasks.list_tasks)
+    )
+    with pytest.raises(TypeError, match="missing a required argument: 'limit'"):
+        Plan(operation)

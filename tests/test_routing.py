@@ -1,0 +1,51 @@
+"""Paths and methods, those that the contract names and those that it does not."""
+
+import httpx
+import pytest
+
+ALLOW = {
+    "/api/tasks": "GET, HEAD, POST, OPTIONS",
+    "/api/tasks/1": "GET, HEAD, PUT, DELETE, OPTIONS",
+}
+
+
+@pytest.mark.parametrize("path", ALLOW)
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "TRACE", "PROPFIND"])
+def test_other_methods_are_not_allowed(shared_client: httpx.Client, method: str, path: str) -> None:
+    answer = shared_client.request(method, path)
+
+    if method in ALLOW[path].split(", "):
+        assert answer.status_code != 405
+    else:
+        assert answer.status_code == 405
+        assert answer.headers.get_list("allow") == [ALLOW[path]]
+        assert answer.json()["status"] == 405
+
+
+@pytest.mark.parametrize("path", ALLOW)
+def test_options_names_the_methods(shared_client: httpx.Client, path: str) -> None:
+    answer = shared_client.options(path)
+
+    assert answer.status_code == 204
+    assert answer.content == b""
+    assert answer.headers.get_list("allow") == [ALLOW[path]]
+
+
+@pytest.mark.parametrize("path", ["/api/tasks", "/api/tasks?limit=0", "/api/tasks/1", "/api/tasks/9999"])
+def test_head_is_get_without_the_body(shared_client: httpx.Client, path: str) -> None:
+    shared_client.post("/api/tasks", json={"title": "a"})
+    get, head = shared_client.get(path), shared_client.head(path)
+
+    assert head.status_code == get.status_code
+    assert head.content == b""
+    assert {**head.headers, "date": ""} == {**get.headers, "date": ""}
+
+
+@pytest.mark.parametrize(
+    "path", ["/nowhere", "/api", "/api/", "/api/tasks/", "/API/tasks", "/api/tasks/1/", "/api/tasks/1/2", "//api/tasks"]
+)
+def test_other_paths_are_not_found(shared_client: httpx.Client, path: str) -> None:
+    answer = shared_client.get(path)
+
+    assert answer.status_code == 404
+    assert answer.json()["detail"] == "Nothing has this path; /openapi.yaml lists those that there are"

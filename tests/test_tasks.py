@@ -1,0 +1,151 @@
+"""The operations, as a caller sees them."""
+
+import httpx
+import pytest
+
+from tests.conftest import Start
+
+
+def create(client: httpx.Client, count: int) -> list[int]:
+    """Create tasks of which every second one is completed, and return their ids."""
+    answers = [client.post("/api/tasks", json={"title": f"Task {i}", "completed": i % 2 == 1}) for i in range(count)]
+    return [answer.json()["id"] for answer in answers]
+
+
+def walk(client: httpx.Client, url: str) -> list[list[int]]:
+    """Return the ids on each page of the list, from the first page to the last."""
+    page = client.get(url)
+    pages = [[task["id"] for task in page.json()]]
+    while "next" in page.links:
+        page = client.get(page.links["next"]["url"])
+        pages.append([task["id"] for task in page.json()])
+    return pages
+
+
+@pytest.mark.parametrize(
+    ("query", "pages"),
+    [
+        ("", [[1, 2, 3, 4, 5]]),
+        ("?limit=2", [[1, 2], [3, 4], [5]]),
+        ("?limit=5", [[1, 2, 3, 4, 5]]),
+        ("?limit=2&after=1", [[2, 3], [4, 5]]),
+        ("?after=5", [[]]),
+        ("?after=9223372036854775807", [[]]),
+        ("?completed=true", [[2, 4]]),
+        ("?completed=false&limit=2", [[1, 3], [5]]),
+        ("?completed=true&limit=1&after=1", [[2], [4]]),
+    ],
+)
+def test_list_is_filtered_and_paged(client: httpx.Client, query: str, pages: list[list[int]]) -> None:
+    assert create(client, 5) == [1, 2, 3, 4, 5]
+
+    assert walk(client, f"/api/tasks{query}") == pages
+
+
+def test_list_has_a_hundred_tasks_a_page(client: httpx.Client) -> None:
+    create(client, 101)
+
+    assert [len(page) for page in walk(client, "/api/tasks")] == [100, 1]
+    assert [len(page) for page in walk(client, "/api/tasks?limit=1000")] == [101]
+
+
+def test_link_keeps_the_other_parameters(client: httpx.Client) -> None:
+    create(client, 3)
+
+    page = client.get("/api/tasks?completed=false&limit=1")
+
+    assert page.headers["link"] == '</api/tasks?limit=1&after=1&completed=false>; rel="next"'
+
+
+def test_put_replaces_all_but_id_and_time(client: httpx.Client) -> None:
+    created = client.post("/api/tasks", json={"title": "a", "description": "b", "completed": True}).json()
+
+    replaced = client.put("/api/tasks/1", json={"title": "c"}).json()
+
+    assert replaced == {**created, "title": "c", "description": None, "completed": False}
+    assert client.get("/api/tasks/1").json() == replaced
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+@pytest.mark.parametrize(
+    "id",
+    [
+        "9999",
+        "0",
+        "-1",
+        "+1",
+        "01",
+        "1.0",
+        "1e0",
+        "1_0",
+        "%201",
+        "1%20",
+        "１",
+        "one",
+        "9223372036854775807",
+        "9223372036854775808",
+        "9" * 5000,
+        "%FF",
+        "{id}",
+        "1;",
+        "true",
+    ],
+)
+def test_anything_else_names_no_task(shared_client: httpx.Client, method: str, id: str) -> None:
+    answer = shared_client.request(method, f"/api/tasks/{id}", json={"title": "a"} if method == "PUT" else None)
+
+    assert answer.status_code == 404
+    assert answer.json()["detail"] == "Task not found"
+
+
+def test_deleted_task_is_gone(client: httpx.Client) -> None:
+    create(client, 2)
+    assert client.delete("/api/tasks/1").status_code == 200
+
+    assert client.delete("/api/tasks/1").status_code == 404
+    assert client.get("/api/tasks/1").status_code == 404
+    assert client.put("/api/tasks/1", json={"title": "a"}).status_code == 404
+    assert walk(client, "/api/tasks") == [[2]]
+
+
+def test_id_of_the_last_task_is_not_given_again(client: httpx.Client) -> None:
+    create(client, 2)
+    client.delete("/api/tasks/2")
+
+    assert create(client, 1) == [3]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Zażółć gęślą jaźń",
+        "写教程 🚀",
+        "é \u200d",
+        "'; DROP TABLE task; --",
+        "<script>alert(1)</script>",
+        "$(reboot) `id`",
+        '\x01\t\n\\"/',
+        "null",
+        "\U0010ffff",
+        "a\u2028",
+    ],
+)
+def test_text_comes_back_as_it_was_sent(shared_client: httpx.Client, text: str) -> None:
+    created = shared_client.post("/api/tasks", json={"title": text, "description": text}).json()
+    kept = shared_client.get(f"/api/tasks/{created['id']}").json()
+
+    assert (kept["title"], kept["description"]) == (text, text)
+    assert created == kept
+
+
+def test_two_workers_share_the_tasks(start: Start) -> None:
+    service = start("--workers", "2")
+    ids = []
+    for _ in range(40):
+        with httpx.Client(base_url=service.url) as client:
+            ids += create(client, 1)
+
+    assert ids == list(range(1, 41))
+    assert walk(service.client, "/api/tasks?limit=7")[-1] == [36, 37, 38, 39, 40]
+    assert service.stop() == 0
+    assert service.log() == ""

@@ -1,0 +1,222 @@
+"""What is refused, and in which words."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from handlers.validation import Rules
+
+JSON = {"Content-Type": "application/json"}
+
+TITLE_REQUIRED = ("/title", "Title is required")
+TITLE_BLANK = ("/title", "Title must not be blank, and must not contain the character U+0000")
+DESCRIPTION_NUL = ("/description", "Description must not contain the character U+0000")
+
+
+@pytest.mark.parametrize(
+    ("body", "violations"),
+    [
+        ({}, [TITLE_REQUIRED]),
+        ({"title": ""}, [TITLE_REQUIRED]),
+        ({"title": " \t\u3000\ufeff"}, [TITLE_BLANK]),
+        ({"title": "a\u0000"}, [TITLE_BLANK]),
+        ({"title": None}, [("/title", "title must be of type string")]),
+        ({"title": "a" * 256}, [("/title", "title must have at most 255 characters")]),
+        (
+            {"title": "a", "description": "b" * 4001},
+            [("/description", "description must have at most 4000 characters")],
+        ),
+        ({"title": "a", "description": "\u0000"}, [DESCRIPTION_NUL]),
+        ({"title": "a", "description": 1}, [("/description", "description must be of type null or string")]),
+        ({"title": "a", "completed": None}, [("/completed", "completed must be of type boolean")]),
+        ({"title": "a", "completed": 1}, [("/completed", "completed must be of type boolean")]),
+        ({"title": "a", "a/b~c": 1}, [("/a~1b~0c", "a/b~c is not a property of this object")]),
+        ({"title": "a", "id": 1, "createdAt": ""}, [("/createdAt", "createdAt is not a property of this object")]),
+        ([], [("", "The body must be of type object")]),
+        (
+            {"description": 1, "completed": "no"},
+            [
+                TITLE_REQUIRED,
+                ("/description", "description must be of type null or string"),
+                ("/completed", "completed must be of type boolean"),
+            ],
+        ),
+    ],
+)
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_every_violation_of_the_body_is_named(
+    shared_client: httpx.Client, method: str, body: Any, violations: list[tuple[str, str]]
+) -> None:
+    answer = shared_client.request(method, "/api/tasks" + "/1" * (method == "PUT"), json=body)
+
+    problem = answer.json()
+    assert answer.status_code == 400
+    named = [(error["pointer"], error["detail"]) for error in problem["errors"]]
+    assert set(violations) <= set(named)
+    assert len(named) == len(violations) + ("id" in body)
+    assert problem["detail"] == "; ".join(error["detail"] for error in problem["errors"])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"title": "a" * 255, "description": "b" * 4000, "completed": True},
+        {"title": "🚀" * 255, "description": "🚀" * 4000},
+        {"title": " a\n", "description": ""},
+        {"title": "a", "description": None},
+    ],
+)
+def test_what_the_rules_allow_is_taken(shared_client: httpx.Client, body: dict[str, Any]) -> None:
+    answer = shared_client.post("/api/tasks", json=body)
+
+    assert answer.status_code == 201
+    assert body.items() <= answer.json().items()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b" ",
+        b"{",
+        b'{"title": "a"',
+        b"nonsense",
+        b'{"title": "a"} x',
+        b'{"title": "a", "title": "b"}',
+        b"\xff",
+        b'{"title": NaN}',
+        b'{"title": "\\ud800"}',
+        b'{"title": "\xed\xa0\x80"}',
+        b'{"title": "\x00"}',
+        b"[" * 5000,
+        b"9" * 5000,
+        b'\xef\xbb\xbf{"title": "a"}',
+        '{"title": "a"}'.encode("utf-16"),
+        b"{'title': 'a'}",
+    ],
+)
+def test_what_is_not_json_is_refused(shared_client: httpx.Client, body: bytes) -> None:
+    answer = shared_client.post("/api/tasks", content=body, headers=JSON)
+
+    problem = answer.json()
+    assert answer.status_code == 400
+    assert problem["errors"][0]["pointer"] == ""
+    assert problem["detail"].startswith("The body must be a JSON document: ")
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/json", "Application/JSON; charset=UTF-8", 'application/json;charset="utf-8"']
+)
+def test_json_is_taken(shared_client: httpx.Client, content_type: str) -> None:
+    answer = shared_client.post("/api/tasks", content=b'{"title": "a"}', headers={"Content-Type": content_type})
+
+    assert answer.status_code == 201
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {b"Content-Type": b"text/plain"},
+        {b"Content-Type": b"application/problem+json"},
+        {b"Content-Type": b"application/json; charset=latin-1"},
+        {b"Content-Type": b"json"},
+        {b"Content-Type": b"\xff"},
+    ],
+)
+def test_another_media_type_is_refused(shared_client: httpx.Client, headers: dict[bytes, bytes]) -> None:
+    answer = shared_client.post("/api/tasks", content=b'{"title": "a"}', headers=headers)
+
+    assert answer.status_code == 415
+    assert answer.json()["detail"] == "Send the body with the header Content-Type: application/json"
+
+
+def test_large_body_is_refused(shared_client: httpx.Client) -> None:
+    body = b'{"title": "a"}'.ljust(65536)
+
+    assert shared_client.post("/api/tasks", content=body, headers=JSON).status_code == 201
+    refused = shared_client.post("/api/tasks", content=body + b" ", headers=JSON)
+    assert refused.status_code == 413
+    assert refused.json()["detail"] == "The body is too large; shorten it"
+
+
+def test_chunked_body_is_taken(shared_client: httpx.Client) -> None:
+    answer = shared_client.post("/api/tasks", content=iter([b'{"ti', b'tle": "a"}']), headers=JSON)
+
+    assert answer.status_code == 201
+    assert answer.json()["title"] == "a"
+
+
+@pytest.mark.parametrize(
+    ("query", "violations"),
+    [
+        ("limit=0", [("limit", "limit must be at least 1")]),
+        ("limit=1001", [("limit", "limit must be at most 1000")]),
+        ("limit=", [("limit", "limit must be of type integer")]),
+        ("limit", [("limit", "limit must be of type integer")]),
+        ("limit=1_0", [("limit", "limit must be of type integer")]),
+        ("limit=%205", [("limit", "limit must be of type integer")]),
+        ("limit=+5", [("limit", "limit must be of type integer")]),
+        ("limit=05", [("limit", "limit must be of type integer")]),
+        ("limit=5.0", [("limit", "limit must be of type integer")]),
+        ("limit=٣", [("limit", "limit must be of type integer")]),
+        ("limit=" + "9" * 5000, [("limit", "limit must be of type integer")]),
+        ("limit=5&limit=5", [("limit", "limit must be given only once")]),
+        ("after=-1", [("after", "after must be at least 0")]),
+        ("after=9223372036854775808", [("after", "after must be at most 9223372036854775807")]),
+        ("completed=", [("completed", "completed must be of type boolean")]),
+        ("completed=True", [("completed", "completed must be of type boolean")]),
+        ("completed=1", [("completed", "completed must be of type boolean")]),
+        ("offset=1", [("offset", "offset is not a parameter of this operation")]),
+        ("%FF=1", [("\ufffd", "\ufffd is not a parameter of this operation")]),
+        (
+            "a=1&limit=0&completed=maybe",
+            [
+                ("a", "a is not a parameter of this operation"),
+                ("limit", "limit must be at least 1"),
+                ("completed", "completed must be of type boolean"),
+            ],
+        ),
+    ],
+)
+def test_every_violation_of_the_query_is_named(
+    shared_client: httpx.Client, query: str, violations: list[tuple[str, str]]
+) -> None:
+    answer = shared_client.get(f"/api/tasks?{query}")
+
+    assert answer.status_code == 400
+    assert [(error["parameter"], error["detail"]) for error in answer.json()["errors"]] == violations
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/api/tasks"), ("GET", "/api/tasks/1"), ("DELETE", "/api/tasks/1")]
+)
+def test_operations_without_a_query_refuse_one(shared_client: httpx.Client, method: str, path: str) -> None:
+    answer = shared_client.request(method, f"{path}?limit=1", json={"title": "a"} if method == "POST" else None)
+
+    assert answer.status_code == 400
+    assert answer.json()["detail"] == "limit is not a parameter of this operation"
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "sentence"),
+    [
+        ({"enum": ["a", "b"]}, "c", "thing must be one of a or b"),
+        ({"type": "string", "nullable": True, "enum": ["a"]}, "b", "thing must be one of a or None"),
+        ({"type": "string", "format": "date-time"}, "tomorrow", "thing must be a date-time"),
+        ({"type": "string", "pattern": "^a$"}, "b", "thing must match ^a$"),
+        ({"type": "string", "minLength": 2}, "b", "thing must have at least 2 characters"),
+        ({"type": "string", "minLength": 2, "x-messages": {"minLength": "Say more"}}, "b", "Say more"),
+        ({"type": "number", "multipleOf": 2}, 3, "thing is not a multiple of 2"),
+        ({"type": "array", "items": {"type": "string"}}, [1], "0 must be of type string"),
+    ],
+)
+def test_sentences_for_other_contracts(schema: dict[str, Any], value: Any, sentence: str) -> None:
+    assert [said for _, said in Rules(schema, "thing").violations(value)] == [sentence]
+
+
+def test_null_is_of_a_nullable_type() -> None:
+    rules = Rules({"type": "string", "nullable": True, "enum": ["a"]}, "thing")
+
+    assert list(rules.violations(None)) == []

@@ -1,0 +1,29 @@
+"""The wheel, in an empty virtual environment and an empty folder."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.conftest import ROOT, Start
+
+
+def test_wheel_serves_in_an_empty_folder(start: Start, checkout: Path, tmp_path: Path) -> None:
+    pip = (sys.executable, "-m", "pip", "--quiet")
+    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", tmp_path, checkout], check=True)
+    (wheel,) = tmp_path.glob("tasks_api-*.whl")
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    python = tmp_path / "venv/bin/python"
+    pip = (str(python), "-m", "pip", "--quiet")
+    subprocess.run([*pip, "install", "--require-hashes", "-r", ROOT / "requirements.lock"], check=True)
+    subprocess.run([*pip, "install", "--no-deps", wheel], check=True)
+    subprocess.run([*pip, "check"], check=True)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+
+    service = start(folder=empty, command=(str(python.with_name("tasks-api")),))
+
+    assert service.client.post("/api/tasks", json={"title": "a"}).json()["id"] == 1
+    assert service.client.get("/openapi.yaml").content == (ROOT / "openapi.yaml").read_bytes()
+    assert service.client.get("/docs/assets/swagger-ui-bundle.js").status_code == 200
+    assert service.stop() == 0
+    assert service.log() == ""
