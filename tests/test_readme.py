@@ -1,0 +1,56 @@
+"""The README's calls and its recipe for a new field, as a reader would follow them."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.conftest import FROM_FOLDER, ROOT, Service, Start
+
+README = (ROOT / "README.md").read_text()
+MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+
+
+def block(language: str, after: str) -> str:
+    """Return the first code block in a language after some words of the README."""
+    found = re.search(rf"```{language}\n(.*?)```", README[README.index(after) :], re.DOTALL)
+    assert found
+    return found[1]
+
+
+def test_calls_give_the_answers_in_the_readme(service: Service) -> None:
+    calls = re.findall(r"^\$ (curl .*)\n(.*)$", README, re.MULTILINE)
+    assert len(calls) == 7
+
+    for call, answer in calls:
+        command = call.replace("http://127.0.0.1:8000", service.url)
+        said = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True).stdout
+        assert MOMENT.sub("moment", said) == MOMENT.sub("moment", answer)
+
+
+def test_a_field_is_added_as_the_readme_says(start: Start, checkout: Path) -> None:
+    service = start(folder=checkout, command=FROM_FOLDER)
+    service.client.post("/api/tasks", json={"title": "Before"})
+    service.stop()
+
+    contract = checkout / "openapi.yaml"
+    text = contract.read_text()
+    contract_with_field = re.sub(
+        r"(        completed:\n(?:          .*\n)+)", lambda found: found[1] + block("yaml", "Add a field"), text
+    ).replace("completed, createdAt]", "completed, createdAt, priority]")
+    assert contract_with_field.count("priority:") == 2
+    contract.write_text(contract_with_field)
+    migration = "models/migrations/0002_add_priority.py"
+    (checkout / migration).write_text(block("python", migration))
+    table = checkout / "models/task.py"
+    line = block("python", "The table, in")
+    table.write_text(table.read_text().replace("    created_at = ", f"{line}    created_at = "))
+    subprocess.run([Path(sys.executable).with_name("datamodel-codegen")], cwd=checkout, check=True)
+
+    client = start(folder=checkout, command=FROM_FOLDER).client
+    assert client.get("/api/tasks/1").json()["priority"] == 3
+    assert client.post("/api/tasks", json={"title": "After"}).json()["priority"] == 3
+    assert client.put("/api/tasks/2", json={"title": "After", "priority": 5}).json()["priority"] == 5
+    assert [task["priority"] for task in client.get("/api/tasks").json()] == [3, 5]
+    refused = client.post("/api/tasks", json={"title": "After", "priority": 6})
+    assert refused.json()["errors"] == [{"detail": "priority must be at most 5", "pointer": "/priority"}]
