@@ -57,6 +57,14 @@ def test_link_keeps_the_other_parameters(client: httpx.Client) -> None:
     assert page.headers["link"] == '</api/tasks?limit=1&after=1&completed=false>; rel="next"'
 
 
+def test_location_leads_to_the_task(client: httpx.Client) -> None:
+    create(client, 1)
+    created = client.post("/api/tasks", json={"title": "a"})
+
+    assert created.json()["id"] == 2
+    assert client.get(created.headers["location"]).json() == created.json()
+
+
 def test_put_replaces_all_but_id_and_time(client: httpx.Client) -> None:
     created = client.post("/api/tasks", json={"title": "a", "description": "b", "completed": True}).json()
 
