@@ -1,5 +1,6 @@
 """Reads the body of a request as the contract describes it."""
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +14,8 @@ from handlers.validation import Rules, message, messages
 from models.schemas import Violation
 
 MEDIA_TYPE = "application/json"
+
+Headers = list[tuple[bytes, bytes]]
 
 
 class RequestBody:
@@ -36,18 +39,17 @@ class RequestBody:
                 every rule that it breaks.
             ClientDisconnect: The caller went away before the end of the body.
         """
-        headers = dict(scope["headers"])
-        if not _is_json(headers.get(b"content-type", b"")):
+        if not _is_json(scope["headers"]):
             raise Refusal(415)
-        value = self._parse(await self._receive(receive))
-        violations = [
-            Violation(detail=sentence, pointer=_pointer(path)) for path, sentence in self.rules.violations(value)
-        ]
-        if violations:
-            raise Refusal(400, violations)
+        value = self._parse(await self._receive(scope["headers"], receive))
+        if not self.rules.allow(value):
+            raise Refusal(400, self._violations(value))
         return self.model.model_validate(value)
 
-    async def _receive(self, receive: Receive) -> bytes:
+    async def _receive(self, headers: Headers, receive: Receive) -> bytes:
+        declared = next((int(value) for name, value in headers if name == b"content-length"), 0)
+        if declared > self.max_bytes:
+            raise Refusal(413)
         body = bytearray()
         while True:
             event = await receive()
@@ -66,9 +68,20 @@ class RequestBody:
             sentence = message("json", self.rules.name, error)
             raise Refusal(400, [Violation(detail=sentence, pointer="")]) from error
 
+    def _violations(self, value: Any) -> Iterator[Violation]:
+        for path, sentence in self.rules.violations(value):
+            yield Violation(detail=sentence, pointer=_pointer(path))
+
+
+def _is_json(headers: Headers) -> bool:
+    """Return whether the headers declare JSON once, and no compression (RFC 9110, sections 8.3 and 8.4)."""
+    types = [value for name, value in headers if name == b"content-type"]
+    codings = [value for name, value in headers if name == b"content-encoding" and value.lower() != b"identity"]
+    return len(types) == 1 and _names_json(types[0]) and not codings
+
 
 @lru_cache
-def _is_json(content_type: bytes) -> bool:
+def _names_json(content_type: bytes) -> bool:
     """Return whether a Content-Type says JSON in UTF-8 (RFC 8259, section 8.1)."""
     media_type, *parameters = (part.strip() for part in content_type.decode("latin-1").lower().split(";"))
     return media_type == MEDIA_TYPE and all(part in ("", "charset=utf-8", 'charset="utf-8"') for part in parameters)

@@ -16,6 +16,7 @@ from uvicorn.config import LOGGING_CONFIG
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
 from handlers import contract, documentation
+from handlers.protocol import Protocol
 from handlers.settings import ServerSettings, Settings, variable
 from models.database import ConfigurationError
 from models.migrate import migrate
@@ -83,6 +84,7 @@ def serve(settings: ServerSettings) -> None:
     config = Config(
         "handlers.application:create_app",
         factory=True,
+        http=Protocol,
         ws="none",
         workers=settings.workers,
         reload=settings.reload,

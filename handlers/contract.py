@@ -35,6 +35,14 @@ def operations() -> dict[str, tuple[str, dict[str, Any]]]:
     }
 
 
+def responses(operation_id: str | None) -> dict[str, dict[str, Any]]:
+    """Return the resolved responses of an operation by status; None for those that no operation gives."""
+    described: dict[str, dict[str, Any]] = (
+        operations()[operation_id][1]["responses"] if operation_id else specification()["x-responses"]
+    )
+    return described
+
+
 def path_of(operation_id: str, **parameters: object) -> str:
     """Return the path of an operation, with its parameters put in."""
     template, _ = operations()[operation_id]

@@ -46,7 +46,7 @@ class Plan:
         reply = await self.handler(**arguments)
         body = self.serializer.to_json(reply.body, by_alias=True)
         headers = {"Content-Type": MEDIA_TYPE, "Content-Length": str(len(body)), **reply.headers}
-        raw_headers = [(name.encode(), value.encode()) for name, value in headers.items()]
+        raw_headers = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
         await send({"type": "http.response.start", "status": self.status, "headers": raw_headers})
         await send({"type": "http.response.body", "body": body})
 

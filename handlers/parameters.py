@@ -56,6 +56,8 @@ class Parameter:
         value = self.from_text(texts[0])
         if len(texts) > 1:
             return value, [self._violation(message("repeated", self.name))]
+        if self.rules.allow(value):
+            return value, []
         return value, [self._violation(sentence) for _, sentence in self.rules.violations(value)]
 
     def _violation(self, sentence: str) -> Violation:

@@ -1,13 +1,18 @@
 """Every problem document (RFC 9457) that the service sends is made here, in the words of the contract."""
 
 import logging
+import re
+from collections.abc import Iterable
 from functools import cache
 from http import HTTPStatus
+from itertools import islice
 from typing import Any
+from uuid import uuid4
 
 from connexion.lifecycle import ConnexionRequest, ConnexionResponse
 from connexion.middleware.abstract import ROUTING_CONTEXT
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from handlers import contract
 from models.schemas import Problem, Violation
@@ -22,62 +27,86 @@ class Refusal(HTTPException):
 
     Args:
         status: The status of the response.
-        violations: The rules that the request broke, for a 400.
+        violations: The rules that the request broke, for a 400; no more of them are read than the contract shows.
         headers: Headers of the response.
     """
 
     def __init__(
-        self, status: int, violations: list[Violation] | None = None, headers: dict[str, str] | None = None
+        self, status: int, violations: Iterable[Violation] = (), headers: dict[str, str] | None = None
     ) -> None:
         super().__init__(status, headers=headers)
-        self.violations = violations
+        self.violations = list(islice(violations, _most_violations()))
+
+
+def problem(operation_id: str | None, status: int, violations: Iterable[Violation] = ()) -> Problem:
+    """Return a problem in the words of the contract.
+
+    Args:
+        operation_id: The operation that is refused; None where the request led to none.
+        status: The status of the response. One that the contract does not foresee is a failure of the service.
+        violations: The rules that the request broke.
+    """
+    wording = Problem.model_validate(_wording(operation_id, status))
+    errors = list(violations)
+    if not errors:
+        return wording
+    return wording.model_copy(update={"detail": "; ".join(error.detail for error in errors), "errors": errors})
 
 
 async def refused(request: ConnexionRequest, exception: HTTPException) -> ConnexionResponse:
     """Answer a request that an operation, the routing or Connexion refused."""
-    violations = getattr(exception, "violations", None)
-    return _problem(request, exception.status_code, violations, dict(exception.headers or {}))
+    violations = getattr(exception, "violations", ())
+    return _response(request, exception.status_code, violations, dict(exception.headers or {}))
 
 
 async def unavailable(request: ConnexionRequest, exception: Exception) -> ConnexionResponse:
     """Answer a request that may succeed if it is made again."""
-    logger.warning("%s %s: %s", request.method, request.url.path, exception.__cause__)
-    return _problem(request, HTTPStatus.SERVICE_UNAVAILABLE, None, {"Retry-After": _retry_after()})
+    request_id = _request_id(request)
+    logger.warning("%s %s %s: %s", request_id, request.method, request.url.path, exception)
+    headers = {"Retry-After": _retry_after(), "X-Request-ID": request_id}
+    return _response(request, HTTPStatus.SERVICE_UNAVAILABLE, (), headers)
 
 
 async def failed(request: ConnexionRequest, exception: Exception) -> ConnexionResponse:
     """Answer a request that failed; the cause goes into the log and nowhere else."""
-    logger.error("%s %s failed", request.method, request.url.path, exc_info=exception)
-    return _problem(request, HTTPStatus.INTERNAL_SERVER_ERROR, None, {})
+    request_id = _request_id(request)
+    logger.error("%s %s %s failed", request_id, request.method, request.url.path, exc_info=exception)
+    return _response(request, HTTPStatus.INTERNAL_SERVER_ERROR, (), {"X-Request-ID": request_id})
 
 
-def _problem(
-    request: ConnexionRequest, status: int, violations: list[Violation] | None, headers: dict[str, str]
+def operation_of(scope: Scope) -> str | None:
+    """Return the id of the operation that a request led to, or None if it led to none."""
+    operation_id: str | None = scope.get("extensions", {}).get(ROUTING_CONTEXT, {}).get("operation_id")
+    return operation_id
+
+
+def _response(
+    request: ConnexionRequest, status: int, violations: Iterable[Violation], headers: dict[str, str]
 ) -> ConnexionResponse:
-    routing = request.scope.get("extensions", {}).get(ROUTING_CONTEXT, {})
-    operation_id = routing.get("operation_id")
-    problem = Problem.model_validate(_wording(operation_id, status))
-    if violations:
-        problem = problem.model_copy(
-            update={"detail": "; ".join(violation.detail for violation in violations), "errors": violations}
-        )
-    body = problem.model_dump_json(exclude_none=True)
-    return ConnexionResponse(problem.status, MEDIA_TYPE, MEDIA_TYPE, body, headers)
+    document = problem(operation_of(request.scope), status, violations)
+    body = document.model_dump_json(exclude_none=True)
+    return ConnexionResponse(document.status, MEDIA_TYPE, MEDIA_TYPE, body, headers)
+
+
+def _request_id(request: ConnexionRequest) -> str:
+    given = request.headers.get("X-Request-ID", "")
+    rule = contract.specification()["components"]["headers"]["RequestId"]["schema"]["pattern"]
+    return given if re.search(rule, given) and given.isascii() else uuid4().hex
 
 
 @cache
 def _wording(operation_id: str | None, status: int) -> dict[str, Any]:
-    """Return the first example that the contract gives of a problem, without the violations of that example.
-
-    What the contract does not foresee is a failure of the service.
-    """
-    responses = contract.operations()[operation_id][1]["responses"] if operation_id else {}
-    if response := responses.get(str(status)):
-        example: dict[str, Any] = next(iter(response["content"][MEDIA_TYPE]["examples"].values()))["value"]
-    else:
-        elsewhere = contract.document()["x-problems"]
-        example = elsewhere.get(str(status), elsewhere["500"])
+    """Return the first example that the contract gives of a problem, without the violations of that example."""
+    responses = contract.responses(operation_id)
+    response = responses.get(str(status), responses["500"])
+    example: dict[str, Any] = next(iter(response["content"][MEDIA_TYPE]["examples"].values()))["value"]
     return {name: value for name, value in example.items() if name != "errors"}
+
+
+@cache
+def _most_violations() -> int:
+    most: int = contract.specification()["components"]["schemas"]["Problem"]["properties"]["errors"]["maxItems"]
+    return most
 
 
 @cache

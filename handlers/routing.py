@@ -65,7 +65,8 @@ class ContractRouting(RoutingMiddleware):
             await self.app(scope, receive, send)
             return
         routing: dict[str, str] = {}
-        if found := self.table.find(scope["path"]):
+        # An encoded slash is a part of a segment (RFC 3986, section 2.2), and no path of a contract has such a part.
+        if b"%2f" not in scope["raw_path"].lower() and (found := self.table.find(scope["path"])):
             methods, scope["path_params"] = found
             if operation_id := methods.get(scope["method"]):
                 routing = {"api_base_path": self.table.base_path, "operation_id": operation_id}

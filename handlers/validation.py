@@ -4,7 +4,7 @@ The sentences are the contract's: a schema's own `x-messages` by keyword, or els
 with the name of the property or parameter and what the keyword allows put in.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from jsonschema_rs import Draft4Validator, ValidationError
@@ -12,6 +12,9 @@ from jsonschema_rs import Draft4Validator, ValidationError
 from handlers import contract
 
 Path = list[str]
+
+# How far the formats of OpenAPI 3.0 let an integer go; JSON Schema does not know them.
+INTEGERS = {"int32": 2**31, "int64": 2**63}
 
 
 class Rules:
@@ -26,6 +29,7 @@ class Rules:
         self.name = name
         self.schema = _json_schema(schema)
         self.validator = Draft4Validator(self.schema, validate_formats=True, mask=name)
+        self.allow: Callable[[Any], bool] = self.validator.is_valid
 
     def violations(self, value: Any) -> Iterator[tuple[Path, str]]:
         """Yield the path to each place that breaks a rule, and a sentence that says what the rule asks for."""
@@ -73,13 +77,19 @@ def message(rule: str, name: str, limit: object = None) -> str:
 
 
 def _json_schema(schema: Any) -> Any:
-    """Write an OpenAPI 3.0 schema as JSON Schema, which has a type "null" in the place of `nullable`."""
+    """Write an OpenAPI 3.0 schema as JSON Schema, which has a type "null" and bounds in the place of formats."""
     if isinstance(schema, list):
         return [_json_schema(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
     converted = {key: _json_schema(value) for key, value in schema.items()}
-    if converted.pop("nullable", None) is True:
+    # Only a schema has such a type; in an object of schemas, `nullable` and `format` are names like others.
+    if not isinstance(converted.get("type"), str):
+        return converted
+    if bound := INTEGERS.get(converted.get("format", "")):
+        converted.setdefault("minimum", -bound)
+        converted.setdefault("maximum", bound - 1)
+    if converted.pop("nullable", False):
         converted["type"] = [converted["type"], "null"]
         if "enum" in converted:
             converted["enum"] = [*converted["enum"], None]

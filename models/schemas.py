@@ -131,5 +131,10 @@ class Problem(BaseModel):
     status: Annotated[StrictInt, Field(description="The status of the response.", examples=[400], ge=400, le=599)]
     detail: Annotated[StrictStr, Field(description="What was wrong this time.", examples=["Title is required"])]
     errors: Annotated[
-        list[Violation] | None, Field(description="Every rule that was broken. Only a 400 has it.", min_length=1)
+        list[Violation] | None,
+        Field(
+            description="Every rule that was broken, up to the first hundred. Only a 400 has it.",
+            max_length=100,
+            min_length=1,
+        ),
     ] = None

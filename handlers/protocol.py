@@ -1,0 +1,145 @@
+"""HTTP/1.1 as uvicorn reads it, and what uvicorn leaves open.
+
+What is no request gets a problem like every other refusal, after the answers to the requests before it. Heads have an
+end, every method gets to the routing, and no connection stays open on which a further request would go unanswered.
+"""
+
+import re
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from handlers import contract, problems
+
+# The parser knows these and a few more; it refuses a request with another, though it may be well-formed.
+METHODS = {b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"TRACE", b"PATCH"}
+TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+MAX_TARGET_BYTES: int = contract.responses(None)["414"]["x-max-bytes"]
+MAX_HEADERS_BYTES: int = contract.responses(None)["431"]["x-max-bytes"]
+
+
+class Protocol(HttpToolsProtocol):
+    """A connection; uvicorn makes one of each."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True, lenient_chunked_length=True)
+        self.url = b""
+        self._complete: object = None  # the scope of the last request that was read to its end
+        self._pending = 0  # bytes since a head or a piece of a body was complete
+        self._method = ""  # of the request, where the parser was told another
+        self._deaf = False  # whether what arrives is no longer read
+        self._waits = False  # whether requests are to be answered before the connection ends
+        self._status = 0  # of the refusal that it then ends with
+
+    def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            return
+        self._unset_keepalive_if_required()
+        self._pending += len(data)
+        if self.scope is self._complete:
+            method, space, rest = data.partition(b" ")
+            if space and method not in METHODS and TOKEN.fullmatch(method):
+                self._method = method.decode()
+                data = b"TRACE " + rest
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._finish()
+        except httptools.HttpParserError:
+            self._finish(self._excess() or 400)
+        else:
+            if self._pending > MAX_TARGET_BYTES + MAX_HEADERS_BYTES:
+                self._finish(self._excess() or 431)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Say whether a caller that has nothing more to say still waits for an answer."""
+        if not self._deaf:
+            self._finish()
+        return self._waits
+
+    def on_headers_complete(self) -> None:
+        # Most heads are so short that nothing in them can be too long.
+        if self._pending > MAX_TARGET_BYTES and self._excess():
+            raise ValueError
+        self._pending = 0
+        names = [name for name, _ in self.headers]
+        version = self.parser.get_http_version()
+        if version not in ("1.0", "1.1") or names.count(b"host") != (version == "1.1"):
+            raise ValueError
+        codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
+        if codings not in ([], [b"chunked"]):
+            raise ValueError
+        super().on_headers_complete()
+        if self._method:
+            self.scope["method"], self._method = self._method, ""
+        # A body with both may be read, but it is the last of its connection (RFC 9112, section 6.3). And a caller who
+        # waits to be told to continue, and is refused, does not send its body.
+        if self.expect_100_continue or (codings and b"content-length" in names):
+            self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        self._pending = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._complete = self.scope
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        last = not self.pipeline
+        super().on_response_complete()
+        if last and self._waits:
+            self._end()
+
+    def _excess(self) -> int | None:
+        """Return the status for a head that is too large."""
+        if len(self.url) > MAX_TARGET_BYTES:
+            return 414
+        if sum(len(name) + len(value) for name, value in self.headers) > MAX_HEADERS_BYTES:
+            return 431
+        return None
+
+    def _finish(self, status: int = 0) -> None:
+        """Read nothing more, and end the connection as soon as every request that was read to its end is answered.
+
+        Args:
+            status: Of the refusal to end with; 0 for none.
+        """
+        self._deaf, self._status = True, status
+        in_body = self.scope is not self._complete and "path" in self.scope
+        if in_body and self.pipeline:
+            self.pipeline.popleft()
+            self._waits = True
+        elif in_body and self.cycle.response_complete:
+            self.transport.close()
+        elif in_body:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            self._end()
+        elif not self.cycle or self.cycle.response_complete:
+            self._end()
+        else:
+            self.cycle.keep_alive &= bool(status)
+            self._waits = True
+
+    def _end(self) -> None:
+        self._waits = False
+        if self.transport.is_closing() or not self._status:
+            self.transport.close()
+            return
+        body = problems.problem(None, self._status).model_dump_json(exclude_none=True).encode()
+        headers = [
+            *self.server_state.default_headers,
+            (b"content-type", problems.MEDIA_TYPE.encode()),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+        ]
+        lines = [name + b": " + value + b"\r\n" for name, value in headers]
+        self.transport.write(b"".join([STATUS_LINE[self._status], *lines, b"\r\n", body]))
+        # To close it at once would reset it while the caller still sends, who then could not read the answer.
+        self.transport.write_eof()
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)

@@ -1,0 +1,73 @@
+"""Bytes on a socket, for what no HTTP client would send."""
+
+import json
+import socket
+from typing import Any, NamedTuple
+
+import httpx
+
+HOST = b"Host: localhost\r\n"
+JSON = b"Content-Type: application/json\r\n"
+
+
+class Answer(NamedTuple):
+    """A response as it came over the wire."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """Return the body, read as JSON."""
+        return json.loads(self.body)
+
+
+def connect(url: str) -> socket.socket:
+    """Open a connection to a service, on which nothing may take longer than half a minute."""
+    address = httpx.URL(url)
+    return socket.create_connection((address.host, address.port or 80), timeout=30)
+
+
+def exchange(url: str, *pieces: bytes) -> list[Answer]:
+    """Send some bytes, say that no more will come, and return every final answer that is given until the end."""
+    with connect(url) as connection:
+        for piece in pieces:
+            connection.sendall(piece)
+        connection.shutdown(socket.SHUT_WR)
+        return answers(read_to_end(connection))
+
+
+def read_to_end(connection: socket.socket) -> bytes:
+    """Return all that comes until the service closes the connection."""
+    received = b""
+    while data := connection.recv(65536):
+        received += data
+    return received
+
+
+def read_answer(connection: socket.socket) -> Answer:
+    """Return the next answer, on a connection that stays open."""
+    received = b""
+    while True:
+        data = connection.recv(65536)
+        assert data, received
+        received += data
+        if b"\r\n\r\n" in received and (found := answers(received)):
+            return found[0]
+
+
+def answers(received: bytes) -> list[Answer]:
+    """Return the final answers in what was received; an answer that is not complete is none."""
+    found = []
+    while b"\r\n\r\n" in received:
+        head, _, rest = received.partition(b"\r\n\r\n")
+        status_line, *lines = head.decode().split("\r\n")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+        length = int(headers.get("content-length", 0))
+        if len(rest) < length:
+            break
+        status = int(status_line.removeprefix("HTTP/1.1 ")[:3])
+        if status >= 200:
+            found.append(Answer(status, headers, rest[:length]))
+        received = rest[length:]
+    return found
