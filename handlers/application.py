@@ -28,6 +28,7 @@ def create_app(settings: Settings | None = None) -> ConnexionMiddleware:
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[None]:
         connect(database_url)
+        database.start()
         yield
         database.shut_down()
 

@@ -5,14 +5,18 @@
 
 import asyncio
 import os
+import sqlite3
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from peewee import DatabaseError, DatabaseProxy, OperationalError, SqliteDatabase
 
 BUSY_TIMEOUT = 5.0  # seconds
+BUSY_PAUSE = 0.01  # seconds
+BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL}
 PRAGMAS = {"journal_mode": "wal", "synchronous": "full"}
 SCHEME = "sqlite:///"
 
@@ -26,7 +30,7 @@ class ConfigurationError(Exception):
 
 
 class UnavailableError(Exception):
-    """The database is busy or out of reach for now."""
+    """The database is busy or out of reach for now; the message says why, and is for the log."""
 
 
 class SqliteFile(SqliteDatabase):
@@ -37,17 +41,39 @@ class SqliteFile(SqliteDatabase):
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path), pragmas=PRAGMAS, timeout=BUSY_TIMEOUT)
+        self._path = path
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
 
+    def start(self) -> None:
+        """Open both connections: to read on this thread, which must then never sleep, and to write on the other."""
+        self._writer.submit(self.connect).result()
+        self.connect(reuse_if_open=True)
+        self.timeout = 0
+        self._file = self._file_at_path()
+
     async def read(self, sql: str, parameters: Sequence[Any]) -> Rows:
-        """Run a statement that changes nothing, and return its rows."""
-        return self._run(sql, parameters)
+        """Run a statement that changes nothing, and return its rows.
+
+        Raises:
+            UnavailableError: Another process held the file for longer than the busy timeout, or it is gone.
+        """
+        give_up = None
+        while True:
+            try:
+                return self._run(sql, parameters)
+            except OperationalError as error:
+                if not _is_busy(error):
+                    raise
+                give_up = give_up or monotonic() + BUSY_TIMEOUT
+                if monotonic() > give_up:
+                    raise UnavailableError(str(error)) from error
+            await asyncio.sleep(BUSY_PAUSE)
 
     async def write(self, sql: str, parameters: Sequence[Any]) -> Rows:
         """Run a statement in a transaction, and return its rows once the commit is on disk.
 
         Raises:
-            UnavailableError: Another process held the file for longer than the busy timeout.
+            UnavailableError: Another process held the file for longer than the busy timeout, or it is gone.
         """
         return await asyncio.get_running_loop().run_in_executor(self._writer, self._commit, sql, parameters)
 
@@ -59,21 +85,47 @@ class SqliteFile(SqliteDatabase):
 
     def _commit(self, sql: str, parameters: Sequence[Any]) -> Rows:
         try:
-            with self.atomic("IMMEDIATE"):
-                return self._run(sql, parameters)
+            self.begin("IMMEDIATE")
+            rows = self._run(sql, parameters)
+            self.commit()
         except OperationalError as error:
-            if "locked" in str(error):
-                raise UnavailableError from error
+            if _is_busy(error):
+                raise UnavailableError(str(error)) from error
             raise
+        finally:
+            # An error leaves the transaction open, or SQLite has ended it by itself, as it does when the disk is full.
+            if self.connection().in_transaction:
+                self.rollback()
+        self._ensure_there()
+        return rows
 
     def _run(self, sql: str, parameters: Sequence[Any]) -> Rows:
+        self._ensure_there()
         # To the end: a statement with rows left would keep its transaction open.
         rows: Rows = self.execute_sql(sql, parameters).fetchall()
         return rows
 
+    def _ensure_there(self) -> None:
+        # SQLite goes on with a file that was removed, and what it writes there is lost when the process ends.
+        if self._file_at_path() != self._file:
+            raise UnavailableError(f"{self._path} was removed or replaced; put it back, or restart the service")
+
+    def _file_at_path(self) -> tuple[int, int] | None:
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+
+def _is_busy(error: OperationalError) -> bool:
+    # The lower byte is the kind of error (sqlite.org/rescode.html, "Result Codes versus Extended Result Codes").
+    cause = error.__context__
+    return isinstance(cause, sqlite3.Error) and cause.sqlite_errorcode & 0xFF in BUSY
+
 
 def connect(url: str) -> None:
-    """Open the database for this process.
+    """Open the database for this process; `database.start()` then gets it ready to serve.
 
     Args:
         url: `sqlite:///` and the path of a file, relative to the working directory, or absolute with a fourth slash.

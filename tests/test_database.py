@@ -17,6 +17,7 @@ def connected(tmp_path: Path) -> Iterator[None]:
     url = f"sqlite:///{tmp_path / 'tasks.db'}"
     migrate(url)
     connect(url)
+    database.start()
     yield
     database.shut_down()
 
@@ -37,6 +38,7 @@ def test_accepted_writes_are_committed_before_the_end(tmp_path: Path) -> None:
 
     asyncio.run(write_and_leave())
     connect(f"sqlite:///{tmp_path / 'tasks.db'}")
+    database.start()
 
     assert len(asyncio.run(queries.select_page(100, 0, None))) == 20
 
