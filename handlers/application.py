@@ -12,29 +12,32 @@ from starlette.routing import Router
 
 from handlers import contract, documentation, problems, tasks
 from handlers.dispatch import Dispatch
+from handlers.responses import ResponseValidation
 from handlers.routing import ContractRouting
-from handlers.settings import Settings
+from handlers.settings import ServerSettings
 from models.database import UnavailableError, connect, database
 
 
-def create_app(settings: Settings | None = None) -> ConnexionMiddleware:
+def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
     """Make the application.
 
     Args:
         settings: What is set; None for what the environment says.
     """
-    database_url = (settings or Settings()).database_url
+    settings = settings or ServerSettings()
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[None]:
-        connect(database_url)
+        connect(settings.database_url)
         database.start()
         yield
         database.shut_down()
 
+    # A wrong answer is itself answered by the outermost layer.
+    validation = [ExceptionMiddleware, ResponseValidation] if settings.validate_responses else []
     app = ConnexionMiddleware(
         Router(documentation.ROUTES, lifespan=lifespan),
-        middlewares=[ExceptionMiddleware, ContractRouting, Dispatch],
+        middlewares=[*validation, ExceptionMiddleware, ContractRouting, Dispatch],
         resolver=Resolver(lambda operation_id: getattr(tasks, underscore(operation_id))),
     )
     app.add_api(contract.document())

@@ -24,6 +24,9 @@ class ServerSettings(Settings):
     port: Annotated[int, Field(ge=0, le=65535, description="the port to listen on; 0 takes any that is free")] = 8000
     workers: Annotated[int, Field(ge=1, description="how many processes answer")] = 1
     reload: Annotated[bool, Field(description="restart when the code or the contract changes")] = False
+    validate_responses: Annotated[
+        bool, Field(description="answer 500 where an answer would break the contract; for tests")
+    ] = False
 
 
 def variable(name: str) -> str:

@@ -66,9 +66,9 @@ class Service:
 
 
 def environment(variables: dict[str, str] | None = None) -> dict[str, str]:
-    """Return the environment of a command: none of this one's settings, and the given variables."""
+    """Return this environment with the given variables for its settings; responses are validated in every test."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("TASKS_", "DATABASE_"))}
-    return inherited | (variables or {})
+    return inherited | {"TASKS_API_VALIDATE_RESPONSES": "true"} | (variables or {})
 
 
 def run(folder: Path, *arguments: str, variables: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
