@@ -1,0 +1,163 @@
+"""What the contract says in words, as checks for Schemathesis, which finds them as its hooks.
+
+They need nothing of this project but a running service, and compare what several answers say of the same tasks. They
+assume that nobody else changes the tasks which the run itself creates.
+"""
+
+from typing import Any
+from urllib.parse import parse_qsl, urljoin, urlsplit
+
+import requests
+import schemathesis
+from schemathesis import Case, CheckContext, Response
+
+PATH = "/api/tasks"
+PROBLEM = "application/problem+json"
+# Fields that are another one with every response.
+MOMENTARY = {"date", "x-request-id"}
+
+
+def address(response: Response) -> str:
+    """Return what was called."""
+    return str(response.request.url)
+
+
+def is_call(response: Response, method: str, path: str, status: int) -> bool:
+    """Return whether this is the answer to a call of the collection, or of a task where `path` ends with a slash."""
+    url = urlsplit(address(response)).path
+    fits = url.rpartition("/")[0].endswith(PATH) if path.endswith("/") else url.endswith(path)
+    return (response.request.method, response.status_code) == (method, status) and fits
+
+
+def call(response: Response, method: str, url: str, **options: Any) -> requests.Response:
+    """Make a further call to the service that gave this response, as the same caller."""
+    sent = response.request.headers
+    headers = {name: sent[name] for name in ("Authorization",) if name in sent}
+    return requests.request(method, url, headers=headers, timeout=30, allow_redirects=False, **options)
+
+
+def collection(response: Response) -> str:
+    """Return the address of the collection of the service that gave this response."""
+    return address(response).partition(PATH)[0] + PATH
+
+
+@schemathesis.check
+def every_error_is_a_problem(ctx: CheckContext, response: Response, case: Case[Any]) -> None:
+    """A refusal is a problem document, and its status is that of the response."""
+    if response.status_code < 400:
+        return
+    assert response.headers["content-type"] == [PROBLEM]
+    problem = response.json()
+    assert problem["status"] == response.status_code
+    assert problem["title"]
+    assert problem["detail"]
+
+
+@schemathesis.check
+def put_answers_what_get_gives(ctx: CheckContext, response: Response, case: Case[Any]) -> None:
+    """What PUT answers is what GET then gives."""
+    if is_call(response, "PUT", PATH + "/", 200):
+        got = call(response, "GET", address(response))
+        assert (got.status_code, got.json()) == (200, response.json())
+
+
+@schemathesis.check
+def deleted_task_is_gone(ctx: CheckContext, response: Response, case: Case[Any]) -> None:
+    """What was deleted is neither found nor listed."""
+    if is_call(response, "DELETE", PATH + "/", 200):
+        url = address(response)
+        assert call(response, "GET", url).status_code == 404
+        id = int(url.rpartition("/")[2])
+        following = call(response, "GET", collection(response), params={"after": id - 1, "limit": 1}).json()
+        assert id not in [task["id"] for task in following]
+
+
+@schemathesis.check
+def created_task_is_listed_once(ctx: CheckContext, response: Response, case: Case[Any]) -> None:
+    """A task that was created is where Location says, and in the list exactly once."""
+    if not is_call(response, "POST", PATH, 201):
+        return
+    task = response.json()
+    location = collection(response).removesuffix(PATH) + response.headers["location"][0]
+    assert call(response, "GET", location).json() == task
+    for completed, count in ((None, 1), (task["completed"], 1), (not task["completed"], 0)):
+        query: dict[str, Any] = {"completed": str(completed).lower()} if completed is not None else {}
+        query |= {"after": max(0, task["id"] - 500), "limit": 1000}
+        listed = call(response, "GET", collection(response), params=query).json()
+        assert [other for other in listed if other["id"] == task["id"]] == [task] * count
+
+
+@schemathesis.check
+def walk_visits_every_task_once(ctx: CheckContext, response: Response, case: Case[Any]) -> None:
+    """A walk along the links visits each task once, in ascending order, while others write."""
+    if not is_call(response, "GET", PATH, 200):
+        return
+    url = collection(response)
+    query = dict(parse_qsl(urlsplit(address(response)).query))
+    there = call(response, "GET", url, params={**query, "limit": 1000}).json()
+    last = there[-1]["id"] if there else 0
+    limit = max(1, min(int(query.get("limit", 100)), len(there) // 3))
+    visited = []
+    written = call(response, "POST", url, json={"title": "Before a walk"}).json()["id"]
+    page = call(response, "GET", url, params={**query, "limit": limit})
+    while True:
+        assert page.status_code == 200
+        assert len(page.json()) <= limit
+        visited += page.json()
+        if "next" not in page.links or visited[-1]["id"] >= last:
+            break
+        call(response, "DELETE", f"{url}/{written}")
+        written = call(response, "POST", url, json={"title": "During a walk"}).json()["id"]
+        page = call(response, "GET", urljoin(page.url, page.links["next"]["url"]))
+    call(response, "DELETE", f"{url}/{written}")
+
+    ids = [task["id"] for task in visited]
+    assert ids == sorted(set(ids)), f"a walk visits the tasks {ids}"
+    assert min(ids, default=1) > int(query.get("after", 0)) or not ids
+    assert {str(task["completed"]).lower() for task in visited} <= {query.get("completed")} or "completed" not in query
+    missed = {task["id"] for task in there} - set(ids)
+    assert [id for id in missed if call(response, "GET", f"{url}/{id}").status_code != 404] == []
+    assert [id for id in ids if id <= last and id not in {task["id"] for task in there}] == []
+
+
+@schemathesis.check
+def head_equals_get(ctx: CheckContext, response: Response, case: Case[Any]) -> None:
+    """HEAD answers what GET does, without the body."""
+    if response.request.method == "GET":
+        url = address(response)
+        get, head = call(response, "GET", url), call(response, "HEAD", url)
+        assert head.content == b""
+        assert head.status_code == get.status_code == response.status_code
+        assert lasting(head) == lasting(get)
+
+
+def lasting(response: requests.Response) -> dict[str, str]:
+    """Return the header fields that are the same whenever the same is asked."""
+    return {name.lower(): value for name, value in response.headers.items() if name.lower() not in MOMENTARY}
+
+
+@schemathesis.check
+class IdAndTimeNeverChange:
+    """The id and the time of creation of a task are the same in every answer, and no id is given twice."""
+
+    def __init__(self) -> None:
+        self.times: dict[int, str] = {}
+        self.created: dict[int, Response] = {}
+
+    def after_response(self, ctx: CheckContext, response: Response, case: Case[Any]) -> None:
+        """Compare what this response says of tasks with what earlier ones said."""
+        if response.status_code not in (200, 201) or response.request.method == "DELETE":
+            return
+        body = response.json()
+        for task in body if isinstance(body, list) else [body]:
+            assert self.times.setdefault(task["id"], task["createdAt"]) == task["createdAt"]
+        if is_call(response, "GET", PATH + "/", 200) or is_call(response, "PUT", PATH + "/", 200):
+            assert str(body["id"]) == urlsplit(address(response)).path.rpartition("/")[2]
+        if response.status_code == 201:
+            assert body["id"] > max(self.created, default=0) or self.created.get(body["id"]) is response
+            self.created[body["id"]] = response
+
+    def after_run(self, ctx: CheckContext) -> None:
+        """Leave none of the tasks that the run created."""
+        for id, response in self.created.items():
+            assert call(response, "DELETE", f"{collection(response)}/{id}").status_code in (200, 404)

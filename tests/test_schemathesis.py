@@ -1,0 +1,42 @@
+"""The contract, fuzzed with everything that Schemathesis has, against a running service."""
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+from tests.conftest import ROOT, Service
+
+CONFIGURATION = "tests/contract/schemathesis.toml"
+EXAMPLES = os.environ.get("CONTRACT_EXAMPLES", "100")
+SEED = os.environ.get("CONTRACT_SEED", "1")
+
+
+def test_nothing_is_left_out() -> None:
+    configuration = tomllib.loads((ROOT / CONFIGURATION).read_text())
+
+    assert configuration["checks"] == {"enabled": True}
+    assert configuration["warnings"] == {"fail-on": True}
+    assert configuration["phases"] == {"coverage": {"generate-duplicate-query-parameters": True}}
+    assert not {"operations", "project", "baseline", "max-failures"} & configuration.keys()
+
+
+def test_service_is_what_its_contract_says(service: Service, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    command = [Path(sys.executable).with_name("schemathesis"), "--config-file", CONFIGURATION, "run", "--no-color"]
+    options = ["--max-examples", EXAMPLES, "--seed", SEED, "--report", "json", "--report-json-path", report]
+    run = subprocess.run(
+        [*command, *options, f"{service.url}/openapi.yaml"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    print(run.stdout)
+
+    assert run.returncode == 0, run.stdout + run.stderr
+    said = json.loads(report.read_text())
+    assert {name: phase["status"] for name, phase in said["phases"].items()} == dict.fromkeys(
+        ("examples", "coverage", "fuzzing", "stateful"), "success"
+    )
+    assert (said["operations"]["tested"], said["operations"]["skipped"]) == (5, 0)
+    assert said["test_cases"]["generated"] > 5 * int(EXAMPLES)
+    assert service.client.get("/api/tasks").json() == []
