@@ -7,7 +7,7 @@ with the name of the property or parameter and what the keyword allows put in.
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from jsonschema_rs import Draft4Validator, ValidationError
+from jsonschema_rs import Draft4Validator, Draft202012Validator, ValidationError
 
 from handlers import contract
 
@@ -15,6 +15,12 @@ Path = list[str]
 
 # How far the formats of OpenAPI 3.0 let an integer go; JSON Schema does not know them.
 INTEGERS = {"int32": 2**31, "int64": 2**63}
+
+# OpenAPI 3.0 builds on Draft 4, which did not have these formats yet.
+LATER_FORMATS: dict[str, Callable[[str], bool]] = {
+    name: Draft202012Validator({"format": name}, validate_formats=True).is_valid
+    for name in ("duration", "json-pointer", "uri-reference", "uuid")
+}
 
 
 class Rules:
@@ -28,7 +34,7 @@ class Rules:
     def __init__(self, schema: dict[str, Any], name: str) -> None:
         self.name = name
         self.schema = _json_schema(schema)
-        self.validator = Draft4Validator(self.schema, validate_formats=True, mask=name)
+        self.validator = Draft4Validator(self.schema, validate_formats=True, formats=LATER_FORMATS, mask=name)
         self.allow: Callable[[Any], bool] = self.validator.is_valid
 
     def violations(self, value: Any) -> Iterator[tuple[Path, str]]:

@@ -9,13 +9,11 @@ import sqlite3
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 from peewee import DatabaseError, DatabaseProxy, OperationalError, SqliteDatabase
 
 BUSY_TIMEOUT = 5.0  # seconds
-BUSY_PAUSE = 0.01  # seconds
 BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL}
 PRAGMAS = {"journal_mode": "wal", "synchronous": "full"}
 SCHEME = "sqlite:///"
@@ -45,10 +43,8 @@ class SqliteFile(SqliteDatabase):
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
 
     def start(self) -> None:
-        """Open both connections: to read on this thread, which must then never sleep, and to write on the other."""
+        """Open the writer's connection too, and remember which file it is that both have open."""
         self._writer.submit(self.connect).result()
-        self.connect(reuse_if_open=True)
-        self.timeout = 0
         self._file = self._file_at_path()
 
     async def read(self, sql: str, parameters: Sequence[Any]) -> Rows:
@@ -57,17 +53,11 @@ class SqliteFile(SqliteDatabase):
         Raises:
             UnavailableError: Another process held the file for longer than the busy timeout, or it is gone.
         """
-        give_up = None
-        while True:
-            try:
-                return self._run(sql, parameters)
-            except OperationalError as error:
-                if not _is_busy(error):
-                    raise
-                give_up = give_up or monotonic() + BUSY_TIMEOUT
-                if monotonic() > give_up:
-                    raise UnavailableError(str(error)) from error
-            await asyncio.sleep(BUSY_PAUSE)
+        try:
+            return self._run(sql, parameters)
+        except OperationalError as error:
+            _raise_if_busy(error)
+            raise
 
     async def write(self, sql: str, parameters: Sequence[Any]) -> Rows:
         """Run a statement in a transaction, and return its rows once the commit is on disk.
@@ -89,8 +79,7 @@ class SqliteFile(SqliteDatabase):
             rows = self._run(sql, parameters)
             self.commit()
         except OperationalError as error:
-            if _is_busy(error):
-                raise UnavailableError(str(error)) from error
+            _raise_if_busy(error)
             raise
         finally:
             # An error leaves the transaction open, or SQLite has ended it by itself, as it does when the disk is full.
@@ -118,10 +107,11 @@ class SqliteFile(SqliteDatabase):
         return status.st_dev, status.st_ino
 
 
-def _is_busy(error: OperationalError) -> bool:
-    # The lower byte is the kind of error (sqlite.org/rescode.html, "Result Codes versus Extended Result Codes").
+def _raise_if_busy(error: OperationalError) -> None:
     cause = error.__context__
-    return isinstance(cause, sqlite3.Error) and cause.sqlite_errorcode & 0xFF in BUSY
+    # The lower byte is the kind of error (sqlite.org/rescode.html).
+    if isinstance(cause, sqlite3.Error) and cause.sqlite_errorcode & 0xFF in BUSY:
+        raise UnavailableError(str(error)) from error
 
 
 def connect(url: str) -> None:

@@ -1,99 +1,91 @@
-"""Refusals and failures: one shape, the contract's words, and nothing of the cause."""
+"""Refusals and failures have one shape, that of the contract."""
 
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
+from handlers import contract
 from models.schemas import Problem
-from tests.conftest import Start
+from tests.conftest import Service, Start
+from tests.wire import exchange
 
-CALLS = [
-    ("GET", "/api/tasks", "Failed to fetch tasks"),
-    ("POST", "/api/tasks", "Failed to create task"),
-    ("GET", "/api/tasks/1", "Failed to fetch task"),
-    ("PUT", "/api/tasks/1", "Failed to update task"),
-    ("DELETE", "/api/tasks/1", "Failed to delete task"),
+TASK = {"json": {"title": "a"}}
+REFUSALS: list[tuple[int, str, str, dict[str, Any]]] = [
+    (400, "GET", "/api/tasks?limit=0", {}),
+    (400, "POST", "/api/tasks", {"json": {}}),
+    (400, "PUT", "/api/tasks/1", {"content": b"{", "headers": {"Content-Type": "application/json"}}),
+    (404, "GET", "/api/tasks/9999", {}),
+    (404, "PUT", "/api/tasks/9999", TASK),
+    (404, "DELETE", "/api/tasks/one", {}),
+    (404, "GET", "/nowhere", {}),
+    (404, "GET", "/docs/assets/nothing", {}),
+    (405, "PATCH", "/api/tasks", {}),
+    (405, "POST", "/docs", {}),
+    (413, "POST", "/api/tasks", {"json": {"title": "a" * 70000}}),
+    (414, "GET", "/api/tasks?" + "a" * 9000, {}),
+    (415, "POST", "/api/tasks", {"content": b"title"}),
+    (431, "GET", "/api/tasks", {"headers": {"A": "a" * 20000}}),
 ]
 
 
-def call(client: httpx.Client, method: str, path: str) -> httpx.Response:
-    return client.request(method, path, json={"title": "a"} if method in ("POST", "PUT") else None)
-
-
-@pytest.mark.parametrize(
-    ("status", "method", "path", "options"),
-    [
-        (400, "GET", "/api/tasks?limit=0", {}),
-        (400, "POST", "/api/tasks", {"json": {}}),
-        (404, "GET", "/api/tasks/9999", {}),
-        (404, "GET", "/nowhere", {}),
-        (404, "GET", "/docs/assets/nothing", {}),
-        (405, "PATCH", "/api/tasks", {}),
-        (405, "POST", "/docs", {}),
-        (413, "POST", "/api/tasks", {"json": {"title": "a" * 70000}}),
-        (415, "POST", "/api/tasks", {"content": b"title"}),
-    ],
-)
-def test_every_refusal_has_the_shape_of_the_contract(
-    shared_client: httpx.Client, status: int, method: str, path: str, options: dict[str, object]
-) -> None:
-    answer = shared_client.request(method, path, **options)  # type: ignore[arg-type]
-
+def assert_is_problem(status: int, answer: httpx.Response) -> None:
+    """The answer is a problem in the one shape that there is."""
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
     problem = Problem.model_validate_json(answer.content)
-    assert problem.status == status
-    assert bool(problem.errors) == (status == 400)
+    assert (problem.type, problem.status) == ("about:blank", status)
+    assert problem.title
+    assert problem.detail
+    # What does not apply is left out.
+    assert list(answer.json()) == ["type", "title", "status", "detail", "errors"][: 5 if problem.errors else 4]
+    assert status == 400 or not problem.errors
+    for violation in problem.errors or []:
+        assert (violation.pointer is None) != (violation.parameter is None)
+    assert ("x-request-id" in answer.headers) == (status >= 500)
+    assert ("retry-after" in answer.headers) == (status == 503)
+    assert ("allow" in answer.headers) == (status == 405)
 
 
-def test_failure_says_what_failed_but_not_why(start: Start, tmp_path: Path) -> None:
+def test_every_status_has_the_one_shape(start: Start, tmp_path: Path) -> None:
     service = start()
+    client = service.client
+    for status, method, path, options in REFUSALS:
+        assert_is_problem(status, client.request(method, path, **options))
+    (malformed,) = exchange(service.url, b"nonsense\r\n\r\n")
+    assert_is_problem(400, httpx.Response(malformed.status, headers=malformed.headers, content=malformed.body))
+    assert service.log() == ""
     with closing(sqlite3.connect(tmp_path / "tasks.db")) as database:
         database.execute("DROP TABLE task")
+    assert_is_problem(500, client.get("/api/tasks"))
+    (tmp_path / "tasks.db").unlink()
+    assert_is_problem(503, client.get("/api/tasks"))
 
-    for method, path, detail in CALLS:
-        answer = call(service.client, method, path)
-        assert answer.status_code == 500
-        assert answer.headers["content-type"] == "application/problem+json"
-        assert answer.json() == {
-            "type": "about:blank",
-            "title": "Internal Server Error",
-            "status": 500,
-            "detail": detail,
-        }
-        assert f"{method} {path} failed" in service.log()
-    assert "no such table: task" in service.log()
+    seen = {400, 500, 503} | {status for status, *_ in REFUSALS}
+    foreseen = {int(status) for id in (*contract.operations(), None) for status in contract.responses(id)}
+    assert seen == {status for status in foreseen if status >= 400}
 
 
-def test_locked_database_is_unavailable_for_writes_only(start: Start, tmp_path: Path) -> None:
-    service = start()
-    service.client.post("/api/tasks", json={"title": "a"})
-    with closing(sqlite3.connect(tmp_path / "tasks.db", isolation_level=None)) as database:
-        database.execute("BEGIN IMMEDIATE")
-        refused = service.client.put("/api/tasks/1", json={"title": "b"})
-        read = service.client.get("/api/tasks/1")
-        database.execute("ROLLBACK")
-
-    assert refused.status_code == 503
-    assert refused.headers["retry-after"] == "1"
-    assert refused.json()["detail"] == "The tasks are out of reach for a moment; try again"
-    assert read.json()["title"] == "a"
-    assert "Traceback" not in service.log()
-    assert service.client.put("/api/tasks/1", json={"title": "b"}).status_code == 200
+def test_no_more_violations_are_named_than_the_contract_allows(shared_client: httpx.Client) -> None:
+    most = contract.document()["components"]["schemas"]["Problem"]["properties"]["errors"]["maxItems"]
+    for count in (most, most + 1, 9000):
+        refused = shared_client.post("/api/tasks", json={"title": "a", **{f"{i}": 1 for i in range(count)}})
+        assert refused.status_code == (400 if count < 9000 else 413)
+        assert len(refused.json().get("errors", [])) == (most if count < 9000 else 0)
+    queried = shared_client.get("/api/tasks", params={f"{i}": 1 for i in range(most + 1)})
+    assert len(queried.json()["errors"]) == most
 
 
-def test_caller_who_leaves_during_the_body_does_no_harm(start: Start) -> None:
-    service = start()
-
-    def body() -> object:
+def test_caller_who_leaves_during_the_body_does_no_harm(service: Service) -> None:
+    def body() -> Iterator[bytes]:
         yield b'{"title": '
         raise ConnectionAbortedError
 
     with pytest.raises(ConnectionAbortedError):
-        service.client.post("/api/tasks", content=body(), headers={"Content-Type": "application/json"})  # type: ignore[arg-type]
+        service.client.post("/api/tasks", content=body(), headers={"Content-Type": "application/json"})
 
     assert service.client.get("/api/tasks").json() == []
-    assert service.log() == ""

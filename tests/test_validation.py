@@ -207,6 +207,12 @@ def test_operations_without_a_query_refuse_one(shared_client: httpx.Client, meth
         ({"enum": ["a", "b"]}, "c", "thing must be one of a or b"),
         ({"type": "string", "nullable": True, "enum": ["a"]}, "b", "thing must be one of a or None"),
         ({"type": "string", "format": "date-time"}, "tomorrow", "thing must be a date-time"),
+        ({"type": "string", "format": "date"}, "2026-02-30", "thing must be a date"),
+        ({"type": "string", "format": "uuid"}, "1", "thing must be a uuid"),
+        ({"type": "integer", "format": "int32"}, 2**31, "thing must be at most 2147483647"),
+        ({"type": "integer", "format": "int64"}, -(2**63) - 1, "thing must be at least -9223372036854775808"),
+        ({"type": "integer", "format": "int32", "minimum": 0, "nullable": True}, -1, "thing must be at least 0"),
+        ({"type": "integer"}, 1.0, "thing must be of type integer"),
         ({"type": "string", "pattern": "^a$"}, "b", "thing must match ^a$"),
         ({"type": "string", "minLength": 2}, "b", "thing must have at least 2 characters"),
         ({"type": "string", "minLength": 2, "x-messages": {"minLength": "Say more"}}, "b", "Say more"),
@@ -218,7 +224,27 @@ def test_sentences_for_other_contracts(schema: dict[str, Any], value: Any, sente
     assert [said for _, said in Rules(schema, "thing").violations(value)] == [sentence]
 
 
-def test_null_is_of_a_nullable_type() -> None:
-    rules = Rules({"type": "string", "nullable": True, "enum": ["a"]}, "thing")
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"type": "string", "nullable": True, "enum": ["a"]}, None),
+        ({"type": "integer", "format": "int64"}, 2**63 - 1),
+        ({"type": "string", "format": "uri-reference"}, "/a"),
+        # Properties may bear the names of keywords.
+        (
+            {"type": "object", "properties": {"nullable": {"type": "boolean"}, "format": {"type": "string"}}},
+            {"nullable": True},
+        ),
+    ],
+)
+def test_what_other_contracts_allow(schema: dict[str, Any], value: Any) -> None:
+    rules = Rules(schema, "thing")
 
-    assert list(rules.violations(None)) == []
+    assert rules.allow(value)
+    assert list(rules.violations(value)) == []
+
+
+def test_properties_may_bear_the_names_of_keywords() -> None:
+    schema = {"type": "object", "properties": {"nullable": {"type": "boolean"}}, "additionalProperties": False}
+
+    assert Rules(schema, "thing").allow({"nullable": False})
