@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SWAGGER_UI := 5.35.0
+URL ?= http://127.0.0.1:8000
+EXAMPLES ?= 100
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test lint format generate lock swagger-ui clean
+.PHONY: help run dev test contract nightly mutants lint format generate lock swagger-ui clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -16,8 +18,21 @@ run: $(VENV)/runtime ## Serve the contract on 127.0.0.1:8000
 dev: $(VENV)/runtime ## Serve it, and restart when the code or the contract changes
 	$(BIN)/tasks-api serve --reload
 
-test: $(VENV)/development ## Run the tests
-	$(BIN)/pytest
+test: $(VENV)/development ## Run the tests, which must reach every branch
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest --numprocesses auto --dist worksteal
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+contract: $(VENV)/development ## Fuzz the deployment at URL=... with EXAMPLES=... an operation
+	$(BIN)/schemathesis --config-file tests/contract/schemathesis.toml run $(URL)/openapi.yaml --max-examples $(EXAMPLES)
+
+nightly: $(VENV)/development ## Fuzz a service of its own with 1,000 examples an operation and a random seed
+	seed=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' '); echo "Seed: $$seed"; \
+	  CONTRACT_EXAMPLES=1000 CONTRACT_SEED=$$seed $(BIN)/pytest tests/test_schemathesis.py
+
+mutants: $(VENV)/development ## Plant defects one at a time, and list those that the tests do not find
+	$(BIN)/python -m tests.mutants
 
 lint: $(VENV)/development ## Check style, types and the generated models
 	$(BIN)/ruff check

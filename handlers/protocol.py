@@ -28,6 +28,7 @@ class Protocol(HttpToolsProtocol):
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True, lenient_chunked_length=True)
         self.url = b""
         self._complete: object = None  # the scope of the last request that was read to its end
+        self._received = 0  # bytes in the piece that is being read
         self._pending = 0  # bytes since a head or a piece of a body was complete
         self._method = ""  # of the request, where the parser was told another
         self._deaf = False  # whether what arrives is no longer read
@@ -38,6 +39,7 @@ class Protocol(HttpToolsProtocol):
         if self._deaf:
             return
         self._unset_keepalive_if_required()
+        self._received = len(data)
         self._pending += len(data)
         if self.scope is self._complete:
             method, space, rest = data.partition(b" ")
@@ -62,7 +64,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         # Most heads are so short that nothing in them can be too long.
-        if self._pending > MAX_TARGET_BYTES and self._excess():
+        if max(self._received, self._pending) > MAX_TARGET_BYTES and self._excess():
             raise ValueError
         self._pending = 0
         names = [name for name, _ in self.headers]

@@ -37,7 +37,7 @@ def test_serve_announces_itself_and_ends_on_sigterm(start: Start, tmp_path: Path
     assert [path.name for path in tmp_path.iterdir() if path.name != "log"] == ["tasks.db"]
 
 
-@pytest.mark.parametrize("flags", [(), ("--workers", "2")])
+@pytest.mark.parametrize("flags", [(), ("--workers", "2"), ("--reload",)])
 def test_serve_ends_on_ctrl_c(start: Start, flags: tuple[str, ...]) -> None:
     service = start(*flags)
     service.client.get("/api/tasks")

@@ -204,6 +204,15 @@ def test_long_target_is_refused(url: str, size: int) -> None:
         assert is_problem(answer)
 
 
+def test_long_head_behind_a_body_is_refused(url: str) -> None:
+    first = POST + b"Content-Length: 14\r\n\r\n" + BODY
+    for head, status in (
+        (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n" + HOST, 414),
+        (GET[:-2] + b"A: " + b"a" * 17000, 431),
+    ):
+        assert [answer.status for answer in exchange(url, first + head + b"\r\n\r\n")] == [201, status]
+
+
 @pytest.mark.parametrize("size", [16384, 16385])
 def test_large_header_fields_are_refused(url: str, size: int) -> None:
     """The size is that of names and values."""

@@ -42,7 +42,19 @@ def test_head_is_get_without_the_body(shared_client: httpx.Client, path: str) ->
 
 
 @pytest.mark.parametrize(
-    "path", ["/nowhere", "/api", "/api/", "/api/tasks/", "/API/tasks", "/api/tasks/1/", "/api/tasks/1/2", "//api/tasks"]
+    "path",
+    [
+        "/nowhere",
+        "/api",
+        "/api/",
+        "/api/tasks/",
+        "/API/tasks",
+        "/api/tasks/1/",
+        "/api/tasks/1/2",
+        "//api/tasks",
+        "/api%2Ftasks",
+        "/api/tasks%2f1",
+    ],
 )
 def test_other_paths_are_not_found(shared_client: httpx.Client, path: str) -> None:
     answer = shared_client.get(path)

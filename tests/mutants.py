@@ -1,0 +1,250 @@
+"""Plants defects one at a time, and lists those that the tests do not find: `make mutants`.
+
+Each defect is a file, a text that stands in it once, and what is put in its place.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+PYTHON = sys.executable
+# The quick ones first; every test is among them.
+FIRST = {f"test_{name}" for name in ("contract", "validation", "tasks", "problems", "routing", "protocol", "examples")}
+# A run that takes longer has been sent round in circles by the defect, which is noticed too.
+PATIENCE = 600  # seconds
+
+
+class Defect(NamedTuple):
+    """What is done to the project."""
+
+    file: str
+    old: str
+    new: str
+
+
+CONTRACT = "openapi.yaml"
+DEFECTS = [
+    # Rules of the contract, loosened or tightened.
+    Defect(CONTRACT, "maxLength: 255", "maxLength: 256"),
+    Defect(CONTRACT, "maxLength: 255", "maxLength: 254"),
+    Defect(CONTRACT, "minLength: 1\n", "minLength: 0\n"),
+    Defect(CONTRACT, r"pattern: '^([^\u0000]*[^\u0000\u0009", r"pattern: '^([^\u0000]*[^\u0000\u000A"),
+    Defect(CONTRACT, "maxLength: 4000", "maxLength: 4001"),
+    Defect(CONTRACT, "maxLength: 4000", "maxLength: 3999"),
+    Defect(CONTRACT, "      nullable: true\n", ""),
+    Defect(CONTRACT, "      additionalProperties: false\n      required: [title]\n", "      required: [title]\n"),
+    Defect(
+        CONTRACT, "      additionalProperties: false\n      required: [title]\n", "      additionalProperties: false\n"
+    ),
+    Defect(
+        CONTRACT,
+        "          type: boolean\n          default: false",
+        "          type: boolean\n          default: true",
+    ),
+    Defect(CONTRACT, "maximum: 1000\n", "maximum: 1001\n"),
+    Defect(CONTRACT, "        minimum: 1\n        maximum: 1000", "        minimum: 0\n        maximum: 1000"),
+    Defect(CONTRACT, "default: 100\n", "default: 50\n"),
+    Defect(CONTRACT, "        minimum: 0\n        maximum: 92233720", "        minimum: -1\n        maximum: 92233720"),
+    Defect(CONTRACT, "x-max-bytes: 65536", "x-max-bytes: 65537"),
+    Defect(CONTRACT, "x-max-bytes: 8192", "x-max-bytes: 8193"),
+    Defect(CONTRACT, "maxItems: 100\n", "maxItems: 1000\n"),
+    Defect(CONTRACT, "required: Title is required", "required: title is required"),
+    Defect(CONTRACT, "        detail: Task not found", "        detail: No such task"),
+    Defect(CONTRACT, "        '201':\n", "        '200':\n"),
+    Defect(
+        CONTRACT,
+        "required: [id, title, description, completed, createdAt]",
+        "required: [id, title, completed, createdAt]",
+    ),
+    Defect(CONTRACT, "        minimum: 0\n        default: 1\n", "        minimum: 0\n        default: 0\n"),
+    # Paths and methods.
+    Defect("handlers/routing.py", 'methods["HEAD"] = operation', "pass"),
+    Defect("handlers/routing.py", '[*methods, "OPTIONS"]', "[*methods]"),
+    Defect("handlers/routing.py", '[*methods, "OPTIONS"]', '[next(iter(methods)), "OPTIONS"]'),
+    Defect("handlers/routing.py", "Refusal(405, headers=allow)", "Refusal(404, headers=allow)"),
+    Defect("handlers/routing.py", "Refusal(405, headers=allow)", "Refusal(405)"),
+    Defect("handlers/routing.py", "status_code=204", "status_code=200"),
+    Defect("handlers/routing.py", "[^/]+)", ".+)"),
+    Defect("handlers/routing.py", 'b"%2f" not in scope["raw_path"].lower() and ', ""),
+    # Parameters.
+    Defect("handlers/parameters.py", "[1-9][0-9]{0,4000}", "[0-9]+"),
+    Defect("handlers/parameters.py", "get(text, text)", "get(text.lower(), text)"),
+    Defect("handlers/parameters.py", "keep_blank_values=True", "keep_blank_values=False"),
+    Defect("handlers/parameters.py", "if len(texts) > 1:", "if len(texts) > 2:"),
+    Defect(
+        "handlers/parameters.py", "for name in given if name not in parameters", "for name in given if not parameters"
+    ),
+    Defect("handlers/parameters.py", "            raise Refusal(404)", "            raise Refusal(400, violations)"),
+    Defect("handlers/parameters.py", "violations += broken", "violations = broken"),
+    # Bodies.
+    Defect("handlers/body.py", "if len(body) > self.max_bytes:", "if len(body) >= self.max_bytes:"),
+    Defect(
+        "handlers/body.py",
+        "if len(body) > self.max_bytes:",
+        'if len(body) > self.max_bytes and not event["more_body"]:',
+    ),
+    Defect("handlers/body.py", "if declared > self.max_bytes:", "if declared > 2 * self.max_bytes:"),
+    Defect("handlers/body.py", "allow_inf_nan=False", "allow_inf_nan=True"),
+    Defect("handlers/body.py", "catch_duplicate_keys=True", "catch_duplicate_keys=False"),
+    Defect("handlers/body.py", "len(types) == 1 and ", "types and "),
+    Defect("handlers/body.py", " and not codings", ""),
+    Defect("handlers/body.py", "all(part in", "any(part not in"),
+    Defect("handlers/body.py", '.replace("~", "~0")', ""),
+    Defect("handlers/body.py", "        if not self.rules.allow(value):", "        if False:"),
+    Defect(
+        "handlers/validation.py",
+        "                    for name in error.kind.value:",
+        "                    for name in error.kind.value[:1]:",
+    ),
+    Defect("handlers/validation.py", "validate_formats=True, formats", "validate_formats=False, formats"),
+    Defect("handlers/validation.py", "        if keyword in own:", "        if False:"),
+    # Answers.
+    Defect("handlers/dispatch.py", "by_alias=True", "by_alias=False"),
+    Defect("handlers/dispatch.py", "str(len(body)), **reply.headers}", "str(len(body))}"),
+    Defect("handlers/dispatch.py", '"status": self.status,', '"status": 200,'),
+    Defect("handlers/tasks.py", 'query["completed"] = str(completed).lower()', "pass"),
+    Defect("handlers/tasks.py", "queries.select_page(limit + 1,", "queries.select_page(limit,"),
+    Defect("handlers/tasks.py", "page = tasks[:limit]", "page = tasks"),
+    Defect("handlers/tasks.py", '"after": page[-1].id', '"after": page[-1].id + 1'),
+    Defect("handlers/tasks.py", '"after": page[-1].id', '"after": page[-1].id - 1'),
+    Defect("handlers/tasks.py", "id=task.id)", "id=1)"),
+    Defect(
+        "handlers/tasks.py",
+        "    if not await queries.delete(id):\n        raise Refusal(404)",
+        "    await queries.delete(id)",
+    ),
+    Defect("handlers/tasks.py", "    if not await queries.delete(id):", "    if not await queries.select(id):"),
+    Defect(
+        "handlers/tasks.py",
+        "    task = await queries.update(id, body)",
+        "    import asyncio\n    task = await queries.select(id)\n    asyncio.ensure_future(queries.update(id, body))",
+    ),
+    # Problems.
+    Defect(
+        "handlers/problems.py",
+        "    document = problem(operation_of(request.scope), status",
+        "    document = problem(None, status",
+    ),
+    Defect("handlers/problems.py", '"; ".join(error.detail for error in errors)', "errors[0].detail"),
+    Defect("handlers/problems.py", ', "errors": errors}', "}"),
+    Defect("handlers/problems.py", "ConnexionResponse(document.status,", "ConnexionResponse(400,"),
+    Defect("handlers/problems.py", 'MEDIA_TYPE = "application/problem+json"', 'MEDIA_TYPE = "application/json"'),
+    Defect("handlers/problems.py", '"Retry-After": _retry_after(), ', ""),
+    Defect(
+        "handlers/problems.py",
+        'INTERNAL_SERVER_ERROR, (), {"X-Request-ID": request_id}',
+        "INTERNAL_SERVER_ERROR, (), {}",
+    ),
+    Defect("handlers/problems.py", "exclude_none=True", "exclude_none=False"),
+    Defect("handlers/problems.py", ", exc_info=exception", ""),
+    # The wire.
+    Defect("handlers/protocol.py", "        return self._waits\n", "        return False\n"),
+    Defect("handlers/protocol.py", "        self.transport.write_eof()", "        self.transport.close()"),
+    Defect(
+        "handlers/protocol.py",
+        "            self._finish()\n        except httptools.HttpParserError",
+        "            pass\n        except httptools.HttpParserError",
+    ),
+    Defect("handlers/protocol.py", "            self._waits = True\n\n", "            self._end()\n\n"),
+    Defect("handlers/protocol.py", 'self.scope["method"], self._method = self._method, ""', "pass"),
+    Defect("handlers/protocol.py", 'names.count(b"host") != (version == "1.1")', "False"),
+    Defect("handlers/protocol.py", "lenient_chunked_length=True", "lenient_chunked_length=False"),
+    Defect("handlers/protocol.py", "if self.expect_100_continue or ", "if "),
+    Defect(
+        "handlers/protocol.py", "            if self._pending > MAX", "            if False and self._pending > MAX"
+    ),
+    # What is kept.
+    Defect("models/queries.py", "Task.id > _parameter", "Task.id >= _parameter"),
+    Defect("models/queries.py", "page.order_by(Task.id)", "page.order_by(Task.title)"),
+    Defect(
+        "models/queries.py",
+        "if completed is None else _select_page_by_completed()",
+        "if not completed else _select_page_by_completed()",
+    ),
+    Defect("models/queries.py", "in task.__dict__.items()}", "in task.__dict__.items() if value}"),
+    Defect(
+        "models/queries.py",
+        "    query = Task.update({name: _parameter(name) for name in schemas.TaskInput.model_fields})",
+        "    from peewee import fn\n    query = Task.update("
+        "{name: fn.COALESCE(_parameter(name), getattr(Task, name)) for name in schemas.TaskInput.model_fields})",
+    ),
+    Defect(
+        "models/queries.py", "Task.delete().where(Task.id == _parameter", "Task.delete().where(Task.id >= _parameter"
+    ),
+    Defect("models/migrations/0001_create_task.py", '[SQL("AUTOINCREMENT")]', "[]"),
+    Defect("models/migrations/0001_create_task.py", '((("completed", "id"), False),)', "()"),
+    Defect("models/task.py", 'timespec="milliseconds"', 'timespec="seconds"'),
+    Defect("models/database.py", '"synchronous": "full"', '"synchronous": "normal"'),
+    Defect("models/database.py", "            self.commit()\n", "            self.rollback()\n"),
+    Defect("models/database.py", "                self.rollback()", "                pass"),
+    Defect(
+        "models/database.py",
+        "            _raise_if_busy(error)\n            raise\n        finally",
+        "            raise\n        finally",
+    ),
+    Defect(
+        "models/database.py", "        if self._file_at_path() != self._file:", "        if not self._file_at_path():"
+    ),
+    Defect(
+        "models/database.py",
+        "        self._writer.shutdown()",
+        "        self._writer.shutdown(wait=False, cancel_futures=True)",
+    ),
+    Defect("models/migrate.py", "            _keep_highest_id(highest_id)", "            pass"),
+    # What is published and set.
+    Defect("handlers/settings.py", "    ] = False", "    ] = True"),
+    Defect("handlers/documentation.py", "Response(contract.document())", "Response(contract.specification().spec)"),
+    Defect("handlers/documentation.py", "default-src 'self';", "default-src *;"),
+]
+
+
+def evidence(defect: Defect) -> str:
+    """Plant a defect in a copy of the project, and return the first test that fails; nothing if all pass."""
+    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+        project = Path(folder) / "project"
+        shutil.copytree(ROOT, project, ignore=shutil.ignore_patterns(".*", "*.db*", "build", "dist", "__pycache__"))
+        path = project / defect.file
+        path.write_text(path.read_text().replace(defect.old, defect.new))
+        # The copy comes before the installed project.
+        environment = os.environ | {"PYTHONPATH": str(project)}
+        if defect.file == CONTRACT:
+            subprocess.run([Path(PYTHON).with_name("datamodel-codegen")], cwd=project, env=environment, check=False)
+        files = sorted((project / "tests").glob("test_*.py"), key=lambda file: file.stem not in FIRST)
+        command = [PYTHON, "-m", "pytest", "-x", "-q", f"--basetemp={folder}/pytest", *map(str, files)]
+        try:
+            run = subprocess.run(
+                command, cwd=project, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+            )
+        except subprocess.TimeoutExpired:
+            return f"the tests do not end within {PATIENCE} s"
+        failed = [line for line in run.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+        return (failed or ["the tests cannot be run"])[0] if run.returncode else ""
+
+
+def main() -> None:
+    """Try the defects whose numbers are given, or all; exit with status 1 if one survives."""
+    numbers = [int(number) for number in sys.argv[1:]] or list(range(len(DEFECTS)))
+    stale = [number for number in numbers if (ROOT / DEFECTS[number].file).read_text().count(DEFECTS[number].old) != 1]
+    if stale:
+        sys.exit(f"The texts of {stale} do not stand in their files once: bring them up to date.")
+    surviving = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for number, found in zip(numbers, pool.map(lambda number: evidence(DEFECTS[number]), numbers), strict=True):
+            defect = DEFECTS[number]
+            print(f"{number:3} {defect.file}: {defect.old.strip()!r} → {defect.new.strip()!r}")
+            print(f"    {found[:150] or 'SURVIVES'}", flush=True)
+            if not found:
+                surviving.append(number)
+    print(f"{len(numbers) - len(surviving)} of {len(numbers)} defects were found.")
+    if surviving:
+        sys.exit(f"The tests do not find {surviving}.")
+
+
+if __name__ == "__main__":
+    main()
