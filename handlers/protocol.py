@@ -12,8 +12,10 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from handlers import contract, problems
 
-# The parser knows these and a few more; it refuses a request with another, though it may be well-formed.
+# The parser refuses a request with a method that it does not know, though it may be well-formed. For it, all methods
+# but those that a contract can have (OpenAPI 3.0.3, Path Item Object) are one that no contract has.
 METHODS = {b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"TRACE", b"PATCH"}
+OTHER_METHOD = b"PROPFIND"
 TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 MAX_TARGET_BYTES: int = contract.responses(None)["414"]["x-max-bytes"]
@@ -30,7 +32,6 @@ class Protocol(HttpToolsProtocol):
         self._complete: object = None  # the scope of the last request that was read to its end
         self._received = 0  # bytes in the piece that is being read
         self._pending = 0  # bytes since a head or a piece of a body was complete
-        self._method = ""  # of the request, where the parser was told another
         self._deaf = False  # whether what arrives is no longer read
         self._waits = False  # whether requests are to be answered before the connection ends
         self._status = 0  # of the refusal that it then ends with
@@ -44,8 +45,7 @@ class Protocol(HttpToolsProtocol):
         if self.scope is self._complete:
             method, space, rest = data.partition(b" ")
             if space and method not in METHODS and TOKEN.fullmatch(method):
-                self._method = method.decode()
-                data = b"TRACE " + rest
+                data = OTHER_METHOD + b" " + rest
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -67,19 +67,13 @@ class Protocol(HttpToolsProtocol):
         if max(self._received, self._pending) > MAX_TARGET_BYTES and self._excess():
             raise ValueError
         self._pending = 0
-        names = [name for name, _ in self.headers]
-        version = self.parser.get_http_version()
-        if version not in ("1.0", "1.1") or names.count(b"host") != (version == "1.1"):
-            raise ValueError
-        codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
-        if codings not in ([], [b"chunked"]):
+        fields = dict(self.headers)
+        if not self._is_unambiguous(fields):
             raise ValueError
         super().on_headers_complete()
-        if self._method:
-            self.scope["method"], self._method = self._method, ""
         # A body with both may be read, but it is the last of its connection (RFC 9112, section 6.3). And a caller who
         # waits to be told to continue, and is refused, does not send its body.
-        if self.expect_100_continue or (codings and b"content-length" in names):
+        if self.expect_100_continue or (b"transfer-encoding" in fields and b"content-length" in fields):
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
@@ -95,6 +89,17 @@ class Protocol(HttpToolsProtocol):
         super().on_response_complete()
         if last and self._waits:
             self._end()
+
+    def _is_unambiguous(self, fields: dict[bytes, bytes]) -> bool:
+        """Return whether a head says for whom and how long the request is (RFC 9112, sections 3.2 and 6.3)."""
+        if len(fields) < len(self.headers):
+            names = [name for name, _ in self.headers]
+            if names.count(b"host") > 1 or names.count(b"transfer-encoding") > 1:
+                return False
+        if fields.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
+            return False
+        version = self.parser.get_http_version()
+        return version == "1.0" or (version == "1.1" and b"host" in fields)
 
     def _excess(self) -> int | None:
         """Return the status for a head that is too large."""

@@ -152,8 +152,8 @@ DEFECTS = [
         "            pass\n        except httptools.HttpParserError",
     ),
     Defect("handlers/protocol.py", "            self._waits = True\n\n", "            self._end()\n\n"),
-    Defect("handlers/protocol.py", 'self.scope["method"], self._method = self._method, ""', "pass"),
-    Defect("handlers/protocol.py", 'names.count(b"host") != (version == "1.1")', "False"),
+    Defect("handlers/protocol.py", "                data = OTHER_METHOD", "                data = method"),
+    Defect("handlers/protocol.py", 'b"host" in fields', "True"),
     Defect("handlers/protocol.py", "lenient_chunked_length=True", "lenient_chunked_length=False"),
     Defect("handlers/protocol.py", "if self.expect_100_continue or ", "if "),
     Defect(
@@ -188,6 +188,9 @@ DEFECTS = [
         "            _raise_if_busy(error)\n            raise\n        finally",
         "            raise\n        finally",
     ),
+    Defect("models/database.py", "        self._ensure_there()\n        return", "        return"),
+    Defect("models/database.py", "            self._ensure_there()\n            self.begin", "            self.begin"),
+    Defect("models/database.py", "if monotonic() >", "if False and monotonic() >"),
     Defect(
         "models/database.py", "        if self._file_at_path() != self._file:", "        if not self._file_at_path():"
     ),
