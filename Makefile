@@ -28,7 +28,7 @@ contract: $(VENV)/development ## Fuzz the deployment at URL=... with EXAMPLES=..
 	$(BIN)/schemathesis --config-file tests/contract/schemathesis.toml run $(URL)/openapi.yaml --max-examples $(EXAMPLES)
 
 nightly: $(VENV)/development ## Fuzz a service of its own with 1,000 examples an operation and a random seed
-	seed=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' '); echo "Seed: $$seed"; \
+	@seed=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' '); echo "Seed: $$seed"; \
 	  CONTRACT_EXAMPLES=1000 CONTRACT_SEED=$$seed $(BIN)/pytest tests/test_schemathesis.py
 
 mutants: $(VENV)/development ## Plant defects one at a time, and list those that the tests do not find
