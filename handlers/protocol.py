@@ -4,8 +4,10 @@ What is no request gets a problem like every other refusal, after the answers to
 end, every method gets to the routing, and no connection stays open on which a further request would go unanswered.
 """
 
+import asyncio
 import re
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -75,6 +77,10 @@ class Protocol(HttpToolsProtocol):
         # waits to be told to continue, and is refused, does not send its body.
         if self.expect_100_continue or (b"transfer-encoding" in fields and b"content-length" in fields):
             self.cycle.keep_alive = False
+        if not self.cycle.keep_alive:
+            transport = self.transport
+            gentle = SimpleNamespace(write=transport.write, is_closing=transport.is_closing, close=self._close)
+            self.cycle.transport = cast(asyncio.Transport, gentle)
 
     def on_body(self, body: bytes) -> None:
         self._pending = 0
@@ -133,8 +139,7 @@ class Protocol(HttpToolsProtocol):
             self._waits = True
 
     def _end(self) -> None:
-        self._waits = False
-        if self.transport.is_closing() or not self._status:
+        if not self._status:
             self.transport.close()
             return
         body = problems.problem(None, self._status).model_dump_json(exclude_none=True).encode()
@@ -146,7 +151,17 @@ class Protocol(HttpToolsProtocol):
         ]
         lines = [name + b": " + value + b"\r\n" for name, value in headers]
         self.transport.write(b"".join([STATUS_LINE[self._status], *lines, b"\r\n", body]))
-        # To close it at once would reset it while the caller still sends, who then could not read the answer.
-        self.transport.write_eof()
-        self._unset_keepalive_if_required()
-        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        self._close()
+
+    def _close(self) -> None:
+        """Close the connection, but not at once while the caller still sends: that would undo what was answered."""
+        self._deaf, self._waits = True, False
+        self.pipeline.clear()
+        if self.scope is self._complete:
+            self.transport.close()
+        else:
+            self.transport.write_eof()
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
