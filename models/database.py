@@ -72,7 +72,8 @@ class SqliteFile(SqliteDatabase):
         Raises:
             UnavailableError: Another process held the file for longer than the busy timeout, or it is gone.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._writer, self._commit, sql, parameters)
+        give_up = monotonic() + BUSY_TIMEOUT
+        return await asyncio.get_running_loop().run_in_executor(self._writer, self._commit, sql, parameters, give_up)
 
     def shut_down(self) -> None:
         """Commit the writes that were accepted, then close the file."""
@@ -80,7 +81,9 @@ class SqliteFile(SqliteDatabase):
         self._writer.shutdown()
         self.close()
 
-    def _commit(self, sql: str, parameters: Sequence[Any]) -> Rows:
+    def _commit(self, sql: str, parameters: Sequence[Any], give_up: float) -> Rows:
+        if monotonic() > give_up:
+            raise UnavailableError("the writes before this one took too long")
         try:
             self._ensure_there()
             self.begin("IMMEDIATE")

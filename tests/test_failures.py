@@ -92,9 +92,12 @@ def test_write_lock_of_another_process(start: Start, tmp_path: Path) -> None:
     service.client.post("/api/tasks", json={"title": "a"})
     with closing(sqlite3.connect(tmp_path / "tasks.db", isolation_level=None)) as database:
         database.execute("BEGIN IMMEDIATE")
-        assert_unavailable(call(service.client, "PUT", "/api/tasks/1"))
-        assert service.client.get("/api/tasks/1").json()["title"] == "a"
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor(8) as pool:
+            # One after the other they would wait for longer than a caller does.
+            writes = [pool.submit(call, service.client, "PUT", "/api/tasks/1") for _ in range(8)]
+            assert service.client.get("/api/tasks/1").json()["title"] == "a"
+            for write in writes:
+                assert_unavailable(write.result())
             waiting = pool.submit(call, service.client, "PUT", "/api/tasks/1")
             time.sleep(0.5)
             database.execute("ROLLBACK")
