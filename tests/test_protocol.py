@@ -1,7 +1,11 @@
 """What arrives on a socket, whatever it is: each request gets its answer, and the next one is served."""
 
 import socket
+import sqlite3
+import time
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 
 import httpx
 import pytest
@@ -9,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.schemas import Problem
-from tests.conftest import Service
+from tests.conftest import Service, Start
 from tests.wire import HOST, JSON, Answer, answers, connect, exchange, read_answer, read_to_end
 
 GET = b"GET /api/tasks HTTP/1.1\r\n" + HOST + b"\r\n"
@@ -164,6 +168,25 @@ def test_requests_before_a_broken_one_are_answered_first(url: str, first: bytes,
     assert [answer.status for answer in good] == [201 if b"POST" in first else 200] * first.count(b"/api/tasks")
     assert refused.status == 400
     assert is_problem(refused)
+
+
+def test_broken_request_is_refused_after_the_end_of_a_slow_one(start: Start, tmp_path: Path) -> None:
+    service = start()
+    assert service.client.get("/docs").status_code == 200
+    with (
+        closing(sqlite3.connect(tmp_path / "tasks.db", isolation_level=None)) as database,
+        connect(service.url) as slow,
+    ):
+        database.execute("BEGIN IMMEDIATE")
+        slow.sendall(POST + b"Content-Length: 14\r\n\r\n" + BODY + b"nonsense\r\n\r\n")
+        time.sleep(0.2)
+        slow.sendall(b"more nonsense\r\n\r\n")
+        slow.shutdown(socket.SHUT_WR)
+        time.sleep(0.2)
+        database.execute("ROLLBACK")
+        created, refused = answers(read_to_end(slow))
+
+    assert (created.status, refused.status) == (201, 400)
 
 
 def test_requests_in_a_row_are_answered_in_order(url: str) -> None:
