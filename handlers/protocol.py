@@ -29,7 +29,7 @@ class Protocol(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=True, lenient_chunked_length=True)
+        self.parser.set_dangerous_leniencies(lenient_chunked_length=True)
         self.url = b""
         self._complete: object = None  # the scope of the last request that was read to its end
         self._received = 0  # bytes in the piece that is being read

@@ -29,6 +29,9 @@ def test_tables_hold_what_the_contract_shows(tmp_path: Path) -> None:
 
     with closing(sqlite3.connect(path)) as database:
         columns = [name for _, name, *_ in database.execute("PRAGMA table_info(task)")]
+        indexes = [name for _, name, *_ in database.execute("PRAGMA index_list(task)")]
+        indexed = [tuple(row[2] for row in database.execute(f"PRAGMA index_info({name})")) for name in indexes]
+    assert indexed == [names for names, _ in Table._meta.indexes]
     assert columns == list(Table._meta.fields)
     assert columns == list(Task.model_fields)
 

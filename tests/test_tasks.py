@@ -1,5 +1,7 @@
 """The operations, as a caller sees them."""
 
+from pathlib import Path
+
 import httpx
 import pytest
 
@@ -148,6 +150,10 @@ def test_text_comes_back_as_it_was_sent(shared_client: httpx.Client, text: str) 
 
 def test_two_workers_share_the_tasks(start: Start) -> None:
     service = start("--workers", "2")
+    pid = service.process.pid
+    assert service.client.get("/api/tasks").json() == []
+    # The two workers, and the process that tracks what they share.
+    assert len(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()) >= 3
     ids = []
     for _ in range(40):
         with httpx.Client(base_url=service.url) as client:

@@ -4,6 +4,7 @@ They need nothing of this project but a running service, and compare what severa
 assume that nobody else changes the tasks which the run itself creates.
 """
 
+import json
 from typing import Any
 from urllib.parse import parse_qsl, urljoin, urlsplit
 
@@ -54,6 +55,15 @@ def every_error_is_a_problem(ctx: CheckContext, response: Response, case: Case[A
 
 
 @schemathesis.check
+def what_was_sent_is_kept(ctx: CheckContext, response: Response, case: Case[Any]) -> None:
+    """A task that was created or replaced has every property as it was sent."""
+    if is_call(response, "POST", PATH, 201) or is_call(response, "PUT", PATH + "/", 200):
+        body: Any = response.request.body
+        sent = json.loads(body)
+        assert {name: response.json()[name] for name in sent} == sent
+
+
+@schemathesis.check
 def put_answers_what_get_gives(ctx: CheckContext, response: Response, case: Case[Any]) -> None:
     """What PUT answers is what GET then gives."""
     if is_call(response, "PUT", PATH + "/", 200):
@@ -97,13 +107,16 @@ def walk_visits_every_task_once(ctx: CheckContext, response: Response, case: Cas
     there = call(response, "GET", url, params={**query, "limit": 1000}).json()
     last = there[-1]["id"] if there else 0
     limit = max(1, min(int(query.get("limit", 100)), len(there) // 3))
-    visited = []
+    visited: list[dict[str, Any]] = []
     written = call(response, "POST", url, json={"title": "Before a walk"}).json()["id"]
     page = call(response, "GET", url, params={**query, "limit": limit})
     while True:
         assert page.status_code == 200
-        assert len(page.json()) <= limit
-        visited += page.json()
+        tasks = page.json()
+        assert len(tasks) <= limit
+        # Else the walk might never end.
+        assert not visited or not tasks or tasks[0]["id"] > visited[-1]["id"], f"{page.url} goes back"
+        visited += tasks
         if "next" not in page.links or visited[-1]["id"] >= last:
             break
         call(response, "DELETE", f"{url}/{written}")
