@@ -58,6 +58,7 @@ class Protocol(HttpToolsProtocol):
             if self._pending > MAX_TARGET_BYTES + MAX_HEADERS_BYTES:
                 self._finish(self._excess() or 431)
 
+    # uvicorn narrows what asyncio lets it return to None.
     def eof_received(self) -> bool:  # type: ignore[override]
         """Say whether a caller that has nothing more to say still waits for an answer."""
         if not self._deaf:
