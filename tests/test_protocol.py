@@ -263,9 +263,10 @@ def test_large_header_fields_are_refused(url: str, size: int) -> None:
         (POST + CHUNKED + b"\r\n0\r\n", b"A: b\r\n" * 10000, 431),
         (POST + CHUNKED + b"\r\n", b"1\r\n \r\n" * 10000, 413),
         (POST + CHUNKED + b"\r\n1000000\r\n", b" " * 65536, 413),
+        (POST + b"Content-Length: 65537\r\n\r\n", b"", 413),
         (POST + b"Content-Length: 1000000000\r\n\r\n", b"", 413),
     ],
-    ids=["path", "query", "value", "name", "fields", "extension", "trailers", "chunks", "chunk", "length"],
+    ids=["path", "query", "value", "name", "fields", "extension", "trailers", "chunks", "chunk", "length", "lengths"],
 )
 def test_flood_is_answered_before_it_ends(url: str, head: bytes, flood: bytes, status: int) -> None:
     with connect(url) as connection:
