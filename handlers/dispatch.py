@@ -1,12 +1,11 @@
 """Runs the operations: each is turned at start into a plan, which a request then follows."""
 
 from inspect import signature
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_type_hints
 
 from connexion.middleware.abstract import RoutedAPI, RoutedMiddleware
 from connexion.operations import AbstractOperation
 from connexion.spec import Specification
-from pydantic import TypeAdapter
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -30,8 +29,6 @@ class Plan:
             self.parameters[description["in"]][description["name"]] = Parameter(description)
         self.body = RequestBody(operation.request_body, hints["body"]) if operation.request_body else None
         self.status = next(int(status) for status in operation.responses if status.startswith("2"))
-        (reply_body,) = get_args(hints["return"])
-        self.serializer = TypeAdapter(reply_body).serializer
         arguments = [parameter.argument for place in self.parameters.values() for parameter in place.values()]
         signature(self.handler).bind(**dict.fromkeys(arguments + ["body"] * bool(self.body)))
 
@@ -44,11 +41,10 @@ class Plan:
             except ClientDisconnect:
                 return
         reply = await self.handler(**arguments)
-        body = self.serializer.to_json(reply.body, by_alias=True)
-        headers = {"Content-Type": MEDIA_TYPE, "Content-Length": str(len(body)), **reply.headers}
-        raw_headers = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-        await send({"type": "http.response.start", "status": self.status, "headers": raw_headers})
-        await send({"type": "http.response.body", "body": body})
+        headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", b"%d" % len(reply.body))]
+        headers += [(name.lower().encode(), value.encode()) for name, value in reply.headers.items()]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": reply.body})
 
 
 class PlanAPI(RoutedAPI[Plan]):

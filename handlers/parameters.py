@@ -84,7 +84,7 @@ def query_arguments(parameters: dict[str, Parameter], query: bytes) -> dict[str,
     Raises:
         Refusal: 400, with every parameter that breaks a rule, is unknown, missing or repeated.
     """
-    given = parse_qs(query.decode("latin-1"), keep_blank_values=True)
+    given = parse_qs(query.decode("latin-1"), keep_blank_values=True) if query else {}
     arguments = {}
     violations = [
         Violation(detail=message("unknown", name), parameter=name) for name in given if name not in parameters

@@ -2,13 +2,11 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Generic, NamedTuple, TypeVar
-
-Body = TypeVar("Body")
+from typing import NamedTuple
 
 
-class Reply(NamedTuple, Generic[Body]):
-    """The body of a success, and those headers that the contract gives it; the contract also says its status."""
+class Reply(NamedTuple):
+    """The body of a success, as JSON, and the headers that the contract gives it; the contract also says its status."""
 
-    body: Body
+    body: bytes
     headers: Mapping[str, str] = MappingProxyType({})

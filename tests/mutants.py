@@ -105,14 +105,12 @@ DEFECTS = [
     Defect("handlers/validation.py", "validate_formats=True, formats", "validate_formats=False, formats"),
     Defect("handlers/validation.py", "        if keyword in own:", "        if False:"),
     # Answers.
-    Defect("handlers/dispatch.py", "by_alias=True", "by_alias=False"),
-    Defect("handlers/dispatch.py", "str(len(body)), **reply.headers}", "str(len(body))}"),
+    Defect("handlers/dispatch.py", "for name, value in reply.headers.items()]", "for name, value in ()]"),
     Defect("handlers/dispatch.py", '"status": self.status,', '"status": 200,'),
-    Defect("handlers/tasks.py", 'query["completed"] = str(completed).lower()', "pass"),
-    Defect("handlers/tasks.py", "queries.select_page(limit + 1,", "queries.select_page(limit,"),
-    Defect("handlers/tasks.py", "page = tasks[:limit]", "page = tasks"),
-    Defect("handlers/tasks.py", '"after": page[-1].id', '"after": page[-1].id + 1'),
-    Defect("handlers/tasks.py", '"after": page[-1].id', '"after": page[-1].id - 1'),
+    Defect("handlers/tasks.py", "if completed is not None:", "if completed:"),
+    Defect("handlers/tasks.py", "if not page.more:", "if False:"),
+    Defect("handlers/tasks.py", "&after={page.last}", "&after={page.last + 1}"),
+    Defect("handlers/tasks.py", "&after={page.last}", "&after={page.last - 1}"),
     Defect("handlers/tasks.py", "id=task.id)", "id=1)"),
     Defect(
         "handlers/tasks.py",
@@ -161,7 +159,9 @@ DEFECTS = [
     ),
     # What is kept.
     Defect("models/queries.py", "Task.id > _parameter", "Task.id >= _parameter"),
-    Defect("models/queries.py", "page.order_by(Task.id)", "page.order_by(Task.title)"),
+    Defect("models/queries.py", ".order_by(Task.id)", ".order_by(Task.title)"),
+    Defect("models/queries.py", "fn.exists(narrow(", "fn.exists(("),
+    Defect("models/queries.py", "Task.id > page.c.last", "Task.id >= page.c.last"),
     Defect(
         "models/queries.py",
         "if completed is None else _select_page_by_completed()",

@@ -1,10 +1,12 @@
 """What SQLite is told, and that reads and writes end as they should."""
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from peewee import FloatField, Select, Value
 
 from models import queries
 from models.database import connect, database
@@ -40,7 +42,16 @@ def test_accepted_writes_are_committed_before_the_end(tmp_path: Path) -> None:
     connect(f"sqlite:///{tmp_path / 'tasks.db'}")
     database.start()
 
-    assert len(asyncio.run(queries.select_page(100, 0, None))) == 20
+    assert asyncio.run(queries.select_page(100, 0, None)).last == 20
+
+
+@pytest.mark.parametrize("number", [0.1, 0.1 + 0.2, 1 / 3, 1e300, -5e-324, 3.0])
+def test_number_is_written_with_all_its_digits(number: float) -> None:
+    """The contract has none yet, but a field that is added may be one."""
+    sql, parameters = Select(columns=[queries._json_value(Value(number), FloatField())]).sql()
+
+    ((text,),) = database.execute_sql(sql, parameters).fetchall()
+    assert json.loads(text) == number
 
 
 @pytest.mark.parametrize(
@@ -53,5 +64,9 @@ def test_accepted_writes_are_committed_before_the_end(tmp_path: Path) -> None:
 def test_page_is_read_from_an_index(statement: Callable[[], queries.Statement], index: str) -> None:
     sql, names = statement()
     plan = database.execute_sql(f"EXPLAIN QUERY PLAN {sql}", [0] * len(names)).fetchall()
+    on_table = [step[-1] for step in plan if " t2 " in step[-1]]
 
-    assert [step[-1] for step in plan] == [f"SEARCH t1 USING {index}"]
+    # The page, and whether there is more.
+    assert len(on_table) == 2
+    assert all(step.replace("COVERING ", "") == f"SEARCH t2 USING {index}" for step in on_table)
+    assert not [step for step in plan if "TEMP B-TREE" in step[-1]]
