@@ -157,6 +157,10 @@ DEFECTS = [
     Defect(
         "handlers/protocol.py", "            if self._pending > MAX", "            if False and self._pending > MAX"
     ),
+    Defect("handlers/protocol.py", 'CONTINUE = b"HTTP/1.1 100 "', 'CONTINUE = b"HTTP/1.1 999 "'),
+    Defect("handlers/protocol.py", "has_body=self.scope", "has_body=True or self.scope"),
+    Defect("handlers/protocol.py", '            self._head = b""\n', ""),
+    Defect("handlers/protocol.py", "if self.cycle.keep_alive else self._close", "if True else self._close"),
     # What is kept.
     Defect("models/queries.py", "Task.id > _parameter", "Task.id >= _parameter"),
     Defect("models/queries.py", ".order_by(Task.id)", ".order_by(Task.title)"),
