@@ -21,6 +21,10 @@ from handlers.settings import ServerSettings, Settings, variable
 from models.database import ConfigurationError
 from models.migrate import migrate
 
+# For how many seconds an idle connection stays open: longer than clients and proxies keep one in their pools, which is
+# up to a minute, since what they send on a connection that is just being closed is lost.
+KEEP_ALIVE = 75
+
 
 class Serve(ServerSettings):
     """Serve the contract; a SQLite database is created and migrated by itself."""
@@ -92,6 +96,7 @@ def serve(settings: ServerSettings) -> None:
         access_log=False,
         proxy_headers=False,
         server_header=False,
+        timeout_keep_alive=KEEP_ALIVE,
         log_level="warning",
         log_config=LOGGING_CONFIG | {"root": {"handlers": ["default"], "level": "WARNING"}},
     )

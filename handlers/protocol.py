@@ -21,6 +21,9 @@ OTHER_METHOD = b"PROPFIND"
 CONTINUE = b"HTTP/1.1 100 "
 TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
+# How many seconds a caller may go on sending to a connection that has given its last answer.
+LINGER = 5
+
 MAX_TARGET_BYTES: int = contract.responses(None)["414"]["x-max-bytes"]
 MAX_HEADERS_BYTES: int = contract.responses(None)["431"]["x-max-bytes"]
 
@@ -85,6 +88,11 @@ class Protocol(HttpToolsProtocol):
         else:
             if self._pending > MAX_TARGET_BYTES + MAX_HEADERS_BYTES:
                 self._finish(self._excess() or 431)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        # uvicorn leaves the timer of a connection that was reset running, and with it keeps all that it knows of it.
+        self._unset_keepalive_if_required()
+        super().connection_lost(exc)
 
     # uvicorn narrows what asyncio lets it return to None.
     def eof_received(self) -> bool:  # type: ignore[override]
@@ -190,6 +198,4 @@ class Protocol(HttpToolsProtocol):
         else:
             self.transport.write_eof()
             self._unset_keepalive_if_required()
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
+            self.timeout_keep_alive_task = self.loop.call_later(LINGER, self.timeout_keep_alive_handler)

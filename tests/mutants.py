@@ -157,6 +157,7 @@ DEFECTS = [
     Defect(
         "handlers/protocol.py", "            if self._pending > MAX", "            if False and self._pending > MAX"
     ),
+    Defect("handlers/protocol.py", "        self._unset_keepalive_if_required()\n        super()", "        super()"),
     Defect("handlers/protocol.py", 'CONTINUE = b"HTTP/1.1 100 "', 'CONTINUE = b"HTTP/1.1 999 "'),
     Defect("handlers/protocol.py", "has_body=self.scope", "has_body=True or self.scope"),
     Defect("handlers/protocol.py", '            self._head = b""\n', ""),

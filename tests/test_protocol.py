@@ -1,9 +1,12 @@
 """What arrives on a socket, whatever it is: each request gets its answer, and the next one is served."""
 
+import resource
 import socket
 import sqlite3
+import struct
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -14,7 +17,7 @@ from hypothesis import strategies as st
 
 from models.schemas import Problem
 from tests.conftest import Service, Start
-from tests.wire import HOST, JSON, Answer, answers, connect, exchange, read_answer, read_to_end
+from tests.wire import HOST, JSON, Answer, answers, call, connect, exchange, read_answer, read_to_end
 
 GET = b"GET /api/tasks HTTP/1.1\r\n" + HOST + b"\r\n"
 BODY = b'{"title": "a"}'
@@ -350,3 +353,22 @@ def test_damaged_requests_get_documented_answers(
 
     assert {answer.status for answer in given_} <= {200, 201, 204, 307, 400, 404, 405, 413, 414, 415, 431}
     assert all(is_problem(answer) for answer in given_ if answer.status >= 400)
+
+
+def resident(service: Service) -> int:
+    """Return how much memory a service takes, in bytes."""
+    return int(Path(f"/proc/{service.process.pid}/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def test_connection_that_was_reset_is_forgotten(service: Service) -> None:
+    def reset(_: int) -> None:
+        with connect(service.url) as connection:
+            assert call(connection, "GET", "/api/tasks").status == 200
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(reset, range(200)))
+        before = resident(service)
+        list(pool.map(reset, range(2000)))
+
+    assert resident(service) - before < 4e6

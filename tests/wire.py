@@ -71,3 +71,16 @@ def answers(received: bytes) -> list[Answer]:
             found.append(Answer(status, headers, rest[:length]))
         received = rest[length:]
     return found
+
+
+def request(method: str, path: str, body: dict[str, Any] | None = None) -> bytes:
+    """Return a request with a JSON body, or with none."""
+    content = json.dumps(body).encode() if body else b""
+    headers = JSON + b"Content-Length: %d\r\n" % len(content) if body else b""
+    return b"%s %s HTTP/1.1\r\n%s%s\r\n%s" % (method.encode(), path.encode(), HOST, headers, content)
+
+
+def call(connection: socket.socket, method: str, path: str, body: dict[str, Any] | None = None) -> Answer:
+    """Make a request on a connection that stays open, and return its answer."""
+    connection.sendall(request(method, path, body))
+    return read_answer(connection)
