@@ -15,7 +15,8 @@ from handlers.dispatch import Dispatch
 from handlers.responses import ResponseValidation
 from handlers.routing import ContractRouting
 from handlers.settings import ServerSettings
-from models.database import UnavailableError, connect, database
+from models.database import connect, database
+from models.errors import UnavailableError
 
 
 def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:

@@ -18,7 +18,7 @@ from uvicorn.supervisors import ChangeReload, Multiprocess
 from handlers import contract, documentation
 from handlers.protocol import Protocol
 from handlers.settings import ServerSettings, Settings, variable
-from models.database import ConfigurationError
+from models.errors import ConfigurationError
 from models.migrate import migrate
 
 # For how many seconds an idle connection stays open: longer than clients and proxies keep one in their pools, which is

@@ -5,7 +5,8 @@ from pathlib import Path
 from peewee import DatabaseError
 from playhouse.migrations import Runner
 
-from models.database import ConfigurationError, connect, database
+from models.database import connect, database
+from models.errors import ConfigurationError
 from models.task import Task
 
 DIRECTORY = Path(__file__).with_name("migrations")
@@ -33,7 +34,7 @@ def migrate(url: str) -> list[str]:
     except DatabaseError as error:
         raise ConfigurationError(f"The database could not be migrated: {error}.") from error
     finally:
-        database.shut_down()
+        database.close()
 
 
 def _highest_id() -> int:

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from peewee import FloatField, Select, Value
@@ -31,18 +33,54 @@ def test_a_commit_is_flushed_to_the_disk() -> None:
 
 
 def test_accepted_writes_are_committed_before_the_end(tmp_path: Path) -> None:
-    async def write_and_leave() -> None:
+    async def write_and_shut_down() -> list[int]:
         writes = [asyncio.ensure_future(queries.insert(TaskInput(title="a"))) for _ in range(20)]
         await asyncio.sleep(0)
         database.shut_down()
-        for write in writes:
-            write.cancel()
+        return [task.id for task in await asyncio.wait_for(asyncio.gather(*writes), 30)]
 
-    asyncio.run(write_and_leave())
+    assert asyncio.run(write_and_shut_down()) == list(range(1, 21))
     connect(f"sqlite:///{tmp_path / 'tasks.db'}")
     database.start()
 
     assert asyncio.run(queries.select_page(100, 0, None)).last == 20
+
+
+def test_write_that_is_no_longer_waited_for_is_whole() -> None:
+    async def write_and_leave() -> int:
+        first, left, last = [asyncio.ensure_future(queries.insert(TaskInput(title=title))) for title in "abc"]
+        await asyncio.sleep(0)
+        left.cancel()
+        await asyncio.wait_for(first, 30)
+        return (await asyncio.wait_for(last, 30)).id
+
+    assert asyncio.run(write_and_leave()) == 3
+
+
+def test_write_that_cannot_be_run_fails_alone() -> None:
+    async def write() -> list[Any]:
+        writes = [database.write("DELETE FROM task WHERE id = ?", [id]) for id in (1, 2**64, 3)]
+        return await asyncio.gather(*writes, return_exceptions=True)
+
+    first, second, third = asyncio.run(write())
+    assert (first, third) == ([], [])
+    assert isinstance(second, OverflowError)
+
+
+def test_commit_that_is_refused_fails_alone() -> None:
+    """A foreign key that is checked at the end of the transaction keeps it open."""
+    database._thread.submit(database._writer.execute, "PRAGMA foreign_keys = ON").result()
+    foreign_key = "REFERENCES task (id) DEFERRABLE INITIALLY DEFERRED"
+    asyncio.run(database.write(f"CREATE TABLE note (task_id {foreign_key})", []))
+
+    async def write() -> list[Any]:
+        writes = [database.write("INSERT INTO note VALUES (?)", [id]) for id in (None, 1, None)]
+        return await asyncio.gather(*writes, return_exceptions=True)
+
+    first, second, third = asyncio.run(write())
+    assert (first, third) == ([], [])
+    assert isinstance(second, sqlite3.IntegrityError)
+    assert asyncio.run(database.read("SELECT task_id FROM note", [])) == [(None,), (None,)]
 
 
 @pytest.mark.parametrize("number", [0.1, 0.1 + 0.2, 1 / 3, 1e300, -5e-324, 3.0])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from models import migrate as migrating
-from models.database import ConfigurationError
+from models.errors import ConfigurationError
 from models.migrate import migrate
 from models.schemas import Task
 from models.task import Task as Table

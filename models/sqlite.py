@@ -1,0 +1,178 @@
+"""A SQLite file: reads on the event loop, and one thread that commits all writes which wait at the same time."""
+
+import asyncio
+import sqlite3
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any, NamedTuple
+
+from peewee import SqliteDatabase
+
+from models.errors import UnavailableError
+
+BUSY_TIMEOUT = 5.0  # seconds
+BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL}
+# How many seconds pass between two looks at the lock that another process has. SQLite's own waits grow to 0.1 s, and
+# in each a process that writes at full speed would have let the lock go and taken it again many times.
+POLL = 0.001
+# For so many seconds a reader relies on having seen the file: to look at it takes as long as a tenth of a request.
+TRUST = 0.001
+PRAGMAS = {"journal_mode": "wal", "synchronous": "full"}
+
+Rows = list[tuple[Any, ...]]
+
+
+class Write(NamedTuple):
+    """A statement that waits for its commit."""
+
+    sql: str
+    parameters: Sequence[Any]
+    done: asyncio.Future[Rows]
+
+
+class SqliteFile(SqliteDatabase):
+    """A SQLite file, read on the event loop and written by one thread.
+
+    Peewee gives each thread a connection of its own. In WAL mode a reader sees the last commit and waits for no writer.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path), pragmas=PRAGMAS, timeout=BUSY_TIMEOUT)
+        self._path = path
+        self._waiting: deque[Write] = deque()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
+
+    def start(self) -> None:
+        """Open the writer's connection too, and remember which file it is that both have open."""
+        self._reader: sqlite3.Connection = self.connection()
+        self._writer: sqlite3.Connection = self._thread.submit(self.connection).result()
+        self._thread.submit(self._writer.execute, "PRAGMA busy_timeout = 0").result()
+        self._file = self._file_at_path()
+        self._trusted_until = 0.0
+
+    async def read(self, sql: str, parameters: Sequence[Any]) -> Rows:
+        """Run a statement that changes nothing, and return its rows.
+
+        Raises:
+            UnavailableError: Another process held the file for longer than the busy timeout, or it is gone.
+        """
+        if monotonic() > self._trusted_until:
+            self._ensure_there()
+            self._trusted_until = monotonic() + TRUST
+        try:
+            return self._reader.execute(sql, parameters).fetchall()
+        except sqlite3.OperationalError as error:
+            raise _translated(error) from None
+
+    async def write(self, sql: str, parameters: Sequence[Any]) -> Rows:
+        """Run a statement, and return its rows once a commit that holds it is on disk.
+
+        Raises:
+            UnavailableError: Another process held the file for longer than the busy timeout, or it is gone.
+        """
+        loop = asyncio.get_running_loop()
+        write = Write(sql, parameters, loop.create_future())
+        self._waiting.append(write)
+        if len(self._waiting) == 1:
+            # In two turns of the event loop, because callers who were answered together come back together, and a
+            # commit costs the same for all of them as for the first.
+            loop.call_soon(loop.call_soon, self._hand_over)
+        return await write.done
+
+    def shut_down(self) -> None:
+        """Commit the writes that were accepted, then close the file."""
+        self._hand_over()
+        self._thread.submit(self.close)
+        self._thread.shutdown()
+        self.close()
+
+    def _hand_over(self) -> None:
+        if self._waiting:
+            self._thread.submit(self._commit_waiting)
+
+    def _commit_waiting(self) -> None:
+        while batch := [self._waiting.popleft() for _ in range(len(self._waiting))]:
+            loop = batch[0].done.get_loop()
+            loop.call_soon_threadsafe(_answer, batch, self._commit(batch))
+
+    def _commit(self, batch: list[Write]) -> list[Rows | Exception]:
+        """Run statements in one transaction and return the outcome of each; if it fails, in one each."""
+        try:
+            return self._commit_together(batch)
+        except Exception as error:
+            failure = _translated(error)
+        if len(batch) == 1 or isinstance(failure, UnavailableError):
+            return [failure] * len(batch)
+        return [outcome for write in batch for outcome in self._commit([write])]
+
+    def _commit_together(self, batch: list[Write]) -> list[Rows | Exception]:
+        self._ensure_there()
+        self._begin()
+        try:
+            outcomes = [self._attempt(write) for write in batch]
+            self._writer.execute("COMMIT")
+        finally:
+            # An error leaves the transaction open, or SQLite has ended it by itself, as it does when the disk is full.
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+        self._ensure_there()
+        return outcomes
+
+    def _begin(self) -> None:
+        give_up = monotonic() + BUSY_TIMEOUT
+        while True:
+            try:
+                self._writer.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as error:
+                if not _is_busy(error) or monotonic() > give_up:
+                    raise
+            sleep(POLL)
+
+    def _attempt(self, write: Write) -> Rows | Exception:
+        self._writer.execute("SAVEPOINT one")
+        try:
+            # To the end: a statement with rows left would keep its transaction open.
+            outcome: Rows | Exception = self._writer.execute(write.sql, write.parameters).fetchall()
+        except Exception as error:
+            if not self._writer.in_transaction:
+                raise
+            self._writer.execute("ROLLBACK TO one")
+            outcome = error
+        self._writer.execute("RELEASE one")
+        return outcome
+
+    def _ensure_there(self) -> None:
+        # SQLite goes on with a file that was removed, and what it writes there is lost when the process ends.
+        if self._file_at_path() != self._file:
+            raise UnavailableError(f"{self._path} was removed or replaced; put it back, or restart the service")
+
+    def _file_at_path(self) -> tuple[int, int] | None:
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+
+def _answer(batch: list[Write], outcomes: list[Rows | Exception]) -> None:
+    for write, outcome in zip(batch, outcomes, strict=True):
+        if write.done.cancelled():
+            continue
+        if isinstance(outcome, Exception):
+            write.done.set_exception(outcome)
+        else:
+            write.done.set_result(outcome)
+
+
+def _translated(error: Exception) -> Exception:
+    """Return what an error means for who asked for the statement."""
+    return UnavailableError(str(error)) if _is_busy(error) else error
+
+
+def _is_busy(error: Exception) -> bool:
+    # The lower byte is the kind of error (sqlite.org/rescode.html).
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in BUSY
