@@ -1,5 +1,6 @@
 """Makes the application: the contract, behind the few layers that a request goes through."""
 
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -31,6 +32,9 @@ def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
     async def lifespan(_: object) -> AsyncIterator[None]:
         connect(settings.database_url)
         database.start()
+        # What is there now stays: without this, a full collection now and then looks at all of it, for 30 to 40 ms.
+        gc.collect()
+        gc.freeze()
         yield
         database.shut_down()
 
