@@ -7,7 +7,7 @@ URL ?= http://127.0.0.1:8000
 EXAMPLES ?= 100
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test contract nightly mutants lint format generate lock swagger-ui clean
+.PHONY: help run dev test contract nightly mutants bench lint format generate lock swagger-ui clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ nightly: $(VENV)/development ## Fuzz a service of its own with 1,000 examples an
 mutants: $(VENV)/development ## Plant defects one at a time, and list those that the tests do not find
 	$(BIN)/python -m tests.mutants
 
+bench: $(VENV)/benchmark ## Measure the service beside its peers with wrk, in six minutes
+	$(BIN)/python -m tests.benchmarks
+
 lint: $(VENV)/development ## Check style, types and the generated models
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -52,6 +55,8 @@ lock: $(VENV)/development ## Lock the newest versions of the dependencies
 	  --group build -o requirements.lock pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --custom-compile-command "make lock" \
 	  --group build --group dev -c requirements.lock -o requirements-dev.lock pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --custom-compile-command "make lock" \
+	  --group benchmark -c requirements-dev.lock -o requirements-benchmark.lock
 
 swagger-ui: ## Fetch the version of Swagger UI named above (needs npm)
 	mkdir -p build
@@ -74,4 +79,8 @@ $(VENV)/runtime: requirements.lock pyproject.toml | $(VENV)/python
 
 $(VENV)/development: requirements-dev.lock $(VENV)/runtime
 	$(BIN)/pip install --quiet --require-hashes -r requirements-dev.lock
+	touch $@
+
+$(VENV)/benchmark: requirements-benchmark.lock $(VENV)/development
+	$(BIN)/pip install --quiet --require-hashes -r requirements-benchmark.lock
 	touch $@

@@ -1,0 +1,96 @@
+"""The service and its peers, each started as its users would, on a database of its own."""
+
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+import psutil
+
+from models.migrate import migrate
+from tests.conftest import COMMAND, ROOT, environment
+
+SERVICE = "Tasks API"
+FLOOR = "bare ASGI function"
+FASTAPI = "FastAPI, SQLAlchemy"
+CONNEXION = "Connexion, Peewee"
+# Where uvicorn finds each.
+APPLICATIONS = {
+    SERVICE: "handlers.application:create_app",
+    FLOOR: "tests.benchmarks.floor:app",
+    FASTAPI: "tests.benchmarks.fastapi_sqlalchemy:app",
+    CONNEXION: "tests.benchmarks.stock_connexion:app",
+}
+UVICORN = (str(Path(sys.executable).with_name("uvicorn")), "--no-access-log", "--log-level", "warning")
+
+
+class Server(NamedTuple):
+    """A server that answers."""
+
+    url: str
+    process: psutil.Process
+    started_in: float  # seconds from the start of the process to its first answer
+
+    def cpu(self) -> float:
+        """Return the seconds that its threads have spent on a processor."""
+        times = self.process.cpu_times()
+        return float(times.user + times.system)
+
+
+def fill(folder: Path, tasks: int, description: str = "Finish the Next.js API routes guide") -> None:
+    """Make a database in which every second task is completed."""
+    migrate(f"sqlite:///{folder / 'tasks.db'}")
+    rows = ((f"Task {number}", description, number % 2, "2026-05-12T10:32:14.000Z") for number in range(tasks))
+    with closing(sqlite3.connect(folder / "tasks.db")) as database, database:
+        database.executemany("INSERT INTO task (title, description, completed, created_at) VALUES (?, ?, ?, ?)", rows)
+
+
+def variables(folder: Path) -> dict[str, str]:
+    """Return the environment of a server whose database is in `folder`; its settings are those that it comes with."""
+    path = str(folder / "tasks.db")
+    own = environment({"DATABASE_URL": f"sqlite:///{path}", "BENCHMARK_DATABASE": path, "PYTHONPATH": str(ROOT)})
+    del own["TASKS_API_VALIDATE_RESPONSES"]
+    return own
+
+
+@contextmanager
+def running(peer: str, folder: Path) -> Iterator[Server]:
+    """Start a peer, on a processor of its own where there are two, and stop it in the end."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    command = (COMMAND, "serve") if peer == SERVICE else (*UVICORN, APPLICATIONS[peer])
+    before = time.monotonic()
+    process = subprocess.Popen([*command, "--port", port], env=variables(folder), stdout=subprocess.DEVNULL)
+    pin(process.pid, 0)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        wait_for(f"{url}/api/tasks/1", process)
+        yield Server(url, psutil.Process(process.pid), time.monotonic() - before)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
+    """Wait until a server answers."""
+    while process.poll() is None:
+        try:
+            httpx.get(url).raise_for_status()
+        except httpx.ConnectError:
+            time.sleep(0.002)
+        else:
+            return
+    sys.exit(f"{process.args!r} ended with {process.returncode}")
+
+
+def pin(pid: int, processor: int) -> None:
+    """Keep a process on one processor, so that the load and the server do not take it from each other."""
+    if (os.cpu_count() or 1) > 1:
+        os.sched_setaffinity(pid, {processor})

@@ -1,0 +1,73 @@
+"""Connexion as it comes, on the same contract, with Peewee's models."""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from connexion import AsyncApp
+from connexion.resolver import Resolver
+from inflection import underscore
+from peewee import BigAutoField, BooleanField, Model, SqliteDatabase, TextField
+
+JSON = {"Content-Type": "application/json"}
+NOT_FOUND = ({"title": "Not Found"}, 404, {"Content-Type": "application/problem+json"})
+
+database = SqliteDatabase(
+    os.environ["BENCHMARK_DATABASE"], pragmas={"journal_mode": "wal", "synchronous": "full"}, check_same_thread=False
+)
+
+
+class Task(Model):
+    id = BigAutoField()
+    title = TextField()
+    description = TextField(null=True)
+    completed = BooleanField()
+    created_at = TextField()
+
+    class Meta:
+        database = database
+
+
+def document(task: Task) -> dict[str, Any]:
+    return {
+        "id": task.id,
+        "title": task.title,
+        "description": task.description,
+        "completed": task.completed,
+        "createdAt": task.created_at,
+    }
+
+
+async def list_tasks(limit: int, after: int, completed: bool | None = None) -> Any:
+    page = Task.select().where(Task.id > after).order_by(Task.id).limit(limit)
+    if completed is not None:
+        page = page.where(Task.completed == completed)
+    return [document(task) for task in page], 200, JSON
+
+
+async def create_task(body: dict[str, Any]) -> Any:
+    moment = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    task = Task.create(**{"completed": False, **body, "created_at": moment})
+    return document(task), 201, JSON | {"Location": f"/api/tasks/{task.id}"}
+
+
+async def get_task(id: int) -> Any:
+    task = Task.get_or_none(Task.id == id)
+    return (document(task), 200, JSON) if task else NOT_FOUND
+
+
+async def replace_task(id: int, body: dict[str, Any]) -> Any:
+    values = {"description": None, "completed": False, **body}
+    if not Task.update(values).where(Task.id == id).execute():
+        return NOT_FOUND
+    return document(Task.get_by_id(id)), 200, JSON
+
+
+async def delete_task(id: int) -> Any:
+    deleted = Task.delete().where(Task.id == id).execute()
+    return ({"message": "Task deleted"}, 200, JSON) if deleted else NOT_FOUND
+
+
+app = AsyncApp(__name__, specification_dir=Path(__file__).parents[2])
+app.add_api("openapi.yaml", resolver=Resolver(lambda operation_id: globals()[underscore(operation_id)]))
