@@ -6,6 +6,7 @@ import resource
 import shutil
 import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -220,6 +221,9 @@ def assert_kept(client: httpx.Client, ids: list[int]) -> None:
     assert [task["id"] for task in client.get("/api/tasks?limit=1000").json()] == ids
 
 
+CHECK = "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('PRAGMA integrity_check').fetchall())"
+
+
 def test_full_disk(small_disk: Service, tmp_path: Path) -> None:
     client = small_disk.client
     ids = create_until_it_fails(client)
@@ -231,11 +235,13 @@ def test_full_disk(small_disk: Service, tmp_path: Path) -> None:
     assert "rollback" not in small_disk.log()
     assert_kept(client, ids)
 
-    enlarge = ("mount", "-o", "remount,size=4m", tmp_path / "disk")
-    subprocess.run(["nsenter", "--user", "--mount", f"--target={small_disk.process.pid}", *enlarge], check=True)
+    beside_it = ("nsenter", "--user", "--mount", f"--target={small_disk.process.pid}")
+    subprocess.run([*beside_it, "mount", "-o", "remount,size=4m", tmp_path / "disk"], check=True)
     more = client.post("/api/tasks", json=LARGE)
     assert more.status_code == 201
     assert_kept(client, [*ids, more.json()["id"]])
+    verdict = subprocess.check_output([*beside_it, sys.executable, "-c", CHECK, tmp_path / "disk/tasks.db"], text=True)
+    assert verdict == "[('ok',)]\n"
 
 
 def test_error_of_the_disk(start: Start, tmp_path: Path) -> None:
