@@ -210,11 +210,6 @@ DEFECTS = [
     Defect("models/sqlite.py", "if len(self._waiting) == 1:", "if len(self._waiting) == 2:"),
     Defect(
         "models/sqlite.py",
-        "loop.call_soon_threadsafe(_answer, batch, self._commit(batch))",
-        "_answer(batch, self._commit(batch))",
-    ),
-    Defect(
-        "models/sqlite.py",
         "            loop.call_soon_threadsafe(_answer, batch, self._commit(batch))",
         "            loop.call_soon_threadsafe(_answer, batch, [[(1, b'')]] * len(batch)), self._commit(batch)",
     ),
