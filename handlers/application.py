@@ -1,23 +1,24 @@
 """Makes the application: the contract, behind the few layers that a request goes through."""
 
+import asyncio
 import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 from connexion import ConnexionMiddleware, ProblemException
-from connexion.middleware.exceptions import ExceptionMiddleware
 from connexion.resolver import Resolver
 from inflection import underscore
 from starlette.exceptions import HTTPException
 from starlette.routing import Router
 
-from handlers import contract, documentation, problems, tasks
+from handlers import contract, documentation, idempotency, problems, tasks
 from handlers.dispatch import Dispatch
 from handlers.responses import ResponseValidation
 from handlers.routing import ContractRouting
 from handlers.settings import ServerSettings
 from models.database import connect, database
-from models.errors import UnavailableError
+from models.errors import ChangedError, MissingError, UnavailableError
 
 
 def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
@@ -32,17 +33,19 @@ def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
     async def lifespan(_: object) -> AsyncIterator[None]:
         connect(settings.database_url)
         database.start()
+        forgetting = asyncio.create_task(idempotency.forget(timedelta(hours=settings.idempotency_hours)))
         # What is there now stays: without this, a full collection now and then looks at all of it, for 30 to 40 ms.
         gc.collect()
         gc.freeze()
         yield
+        forgetting.cancel()
         database.shut_down()
 
     # A wrong answer is itself answered by the outermost layer.
-    validation = [ExceptionMiddleware, ResponseValidation] if settings.validate_responses else []
+    validation = [problems.Exceptions, ResponseValidation] if settings.validate_responses else []
     app = ConnexionMiddleware(
         Router(documentation.ROUTES, lifespan=lifespan),
-        middlewares=[*validation, ExceptionMiddleware, ContractRouting, Dispatch],
+        middlewares=[*validation, problems.Exceptions, ContractRouting, Dispatch],
         resolver=Resolver(lambda operation_id: getattr(tasks, underscore(operation_id))),
     )
     app.add_api(contract.document())
@@ -50,5 +53,7 @@ def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
     app.add_error_handler(HTTPException, problems.refused)
     app.add_error_handler(ProblemException, problems.refused)
     app.add_error_handler(Exception, problems.failed)
+    app.add_error_handler(MissingError, problems.missing)
+    app.add_error_handler(ChangedError, problems.changed)
     app.add_error_handler(UnavailableError, problems.unavailable)
     return app

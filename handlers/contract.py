@@ -43,6 +43,18 @@ def responses(operation_id: str | None) -> dict[str, dict[str, Any]]:
     return described
 
 
+def success(operation_id: str) -> int:
+    """Return the status with which an operation succeeds."""
+    return next(int(status) for status in responses(operation_id) if status.startswith("2"))
+
+
+@cache
+def constant_headers(operation_id: str | None, status: int) -> dict[str, str]:
+    """Return the headers of a response that are always the same: the schema of each has a default."""
+    headers = responses(operation_id)[str(status)].get("headers", {})
+    return {name: str(header["schema"]["default"]) for name, header in headers.items() if "default" in header["schema"]}
+
+
 def path_of(operation_id: str, **parameters: object) -> str:
     """Return the path of an operation, with its parameters put in."""
     template, _ = operations()[operation_id]

@@ -1,13 +1,12 @@
 """Reads the parameters of a request as the contract describes them."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qs
 
 from inflection import underscore
 
-from handlers.problems import Refusal
 from handlers.validation import Rules, message
 from models.schemas import Violation
 
@@ -40,6 +39,8 @@ class Parameter:
         schema = description["schema"]
         self.name: str = description["name"]
         self.argument: str = underscore(self.name)
+        # The lines of a field that is a list are one list (RFC 9110, section 5.3).
+        self.is_list: bool = description.get("x-list", False)
         self.required: bool = description.get("required", False)
         self.default: Any = schema.get("default")
         self.from_text = READERS[schema["type"]]
@@ -53,6 +54,8 @@ class Parameter:
         """
         if texts is None:
             return self.default, [self._violation(message("required", self.name))] if self.required else []
+        if self.is_list:
+            texts = [", ".join(texts).strip(" \t")]
         value = self.from_text(texts[0])
         if len(texts) > 1:
             return value, [self._violation(message("repeated", self.name))]
@@ -64,34 +67,43 @@ class Parameter:
         return Violation(detail=sentence, parameter=self.name)
 
 
-def path_arguments(parameters: dict[str, Parameter], texts: dict[str, str]) -> dict[str, Any]:
-    """Return what the path says, by the name of the handler's argument.
+# By name; header fields by their name in lower case, as bytes.
+Parameters = dict[Any, Parameter]
+Headers = list[tuple[bytes, bytes]]
 
-    Raises:
-        Refusal: 404, because a path that breaks a rule names nothing.
+
+def read(parameters: Parameters, texts: Mapping[Any, list[str]], arguments: dict[str, Any]) -> list[Violation]:
+    """Put what is given into the arguments of the handler, and return the rules that are broken.
+
+    Args:
+        parameters: Those of one place, by the name that they have there.
+        texts: What was given in that place, by name.
+        arguments: What is added to.
     """
-    arguments = {}
-    for name, parameter in parameters.items():
-        arguments[parameter.argument], violations = parameter.read([texts[name]])
-        if violations:
-            raise Refusal(404)
-    return arguments
+    violations = []
+    for name, given in texts.items():
+        if name in parameters:
+            arguments[parameters[name].argument], broken = parameters[name].read(given)
+            violations += broken
+        else:
+            violations.append(Violation(detail=message("unknown", name), parameter=name))
+    return violations
 
 
-def query_arguments(parameters: dict[str, Parameter], query: bytes) -> dict[str, Any]:
-    """Return what the query says, by the name of the handler's argument.
+def path_texts(path: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return what a path says, by the name of the parameter."""
+    return {name: [text] for name, text in path.items()}
 
-    Raises:
-        Refusal: 400, with every parameter that breaks a rule, is unknown, missing or repeated.
-    """
-    given = parse_qs(query.decode("latin-1"), keep_blank_values=True) if query else {}
-    arguments = {}
-    violations = [
-        Violation(detail=message("unknown", name), parameter=name) for name in given if name not in parameters
-    ]
-    for name, parameter in parameters.items():
-        arguments[parameter.argument], broken = parameter.read(given.get(name))
-        violations += broken
-    if violations:
-        raise Refusal(400, violations)
-    return arguments
+
+def query_texts(query: bytes) -> dict[str, list[str]]:
+    """Return what a query says, by the name of the parameter."""
+    return parse_qs(query.decode("latin-1"), keep_blank_values=True)
+
+
+def header_texts(parameters: Parameters, headers: Headers) -> dict[bytes, list[str]]:
+    """Return what the header fields say that are parameters, by the name of the field in lower case."""
+    texts: dict[bytes, list[str]] = {}
+    for name, value in headers:
+        if name in parameters:
+            texts.setdefault(name, []).append(value.decode("latin-1"))
+    return texts

@@ -11,8 +11,10 @@ from uuid import uuid4
 
 from connexion.lifecycle import ConnexionRequest, ConnexionResponse
 from connexion.middleware.abstract import ROUTING_CONTEXT
+from connexion.middleware.exceptions import ExceptionMiddleware
 from starlette.exceptions import HTTPException
-from starlette.types import Scope
+from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
 
 from handlers import contract
 from models.schemas import Problem, Violation
@@ -36,6 +38,22 @@ class Refusal(HTTPException):
     ) -> None:
         super().__init__(status, headers=headers)
         self.violations = list(islice(violations, _most_violations()))
+
+
+class Exceptions(ExceptionMiddleware):
+    """Connexion's layer for exceptions; here a request that does not fail need not wait for what Starlette prepares."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        try:
+            await self.app(scope, receive, send)
+        except Exception as error:
+            known = self._exception_handlers
+            answer = next(known[kind] for kind in type(error).__mro__ if kind in known)
+            response = await answer(Request(scope), error)
+            await response(scope, receive, send)
 
 
 def problem(operation_id: str | None, status: int, violations: Iterable[Violation] = ()) -> Problem:
@@ -63,8 +81,17 @@ async def unavailable(request: ConnexionRequest, exception: Exception) -> Connex
     """Answer a request that may succeed if it is made again."""
     request_id = _request_id(request)
     logger.warning("%s %s %s: %s", request_id, request.method, request.url.path, exception)
-    headers = {"Retry-After": _retry_after(), "X-Request-ID": request_id}
-    return _response(request, HTTPStatus.SERVICE_UNAVAILABLE, (), headers)
+    return _response(request, HTTPStatus.SERVICE_UNAVAILABLE, (), {"X-Request-ID": request_id})
+
+
+async def missing(request: ConnexionRequest, _: Exception) -> ConnexionResponse:
+    """Answer a request for what there is not."""
+    return _response(request, HTTPStatus.NOT_FOUND, (), {})
+
+
+async def changed(request: ConnexionRequest, _: Exception) -> ConnexionResponse:
+    """Answer a request to change what is no longer as the caller takes it to be."""
+    return _response(request, HTTPStatus.PRECONDITION_FAILED, (), {})
 
 
 async def failed(request: ConnexionRequest, exception: Exception) -> ConnexionResponse:
@@ -83,7 +110,9 @@ def operation_of(scope: Scope) -> str | None:
 def _response(
     request: ConnexionRequest, status: int, violations: Iterable[Violation], headers: dict[str, str]
 ) -> ConnexionResponse:
-    document = problem(operation_of(request.scope), status, violations)
+    operation_id = operation_of(request.scope)
+    document = problem(operation_id, status, violations)
+    headers = contract.constant_headers(operation_id, document.status) | headers
     body = document.model_dump_json(exclude_none=True)
     return ConnexionResponse(document.status, MEDIA_TYPE, MEDIA_TYPE, body, headers)
 
@@ -107,8 +136,3 @@ def _wording(operation_id: str | None, status: int) -> dict[str, Any]:
 def _most_violations() -> int:
     most: int = contract.specification()["components"]["schemas"]["Problem"]["properties"]["errors"]["maxItems"]
     return most
-
-
-@cache
-def _retry_after() -> str:
-    return str(contract.specification()["components"]["headers"]["RetryAfter"]["schema"]["default"])

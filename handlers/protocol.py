@@ -7,6 +7,7 @@ end, every method gets to the routing, and no connection stays open on which a f
 import asyncio
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, cast
 
 import httptools
@@ -19,6 +20,8 @@ from handlers import contract, problems
 METHODS = {b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"TRACE", b"PATCH"}
 OTHER_METHOD = b"PROPFIND"
 CONTINUE = b"HTTP/1.1 100 "
+# As RFC 9110, section 7.2, has it; looser than the RFC on what stands between brackets.
+HOST_FIELD = re.compile(rb"([!$&'()*+,;=%\w.~-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?")
 TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 # How many seconds a caller may go on sending to a connection that has given its last answer.
@@ -26,6 +29,11 @@ LINGER = 5
 
 MAX_TARGET_BYTES: int = contract.responses(None)["414"]["x-max-bytes"]
 MAX_HEADERS_BYTES: int = contract.responses(None)["431"]["x-max-bytes"]
+
+
+@lru_cache
+def _names_host(field: bytes) -> bool:
+    return HOST_FIELD.fullmatch(field) is not None
 
 
 class Answer:
@@ -140,6 +148,8 @@ class Protocol(HttpToolsProtocol):
                 return False
         if fields.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
             return False
+        if not _names_host(fields.get(b"host", b"")):
+            return False
         version = self.parser.get_http_version()
         return version == "1.0" or (version == "1.1" and b"host" in fields)
 
@@ -179,13 +189,13 @@ class Protocol(HttpToolsProtocol):
             self.transport.close()
             return
         body = problems.problem(None, self._status).model_dump_json(exclude_none=True).encode()
-        headers = [
-            *self.server_state.default_headers,
-            (b"content-type", problems.MEDIA_TYPE.encode()),
-            (b"content-length", str(len(body)).encode()),
-            (b"connection", b"close"),
-        ]
-        lines = [name + b": " + value + b"\r\n" for name, value in headers]
+        fields = contract.constant_headers(None, self._status) | {
+            "Content-Type": problems.MEDIA_TYPE,
+            "Content-Length": str(len(body)),
+            "Connection": "close",
+        }
+        headers = [(name.lower().encode(), value.encode()) for name, value in fields.items()]
+        lines = [name + b": " + value + b"\r\n" for name, value in self.server_state.default_headers + headers]
         self.transport.write(b"".join([STATUS_LINE[self._status], *lines, b"\r\n", body]))
         self._close()
 

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 
 class Reply(NamedTuple):
-    """The body of a success, as JSON, and the headers that the contract gives it; the contract also says its status."""
+    """The body, as JSON, and the headers that differ from one answer to the next; the contract says the others."""
 
     body: bytes
     headers: Mapping[str, str] = MappingProxyType({})
+    status: int | None = None  # where it is not the one that the contract gives to a success

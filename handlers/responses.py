@@ -68,7 +68,9 @@ def _faults(operation_id: str | None, status: int, headers: Headers, body: bytes
         _, violations = header.read(headers.getlist(name) or None)
         yield from (violation.detail for violation in violations)
     media_type = headers.get("content-type", "")
-    if media_type not in response["content"]:
+    if "content" not in response and not media_type and not body:
+        return
+    if media_type not in response.get("content", ()):
         yield f"The contract does not have a body of type {media_type} here"
         return
     rules = _rules(operation_id, status, media_type)

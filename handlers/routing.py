@@ -10,6 +10,7 @@ from connexion.spec import Specification
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from handlers import contract
 from handlers.problems import Refusal
 
 Methods = dict[str, str]
@@ -74,7 +75,8 @@ class ContractRouting(RoutingMiddleware):
                 allow = {"Allow": ", ".join([*methods, "OPTIONS"])}
                 if scope["method"] != "OPTIONS":
                     raise Refusal(405, headers=allow)
-                await Response(status_code=204, headers=allow)(scope, receive, send)
+                headers = contract.constant_headers(None, 204) | allow
+                await Response(status_code=204, headers=headers)(scope, receive, send)
                 return
         scope["extensions"] = {**scope.get("extensions", {}), ROUTING_CONTEXT: routing}
         await self.app(scope, receive, send)

@@ -1,9 +1,18 @@
 """What can be set: by a flag, in the environment, or in a file `.env`; the first of these that says it wins."""
 
+from ipaddress import ip_network
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from handlers import contract
+
+
+def _networks(text: str) -> str:
+    for address in text.split(",") if text else []:
+        ip_network(address.strip())
+    return text
 
 
 class Settings(BaseSettings):
@@ -24,6 +33,16 @@ class ServerSettings(Settings):
     port: Annotated[int, Field(ge=0, le=65535, description="the port to listen on; 0 takes any that is free")] = 8000
     workers: Annotated[int, Field(ge=1, description="how many processes answer")] = 1
     reload: Annotated[bool, Field(description="restart when the code or the contract changes")] = False
+    trusted_proxies: Annotated[
+        str,
+        AfterValidator(_networks),
+        Field(
+            description="addresses of proxies whose X-Forwarded-Proto and X-Forwarded-For count, with commas between"
+        ),
+    ] = ""
+    idempotency_hours: Annotated[
+        float, Field(gt=0, description="for how many hours the answer to a POST with an Idempotency-Key is kept")
+    ] = contract.specification()["components"]["parameters"]["IdempotencyKey"]["x-retention-hours"]
     validate_responses: Annotated[
         bool, Field(description="answer 500 where an answer would break the contract; for tests")
     ] = False

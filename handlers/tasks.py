@@ -1,44 +1,47 @@
 """The operations of the contract, in its order."""
 
+from collections.abc import Callable
+
+from handlers import entity_tags, idempotency
 from handlers.contract import path_of
-from handlers.problems import Refusal
 from handlers.reply import Reply
 from models import queries
+from models.database import database
 from models.schemas import Confirmation, TaskInput
+from models.statements import Execute
 
 DELETED = Confirmation().model_dump_json().encode()
 
 
-async def list_tasks(limit: int, after: int, completed: bool | None) -> Reply:
+async def list_tasks(
+    limit: int, after: int, completed: bool | None, if_none_match: str | None, address: Callable[..., str]
+) -> Reply:
     page = await queries.select_page(limit, after, completed)
-    if not page.more:
-        return Reply(page.json)
-    query = f"limit={limit}&after={page.last}"
-    if completed is not None:
-        query += f"&completed={str(completed).lower()}"
-    return Reply(page.json, {"Link": f'<{path_of("listTasks")}?{query}>; rel="next"'})
+    headers = {"ETag": entity_tags.of_page(page)}
+    if page.more:
+        headers["Link"] = f'<{address(after=page.last)}>; rel="next"'
+    return entity_tags.unless_known(Reply(page.json, headers), if_none_match)
 
 
-async def create_task(body: TaskInput) -> Reply:
-    task = await queries.insert(body)
-    return Reply(task.json, {"Location": path_of("getTask", id=task.id)})
+async def create_task(body: TaskInput, idempotency_key: str | None, caller: bytes) -> Reply:
+    return await idempotency.once("createTask", _create, body, caller, idempotency_key)
 
 
-async def get_task(id: int) -> Reply:
+def _create(execute: Execute, body: TaskInput) -> Reply:
+    task = queries.insert(execute, body)
+    return Reply(task.json, {"ETag": entity_tags.of_task(task), "Location": path_of("getTask", id=task.id)})
+
+
+async def get_task(id: int, if_none_match: str | None) -> Reply:
     task = await queries.select(id)
-    if not task:
-        raise Refusal(404)
-    return Reply(task.json)
+    return entity_tags.unless_known(Reply(task.json, {"ETag": entity_tags.of_task(task)}), if_none_match)
 
 
-async def replace_task(id: int, body: TaskInput) -> Reply:
-    task = await queries.update(id, body)
-    if not task:
-        raise Refusal(404)
-    return Reply(task.json)
+async def replace_task(id: int, body: TaskInput, if_match: str | None) -> Reply:
+    task = await database.write(queries.update, id, body, entity_tags.versions(if_match))
+    return Reply(task.json, {"ETag": entity_tags.of_task(task)})
 
 
-async def delete_task(id: int) -> Reply:
-    if not await queries.delete(id):
-        raise Refusal(404)
+async def delete_task(id: int, if_match: str | None) -> Reply:
+    await database.write(queries.delete, id, entity_tags.versions(if_match))
     return Reply(DELETED)

@@ -5,5 +5,13 @@ class ConfigurationError(Exception):
     """The database cannot be used as it is configured; the message says what to do."""
 
 
+class MissingError(Exception):
+    """There is no row with this id."""
+
+
+class ChangedError(Exception):
+    """The row has none of the versions that the caller takes it to have."""
+
+
 class UnavailableError(Exception):
     """The database is busy or out of reach for now; the message says why, and is for the log."""

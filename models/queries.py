@@ -4,14 +4,17 @@ The database itself writes the JSON that the contract describes: a list of fifty
 which Python turns into objects and then into JSON.
 """
 
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Callable, Collection
+from functools import cache, lru_cache
+from hashlib import sha256
 from typing import Any, NamedTuple
 
-from peewee import SQL, BooleanField, Field, FloatField, Function, Node, Query, Select, Value, fn
+from peewee import SQL, BooleanField, Field, FloatField, Function, Node, Query, Select, fn
 
 from models import schemas
 from models.database import database
+from models.errors import ChangedError, MissingError
+from models.statements import Execute, Rows, Statement, parameter, render
 from models.task import Task
 
 
@@ -19,6 +22,7 @@ class StoredTask(NamedTuple):
     """A task as the database keeps it, and as the contract writes it."""
 
     id: int
+    version: int
     json: bytes
 
 
@@ -28,16 +32,6 @@ class Page(NamedTuple):
     json: bytes
     last: int | None  # the id of the last task on the page
     more: bool  # whether there are tasks behind it
-
-
-class Statement(NamedTuple):
-    """SQL, and the names of its parameters in the order of their places."""
-
-    sql: str
-    names: tuple[str, ...]
-
-    def order(self, values: Mapping[str, Any]) -> list[Any]:
-        return [values[name] for name in self.names]
 
 
 async def select_page(limit: int, after: int, completed: bool | None) -> Page:
@@ -53,31 +47,72 @@ async def select_page(limit: int, after: int, completed: bool | None) -> Page:
     return Page(*(await database.read(statement.sql, statement.order(values)))[0])
 
 
-async def select(id: int) -> StoredTask | None:
-    """Return the task, or None if there is none."""
-    return _one(await database.read(_select().sql, [id]))
+async def select(id: int) -> StoredTask:
+    """Return the task.
+
+    Raises:
+        MissingError: There is none.
+    """
+    rows = await database.read(_select().sql, [id])
+    if not rows:
+        raise MissingError
+    return StoredTask(*rows[0])
 
 
-async def insert(task: schemas.TaskInput) -> StoredTask:
+def insert(execute: Execute, task: schemas.TaskInput) -> StoredTask:
     """Keep a new task, and return it with its id and time of creation."""
     statement = _insert()
     values = {name: field.default() for name, field in _generated().items()} | _values(task)
-    return StoredTask(*(await database.write(statement.sql, statement.order(values)))[0])
+    return StoredTask(*execute(statement.sql, statement.order(values))[0])
 
 
-async def update(id: int, task: schemas.TaskInput) -> StoredTask | None:
-    """Put `task` in the place of what the task held, and return it, or None if there is none."""
-    statement = _update()
-    return _one(await database.write(statement.sql, statement.order({"id": id} | _values(task))))
+def update(execute: Execute, id: int, task: schemas.TaskInput, versions: Collection[int] | None) -> StoredTask:
+    """Put `task` in the place of what the task held, and return it.
+
+    Args:
+        execute: What runs the statements.
+        id: The id of the task.
+        task: What it is to hold.
+        versions: Those that it may have had before; None for any.
+
+    Raises:
+        MissingError: There is none.
+        ChangedError: Its version is none of these.
+    """
+    return StoredTask(*_change(execute, _update(_count(versions)), id, versions, _values(task))[0])
 
 
-async def delete(id: int) -> bool:
-    """Remove the task, and return whether there was one."""
-    return bool(await database.write(_delete().sql, [id]))
+def delete(execute: Execute, id: int, versions: Collection[int] | None) -> None:
+    """Remove the task.
+
+    Args:
+        execute: What runs the statements.
+        id: The id of the task.
+        versions: Those that it may have; None for any.
+
+    Raises:
+        MissingError: There is none.
+        ChangedError: Its version is none of these.
+    """
+    _change(execute, _delete(_count(versions)), id, versions, {})
 
 
-def _one(rows: list[tuple[Any, ...]]) -> StoredTask | None:
-    return StoredTask(*rows[0]) if rows else None
+@cache
+def representation() -> str:
+    """Return a name for the way in which tasks are written, which is another one where they are written otherwise."""
+    return sha256(_select().sql.encode()).hexdigest()[:8]
+
+
+def _change(
+    execute: Execute, statement: Statement, id: int, versions: Collection[int] | None, values: dict[str, Any]
+) -> Rows:
+    values["id"] = id
+    for number, version in enumerate(versions or ()):
+        values[f"version{number}"] = version
+    rows = execute(statement.sql, statement.order(values))
+    if not rows:
+        raise ChangedError if versions is not None and execute(_select().sql, [id]) else MissingError
+    return rows
 
 
 def _values(task: schemas.TaskInput) -> dict[str, Any]:
@@ -91,40 +126,54 @@ def _generated() -> dict[str, Field]:
 
 @cache
 def _select_page() -> Statement:
-    return _render(_page(lambda query: query))
+    return render(_page(lambda query: query))
 
 
 @cache
 def _select_page_by_completed() -> Statement:
-    return _render(_page(lambda query: query.where(Task.completed == _parameter("completed"))))
+    return render(_page(lambda query: query.where(Task.completed == parameter("completed"))))
 
 
 @cache
 def _select() -> Statement:
-    return _render(Task.select(*_stored()).where(Task.id == _parameter("id")))
+    return render(Task.select(*_stored()).where(Task.id == parameter("id")))
 
 
 @cache
 def _insert() -> Statement:
     names = [*_generated(), *schemas.TaskInput.model_fields]
-    query = Task.insert({name: _parameter(name) for name in names})
-    return _render(query.returning(*_stored()))
+    query = Task.insert({name: parameter(name) for name in names})
+    return render(query.returning(*_stored()))
 
 
-@cache
-def _update() -> Statement:
-    query = Task.update({name: _parameter(name) for name in schemas.TaskInput.model_fields})
-    return _render(query.where(Task.id == _parameter("id")).returning(*_stored()))
+# How many versions a caller names is the caller's choice, so not every statement is kept.
+@lru_cache
+def _update(versions: int | None) -> Statement:
+    values: dict[str, Node] = {name: parameter(name) for name in schemas.TaskInput.model_fields}
+    query = Task.update({**values, "version": Task.version + SQL("1")})
+    return render(_narrow(query, versions).returning(*_stored()))
 
 
-@cache
-def _delete() -> Statement:
-    return _render(Task.delete().where(Task.id == _parameter("id")).returning(Task.id))
+@lru_cache
+def _delete(versions: int | None) -> Statement:
+    return render(_narrow(Task.delete(), versions).returning(Task.id))
+
+
+def _narrow(query: Any, versions: int | None) -> Any:
+    """Return the query for the task with one id, and with one of so many versions, or any."""
+    query = query.where(Task.id == parameter("id"))
+    if versions is None:
+        return query
+    return query.where(Task.version.in_([parameter(f"version{n}") for n in range(versions)]))
+
+
+def _count(versions: Collection[int] | None) -> int | None:
+    return None if versions is None else len(versions)
 
 
 def _page(narrow: Callable[[Select], Select]) -> Query:
     """Return the query of a page: its tasks as one array, the id of the last, and whether there are more."""
-    tasks = narrow(Task.select().where(Task.id > _parameter("after"))).order_by(Task.id).limit(_parameter("limit"))
+    tasks = narrow(Task.select().where(Task.id > parameter("after"))).order_by(Task.id).limit(parameter("limit"))
     array = fn.printf(SQL("'[%s]'"), fn.group_concat(_json(tasks.c)))
     page = Select([tasks], [array.cast("blob").alias("json"), fn.max(tasks.c.id).alias("last")])
     more = fn.exists(narrow(Task.select(SQL("1")).where(Task.id > page.c.last)))
@@ -132,7 +181,7 @@ def _page(narrow: Callable[[Select], Select]) -> Query:
 
 
 def _stored() -> tuple[Node, ...]:
-    return Task.id, _json(Task).cast("blob")
+    return Task.id, Task.version, _json(Task).cast("blob")
 
 
 def _json(table: Any) -> Function:
@@ -153,12 +202,3 @@ def _json_value(column: Node, field: Field) -> Node:
             return fn.json(fn.printf(SQL("'%!.17g'"), column))
         case _:
             return column
-
-
-def _parameter(name: str) -> Value:
-    return Value(name, converter=False)
-
-
-def _render(query: Query) -> Statement:
-    sql, names = query.sql()
-    return Statement(sql, tuple(names))

@@ -4,7 +4,28 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, RootModel, StrictBool, StrictInt, StrictStr
+
+
+class EntityTags1(RootModel[StrictStr]):
+    root: Annotated[
+        StrictStr,
+        Field(
+            description="Entity tags with commas between them, or `*` (RFC 9110, section 13.1).",
+            examples=['"1-4c1f0e9a", "2-4c1f0e9a"'],
+            pattern='^(,[ \\t]*)*(W/)?"[!#-~\\u0080-\\u00FF]*"([ \\t]*,([ \\t]*(W/)?"[!#-~\\u0080-\\u00FF]*")?)*$',
+        ),
+    ]
+
+
+class EntityTags(RootModel[Literal["*"] | EntityTags1]):
+    root: Annotated[
+        Literal["*"] | EntityTags1,
+        Field(
+            description="Entity tags with commas between them, or `*` (RFC 9110, section 13.1).",
+            examples=['"1-4c1f0e9a", "2-4c1f0e9a"'],
+        ),
+    ]
 
 
 class TaskInput(BaseModel):
@@ -93,7 +114,7 @@ class Confirmation(BaseModel):
 
 
 class Violation(BaseModel):
-    """A rule that was broken, and by what; a place in the body or a query parameter."""
+    """A rule that was broken, and by what; a place in the body or a parameter."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -107,7 +128,7 @@ class Violation(BaseModel):
         ),
     ] = None
     parameter: Annotated[
-        StrictStr | None, Field(description="The name of the query parameter.", examples=["limit"])
+        StrictStr | None, Field(description="The name of the query parameter or header field.", examples=["limit"])
     ] = None
 
 

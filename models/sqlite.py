@@ -3,15 +3,16 @@
 import asyncio
 import sqlite3
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from peewee import SqliteDatabase
 
 from models.errors import UnavailableError
+from models.statements import Rows
 
 BUSY_TIMEOUT = 5.0  # seconds
 BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL}
@@ -22,15 +23,15 @@ POLL = 0.001
 TRUST = 0.001
 PRAGMAS = {"journal_mode": "wal", "synchronous": "full"}
 
-Rows = list[tuple[Any, ...]]
+T = TypeVar("T")
 
 
 class Write(NamedTuple):
-    """A statement that waits for its commit."""
+    """Work that waits for its commit."""
 
-    sql: str
-    parameters: Sequence[Any]
-    done: asyncio.Future[Rows]
+    work: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    done: asyncio.Future[Any]
 
 
 class SqliteFile(SqliteDatabase):
@@ -67,20 +68,27 @@ class SqliteFile(SqliteDatabase):
         except sqlite3.OperationalError as error:
             raise _translated(error) from None
 
-    async def write(self, sql: str, parameters: Sequence[Any]) -> Rows:
-        """Run a statement, and return its rows once a commit that holds it is on disk.
+    async def write(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Do some work on the database, all of it or none, and return its outcome once the commit is on disk.
+
+        Args:
+            work: Is given what runs statements, and the arguments, in a thread of its own. It is done again if the
+                commit fails that others share.
+            arguments: Further arguments of the work.
 
         Raises:
             UnavailableError: Another process held the file for longer than the busy timeout, or it is gone.
+            Exception: What the work raised.
         """
         loop = asyncio.get_running_loop()
-        write = Write(sql, parameters, loop.create_future())
+        write = Write(work, arguments, loop.create_future())
         self._waiting.append(write)
         if len(self._waiting) == 1:
             # In two turns of the event loop, because callers who were answered together come back together, and a
             # commit costs the same for all of them as for the first.
             loop.call_soon(loop.call_soon, self._hand_over)
-        return await write.done
+        outcome: T = await write.done
+        return outcome
 
     def shut_down(self) -> None:
         """Commit the writes that were accepted, then close the file."""
@@ -98,8 +106,8 @@ class SqliteFile(SqliteDatabase):
             loop = batch[0].done.get_loop()
             loop.call_soon_threadsafe(_answer, batch, self._commit(batch))
 
-    def _commit(self, batch: list[Write]) -> list[Rows | Exception]:
-        """Run statements in one transaction and return the outcome of each; if it fails, in one each."""
+    def _commit(self, batch: list[Write]) -> list[Any]:
+        """Do all work in one transaction and return the outcome of each, or its error; if it fails, in one each."""
         try:
             return self._commit_together(batch)
         except Exception as error:
@@ -108,7 +116,7 @@ class SqliteFile(SqliteDatabase):
             return [failure] * len(batch)
         return [outcome for write in batch for outcome in self._commit([write])]
 
-    def _commit_together(self, batch: list[Write]) -> list[Rows | Exception]:
+    def _commit_together(self, batch: list[Write]) -> list[Any]:
         self._ensure_there()
         self._begin()
         try:
@@ -132,11 +140,10 @@ class SqliteFile(SqliteDatabase):
                     raise
             sleep(POLL)
 
-    def _attempt(self, write: Write) -> Rows | Exception:
+    def _attempt(self, write: Write) -> Any:
         self._writer.execute("SAVEPOINT one")
         try:
-            # To the end: a statement with rows left would keep its transaction open.
-            outcome: Rows | Exception = self._writer.execute(write.sql, write.parameters).fetchall()
+            outcome = write.work(self._execute, *write.arguments)
         except Exception as error:
             if not self._writer.in_transaction:
                 raise
@@ -144,6 +151,10 @@ class SqliteFile(SqliteDatabase):
             outcome = error
         self._writer.execute("RELEASE one")
         return outcome
+
+    def _execute(self, sql: str, parameters: Sequence[Any]) -> Rows:
+        # To the end: a statement with rows left would keep its transaction open.
+        return self._writer.execute(sql, parameters).fetchall()
 
     def _ensure_there(self) -> None:
         # SQLite goes on with a file that was removed, and what it writes there is lost when the process ends.
@@ -158,7 +169,7 @@ class SqliteFile(SqliteDatabase):
         return status.st_dev, status.st_ino
 
 
-def _answer(batch: list[Write], outcomes: list[Rows | Exception]) -> None:
+def _answer(batch: list[Write], outcomes: list[Any]) -> None:
     for write, outcome in zip(batch, outcomes, strict=True):
         if write.done.cancelled():
             continue

@@ -72,7 +72,7 @@ def test_serve_on_ipv6(start: Start) -> None:
 
 
 def test_migrate_says_what_it_did(tmp_path: Path) -> None:
-    assert run(tmp_path, "migrate").stdout == "Applied: 0001_create_task\n"
+    assert run(tmp_path, "migrate").stdout == "Applied: 0001_create_task, 0002_add_version, 0003_create_kept_answer\n"
     assert run(tmp_path, "migrate").stdout == "Applied: nothing, the schema is up to date\n"
 
 
@@ -168,7 +168,8 @@ def test_every_setting_is_in_the_readme() -> None:
     readme = (ROOT / "README.md").read_text()
     for name, field in ServerSettings.model_fields.items():
         flag = name.replace("_", "-")
-        assert f"| `--{flag}` | `{variable(name)}` | `{field.default}` | {field.description} |" in readme
+        default = f" `{field.default}`" if field.default != "" else ""
+        assert f"| `--{flag}` | `{variable(name)}` |{default} | {field.description} |" in readme
 
 
 def test_reload_follows_the_contract(start: Start, checkout: Path) -> None:

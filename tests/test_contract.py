@@ -1,5 +1,6 @@
 """The contract: valid, complete, with true examples, and nothing of it written down twice."""
 
+import asyncio
 import re
 import subprocess
 import sys
@@ -8,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from connexion.operations import OpenAPIOperation
 from connexion.resolver import Resolver
+from connexion.spec import Specification
 from openapi_spec_validator import validate
 
 from handlers import contract, tasks
 from handlers.dispatch import Plan
+from handlers.problems import Refusal
 from handlers.validation import Rules
 from tests.conftest import ROOT
 
@@ -60,6 +64,8 @@ def test_everything_named_has_an_example() -> None:
         for name, component in components[kind].items()
         for holder in component.get("content", {"": component}).values()
         if not {"example", "examples"} & holder.keys()
+        # A response without a body has headers, and these have examples.
+        and "headers" not in holder
     ]
     lacking += [
         path
@@ -82,7 +88,8 @@ def test_operations_are_described() -> None:
 @pytest.mark.parametrize("operation_id", [*OPERATIONS, None])
 def test_refusals_word_their_own_status(operation_id: str | None) -> None:
     for status, response in contract.responses(operation_id).items():
-        for example in response["content"].get("application/problem+json", {}).get("examples", {}).values():
+        content = response.get("content", {})
+        for example in content.get("application/problem+json", {}).get("examples", {}).values():
             assert str(example["value"]["status"]) == status
 
 
@@ -106,6 +113,19 @@ def test_size_limit_is_told_to_the_reader() -> None:
     assert len(limited) == 3
     for node in limited:
         assert f"{node['x-max-bytes']:,} bytes" in node["description"]
+
+
+def test_retention_is_told_to_the_reader() -> None:
+    (kept,) = [node for _, node in nodes(contract.document()) if "x-retention-hours" in node]
+    assert f"{kept['x-retention-hours']} hours" in kept["description"]
+
+
+def test_every_answer_says_who_may_keep_it() -> None:
+    for operation_id in (*OPERATIONS, None):
+        for status in contract.responses(operation_id):
+            reusable = status in ("200", "304") and operation_id in ("listTasks", "getTask")
+            directive = contract.constant_headers(operation_id, int(status))["Cache-Control"]
+            assert directive == ("private, no-cache" if reusable else "no-store")
 
 
 def test_own_messages_belong_to_rules() -> None:
@@ -152,3 +172,28 @@ def test_handler_that_does_not_fit_the_contract_is_refused_at_start() -> None:
     )
     with pytest.raises(TypeError, match="missing a required argument: 'limit'"):
         Plan(operation)
+
+
+def test_parameter_that_another_contract_requires_is_asked_for() -> None:
+    text = contract.PATH.read_text().replace("      in: query\n", "      in: query\n      required: true\n")
+    plan = Plan(
+        OpenAPIOperation.from_spec(
+            Specification.load(yaml.safe_load(text)),
+            path="/api/tasks",
+            method="get",
+            resolver=Resolver(lambda _: tasks.list_tasks),
+        )
+    )
+    scope = {"path_params": {}, "query_string": b"after=0", "headers": []}
+
+    async def unused(*_: object) -> Any:
+        raise AssertionError
+
+    with pytest.raises(Refusal) as refused:
+        asyncio.run(plan(scope, unused, unused))
+
+    assert refused.value.status_code == 400
+    assert [violation.detail for violation in refused.value.violations] == [
+        "limit is required",
+        "completed is required",
+    ]

@@ -14,6 +14,7 @@ from models import queries
 from models.database import connect, database
 from models.migrate import migrate
 from models.schemas import TaskInput
+from models.statements import Execute, Rows, Statement
 
 
 @pytest.fixture(autouse=True)
@@ -26,15 +27,20 @@ def connected(tmp_path: Path) -> Iterator[None]:
     database.shut_down()
 
 
+def run(execute: Execute, sql: str, *parameters: Any) -> Rows:
+    return execute(sql, parameters)
+
+
 def test_a_commit_is_flushed_to_the_disk() -> None:
     assert database.synchronous == 2  # FULL
     assert database.journal_mode == "wal"
-    assert asyncio.run(database.write("PRAGMA synchronous", [])) == [(2,)]
+    assert asyncio.run(database.write(run, "PRAGMA synchronous")) == [(2,)]
 
 
 def test_accepted_writes_are_committed_before_the_end(tmp_path: Path) -> None:
     async def write_and_shut_down() -> list[int]:
-        writes = [asyncio.ensure_future(queries.insert(TaskInput(title="a"))) for _ in range(20)]
+        work = [database.write(queries.insert, TaskInput(title="a")) for _ in range(20)]
+        writes = [asyncio.ensure_future(write) for write in work]
         await asyncio.sleep(0)
         database.shut_down()
         return [task.id for task in await asyncio.wait_for(asyncio.gather(*writes), 30)]
@@ -48,18 +54,20 @@ def test_accepted_writes_are_committed_before_the_end(tmp_path: Path) -> None:
 
 def test_write_that_is_no_longer_waited_for_is_whole() -> None:
     async def write_and_leave() -> int:
-        first, left, last = [asyncio.ensure_future(queries.insert(TaskInput(title=title))) for title in "abc"]
+        work = [database.write(queries.insert, TaskInput(title=title)) for title in "abc"]
+        first, left, last = [asyncio.ensure_future(write) for write in work]
         await asyncio.sleep(0)
         left.cancel()
         await asyncio.wait_for(first, 30)
-        return (await asyncio.wait_for(last, 30)).id
+        task: queries.StoredTask = await asyncio.wait_for(last, 30)
+        return task.id
 
     assert asyncio.run(write_and_leave()) == 3
 
 
 def test_write_that_cannot_be_run_fails_alone() -> None:
     async def write() -> list[Any]:
-        writes = [database.write("DELETE FROM task WHERE id = ?", [id]) for id in (1, 2**64, 3)]
+        writes = [database.write(run, "DELETE FROM task WHERE id = ?", id) for id in (1, 2**64, 3)]
         return await asyncio.gather(*writes, return_exceptions=True)
 
     first, second, third = asyncio.run(write())
@@ -71,10 +79,10 @@ def test_commit_that_is_refused_fails_alone() -> None:
     """A foreign key that is checked at the end of the transaction keeps it open."""
     database._thread.submit(database._writer.execute, "PRAGMA foreign_keys = ON").result()
     foreign_key = "REFERENCES task (id) DEFERRABLE INITIALLY DEFERRED"
-    asyncio.run(database.write(f"CREATE TABLE note (task_id {foreign_key})", []))
+    asyncio.run(database.write(run, f"CREATE TABLE note (task_id {foreign_key})"))
 
     async def write() -> list[Any]:
-        writes = [database.write("INSERT INTO note VALUES (?)", [id]) for id in (None, 1, None)]
+        writes = [database.write(run, "INSERT INTO note VALUES (?)", id) for id in (None, 1, None)]
         return await asyncio.gather(*writes, return_exceptions=True)
 
     first, second, third = asyncio.run(write())
@@ -99,7 +107,7 @@ def test_number_is_written_with_all_its_digits(number: float) -> None:
         (queries._select_page_by_completed, "INDEX task_completed_id (completed=? AND id>?)"),
     ],
 )
-def test_page_is_read_from_an_index(statement: Callable[[], queries.Statement], index: str) -> None:
+def test_page_is_read_from_an_index(statement: Callable[[], Statement], index: str) -> None:
     sql, names = statement()
     plan = database.execute_sql(f"EXPLAIN QUERY PLAN {sql}", [0] * len(names)).fetchall()
     on_table = [step[-1] for step in plan if " t2 " in step[-1]]

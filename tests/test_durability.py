@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -275,6 +276,41 @@ def test_kill_9_loses_nothing_that_was_acknowledged(start: Start, tmp_path: Path
             unanswered.append(writer.asked)
         everything = check(tmp_path / "tasks.db", kept, unanswered)
     assert_intact(tmp_path / "tasks.db")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_kill_9_keeps_task_and_answer_together(start: Start, tmp_path: Path, seed: int) -> None:
+    """What a caller asks again after the crash, because it had no answer, was done once or is done now."""
+    service = start("--workers", str(1 + seed % 2))
+    enough = threading.Semaphore(0)
+    answered: dict[str, int] = {}
+    asked: list[str] = []
+
+    def write(caller: int) -> None:
+        with suppress(OSError, AssertionError), wire.connect(service.url) as connection:
+            for number in count():
+                key = f"{caller}.{number}"
+                asked.append(key)
+                created = wire.call(connection, "POST", "/api/tasks", {"title": key}, {"Idempotency-Key": key})
+                answered[key] = created.json()["id"]
+                enough.release()
+
+    with ThreadPoolExecutor(8) as pool:
+        running = [pool.submit(write, caller) for caller in range(8)]
+        for _ in range(random.Random(seed).randrange(20, 300)):
+            assert enough.acquire(timeout=30)
+        kill_all(service)
+        for run in running:
+            run.result()
+
+    client = start().client
+    for key in asked:
+        again = client.post("/api/tasks", json={"title": key}, headers={"Idempotency-Key": key})
+        assert again.status_code == 201
+        assert answered.setdefault(key, again.json()["id"]) == again.json()["id"]
+    with closing(sqlite3.connect(tmp_path / "tasks.db")) as database:
+        assert dict(database.execute("SELECT title, id FROM task").fetchall()) == answered
+        assert database.execute("SELECT count(*) FROM task").fetchall() == [(len(asked),)]
 
 
 def kill_all(service: Service) -> None:

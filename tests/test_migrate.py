@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from models import migrate as migrating
+from models.answers import KeptAnswer
 from models.errors import ConfigurationError
 from models.migrate import migrate
 from models.schemas import Task
 from models.task import Task as Table
-from tests.conftest import COMMAND, environment
+from tests.conftest import COMMAND, Start, environment
 
+MIGRATIONS = ["0001_create_task", "0002_add_version", "0003_create_kept_answer"]
 REBUILD = """
 from peewee import IntegerField
 
@@ -24,16 +26,20 @@ def up(migrator, db):
 
 def test_tables_hold_what_the_contract_shows(tmp_path: Path) -> None:
     path = tmp_path / "tasks.db"
-    assert migrate(f"sqlite:///{path}") == ["0001_create_task"]
+    assert migrate(f"sqlite:///{path}") == MIGRATIONS
     assert migrate(f"sqlite:///{path}") == []
 
     with closing(sqlite3.connect(path)) as database:
-        columns = [name for _, name, *_ in database.execute("PRAGMA table_info(task)")]
+        columns, answers = (
+            [name for _, name, *_ in database.execute(f"PRAGMA table_info({table})")]
+            for table in ("task", "kept_answer")
+        )
         indexes = [name for _, name, *_ in database.execute("PRAGMA index_list(task)")]
         indexed = [tuple(row[2] for row in database.execute(f"PRAGMA index_info({name})")) for name in indexes]
     assert indexed == [names for names, _ in Table._meta.indexes]
     assert columns == list(Table._meta.fields)
-    assert columns == list(Task.model_fields)
+    assert columns == [*Task.model_fields, "version"]
+    assert answers == list(KeptAnswer._meta.fields)
 
 
 def test_several_processes_may_migrate_at_once(tmp_path: Path) -> None:
@@ -44,9 +50,31 @@ def test_several_processes_may_migrate_at_once(tmp_path: Path) -> None:
     results = [(*process.communicate(timeout=60), process.returncode) for process in processes]
 
     assert sorted(results) == [
-        ("Applied: 0001_create_task\n", "", 0),
+        (f"Applied: {', '.join(MIGRATIONS)}\n", "", 0),
         *[("Applied: nothing, the schema is up to date\n", "", 0)] * 3,
     ]
+
+
+def test_task_of_an_older_schema_has_an_entity_tag(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "migrations"
+    folder.mkdir()
+    (folder / "0001_create_task.py").write_text((migrating.DIRECTORY / "0001_create_task.py").read_text())
+    path = tmp_path / "tasks.db"
+    with monkeypatch.context() as patched:
+        patched.setattr(migrating, "DIRECTORY", folder)
+        migrate(f"sqlite:///{path}")
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("INSERT INTO task (title, completed, created_at) VALUES ('a', 0, '2026-05-12T10:32:14.000Z')")
+
+    client = start().client
+    kept = client.get("/api/tasks/1")
+    replaced = client.put("/api/tasks/1", json={"title": "b"}, headers={"If-Match": kept.headers["etag"]})
+
+    assert kept.json()["title"] == "a"
+    assert replaced.status_code == 200
+    assert kept.headers["etag"] not in (replaced.headers["etag"], client.get("/api/tasks/1").headers["etag"])
 
 
 @pytest.mark.parametrize("kept", [0, 1])

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from models.schemas import Problem
 from tests.conftest import Service, Start
 from tests.wire import exchange
 
-TASK = {"json": {"title": "a"}}
+TASK: dict[str, Any] = {"json": {"title": "a"}}
 REFUSALS: list[tuple[int, str, str, dict[str, Any]]] = [
     (400, "GET", "/api/tasks?limit=0", {}),
     (400, "POST", "/api/tasks", {"json": {}}),
@@ -26,6 +27,9 @@ REFUSALS: list[tuple[int, str, str, dict[str, Any]]] = [
     (404, "GET", "/docs/assets/nothing", {}),
     (405, "PATCH", "/api/tasks", {}),
     (405, "POST", "/docs", {}),
+    (400, "DELETE", "/api/tasks/1", {"headers": {"If-Match": "1"}}),
+    (412, "PUT", "/api/tasks/1", {**TASK, "headers": {"If-Match": '"0"'}}),
+    (422, "POST", "/api/tasks", {"json": {"title": "b"}, "headers": {"Idempotency-Key": "key"}}),
     (413, "POST", "/api/tasks", {"json": {"title": "a" * 70000}}),
     (414, "GET", "/api/tasks?" + "a" * 9000, {}),
     (415, "POST", "/api/tasks", {"content": b"title"}),
@@ -47,17 +51,24 @@ def assert_is_problem(status: int, answer: httpx.Response) -> None:
     for violation in problem.errors or []:
         assert (violation.pointer is None) != (violation.parameter is None)
     assert ("x-request-id" in answer.headers) == (status >= 500)
-    assert ("retry-after" in answer.headers) == (status == 503)
+    assert ("retry-after" in answer.headers) == (status in (409, 503))
+    assert answer.headers["cache-control"] == "no-store"
     assert ("allow" in answer.headers) == (status == 405)
 
 
 def test_every_status_has_the_one_shape(start: Start, tmp_path: Path) -> None:
     service = start()
     client = service.client
+    client.post("/api/tasks", json={"title": "a"}, headers={"Idempotency-Key": "key"})
     for status, method, path, options in REFUSALS:
         assert_is_problem(status, client.request(method, path, **options))
     (malformed,) = exchange(service.url, b"nonsense\r\n\r\n")
     assert_is_problem(400, httpx.Response(malformed.status, headers=malformed.headers, content=malformed.body))
+    with ThreadPoolExecutor() as pool, closing(sqlite3.connect(tmp_path / "tasks.db")) as database:
+        database.execute("BEGIN IMMEDIATE")
+        options = {**TASK, "headers": {"Idempotency-Key": "b"}}
+        same = [pool.submit(client.request, "POST", "/api/tasks", **options) for _ in range(2)]
+        assert_is_problem(409, next(as_completed(same)).result())
     assert service.log() == ""
     with closing(sqlite3.connect(tmp_path / "tasks.db")) as database:
         database.execute("DROP TABLE task")
@@ -65,7 +76,7 @@ def test_every_status_has_the_one_shape(start: Start, tmp_path: Path) -> None:
     (tmp_path / "tasks.db").unlink()
     assert_is_problem(503, client.delete("/api/tasks/1"))
 
-    seen = {400, 500, 503} | {status for status, *_ in REFUSALS}
+    seen = {400, 409, 500, 503} | {status for status, *_ in REFUSALS}
     foreseen = {int(status) for id in (*contract.operations(), None) for status in contract.responses(id)}
     assert seen == {status for status in foreseen if status >= 400}
 

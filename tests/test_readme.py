@@ -28,6 +28,27 @@ def test_calls_give_the_answers_in_the_readme(service: Service) -> None:
         assert MOMENT.sub("moment", said) == MOMENT.sub("moment", answer)
 
 
+def test_conditions_and_keys_do_what_the_readme_says(service: Service) -> None:
+    for title in ("a", "b"):
+        service.client.post("/api/tasks", json={"title": title})
+    first, second = (
+        subprocess.run(
+            ["bash", "-c", block("sh", after).replace("http://127.0.0.1:8000", service.url)],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for after in ("Each answer that holds a task", "A POST whose answer was lost")
+    )
+
+    assert '"title":"Mine"' in first
+    assert '"status":412' in first
+    assert second.startswith("HTTP/1.1 201 Created")
+    assert service.client.get("/api/tasks/2").json()["title"] == "Mine"
+    again = service.client.post("/api/tasks", json={"title": "Once"}, headers={"Idempotency-Key": "0b7e6f4e"})
+    assert again.headers["idempotency-replayed"] == "true"
+
+
 def test_a_field_is_added_as_the_readme_says(start: Start, checkout: Path) -> None:
     service = start(folder=checkout, command=FROM_FOLDER)
     service.client.post("/api/tasks", json={"title": "Before"})
@@ -40,7 +61,7 @@ def test_a_field_is_added_as_the_readme_says(start: Start, checkout: Path) -> No
     ).replace("completed, createdAt]", "completed, createdAt, priority]")
     assert contract_with_field.count("priority:") == 2
     contract.write_text(contract_with_field)
-    migration = "models/migrations/0002_add_priority.py"
+    migration = "models/migrations/0004_add_priority.py"
     (checkout / migration).write_text(block("python", migration))
     table = checkout / "models/task.py"
     line = block("python", "The table, in")

@@ -14,7 +14,10 @@ from tests.conftest import FROM_FOLDER, Start
 
 TASK = {"id": 1, "title": "a", "description": None, "completed": False, "createdAt": "2026-05-12T10:32:14.000Z"}
 PROBLEM = {"type": "about:blank", "title": "Not Found", "status": 404, "detail": "Task not found"}
-JSON = {"content-type": "application/json"}
+JSON = {"content-type": "application/json", "cache-control": "private, no-cache"}
+TAGGED = {**JSON, "etag": '"1-a"'}
+CREATED = {**TAGGED, "cache-control": "no-store", "location": "/api/tasks/1"}
+REFUSED = {"content-type": "application/problem+json", "cache-control": "no-store"}
 
 
 def sent(operation_id: str | None, status: int, headers: dict[str, str], body: Any) -> list[Message]:
@@ -43,13 +46,15 @@ def sent(operation_id: str | None, status: int, headers: dict[str, str], body: A
 @pytest.mark.parametrize(
     ("operation_id", "status", "headers", "body"),
     [
-        ("getTask", 200, JSON, TASK),
-        ("getTask", 404, {"content-type": "application/problem+json"}, PROBLEM),
-        ("createTask", 201, {**JSON, "location": "/api/tasks/1"}, TASK),
-        ("listTasks", 200, JSON, []),
-        ("listTasks", 200, {**JSON, "link": "<a>"}, [TASK]),
+        ("getTask", 200, TAGGED, TASK),
+        ("getTask", 304, {"etag": '"1"', "cache-control": "private, no-cache"}, b""),
+        ("getTask", 404, REFUSED, PROBLEM),
+        ("createTask", 201, CREATED, TASK),
+        ("createTask", 201, {**CREATED, "idempotency-replayed": "true"}, TASK),
+        ("listTasks", 200, TAGGED, []),
+        ("listTasks", 200, {**TAGGED, "link": "<a>"}, [TASK]),
         (None, 200, {"content-type": "text/html", "x-any": "thing"}, b"<html>"),
-        (None, 404, {"content-type": "application/problem+json"}, PROBLEM),
+        (None, 404, REFUSED, PROBLEM),
     ],
 )
 def test_what_the_contract_says_goes_through(
@@ -64,24 +69,43 @@ def test_what_the_contract_says_goes_through(
 @pytest.mark.parametrize(
     ("operation_id", "status", "headers", "body", "fault"),
     [
-        ("getTask", 202, JSON, TASK, "The contract does not have a response 202 here"),
-        ("getTask", 413, JSON, TASK, "The contract does not have a response 413 here"),
-        ("getTask", 200, {**JSON, "etag": "1"}, TASK, "The contract does not have the header etag here"),
-        ("createTask", 201, JSON, TASK, "Location is required"),
-        ("createTask", 201, {**JSON, "location": "^"}, TASK, "Location must be a uri-reference"),
-        ("getTask", 200, {}, TASK, "The contract does not have a body of type  here"),
+        ("getTask", 202, TAGGED, TASK, "The contract does not have a response 202 here"),
+        ("getTask", 413, TAGGED, TASK, "The contract does not have a response 413 here"),
+        ("getTask", 200, {**TAGGED, "link": "1"}, TASK, "The contract does not have the header link here"),
+        ("getTask", 200, JSON, TASK, "ETag is required"),
+        ("getTask", 200, {**JSON, "etag": "1"}, TASK, "ETag must match"),
+        ("getTask", 200, {**JSON, "etag": 'W/"1"'}, TASK, "ETag must match"),
         (
             "getTask",
             200,
-            {"content-type": "text/plain"},
+            {**TAGGED, "cache-control": "no-store"},
+            TASK,
+            "Cache-Control must be one of private, no-cache",
+        ),
+        ("getTask", 304, TAGGED, b"", "The contract does not have a body of type application/json here"),
+        ("getTask", 304, {**TAGGED, "content-type": ""}, b"{}", "The contract does not have a body of type  here"),
+        ("createTask", 201, {**CREATED, "idempotency-replayed": "false"}, TASK, "Idempotency-Replayed must be one of"),
+        ("createTask", 201, {**TAGGED, "cache-control": "no-store"}, TASK, "Location is required"),
+        ("createTask", 201, {**CREATED, "location": "^"}, TASK, "Location must be a uri-reference"),
+        ("getTask", 200, {**TAGGED, "content-type": ""}, TASK, "The contract does not have a body of type  here"),
+        (
+            "getTask",
+            200,
+            {**TAGGED, "content-type": "text/plain"},
             TASK,
             "The contract does not have a body of type text/plain here",
         ),
-        ("getTask", 200, JSON, {**TASK, "id": 0}, "id: id must be at least 1"),
-        ("getTask", 200, JSON, {**TASK, "owner": "a"}, "owner: owner is not a property of this object"),
-        ("getTask", 200, JSON, {"id": 1}, "title: Title is required; description: description is required"),
-        ("listTasks", 200, JSON, [TASK, {**TASK, "createdAt": "now"}], "1/createdAt: createdAt must match"),
-        (None, 404, JSON, PROBLEM, "The contract does not have a body of type application/json here"),
+        ("getTask", 200, TAGGED, {**TASK, "id": 0}, "id: id must be at least 1"),
+        ("getTask", 200, TAGGED, {**TASK, "owner": "a"}, "owner: owner is not a property of this object"),
+        ("getTask", 200, TAGGED, {"id": 1}, "title: Title is required; description: description is required"),
+        ("listTasks", 200, TAGGED, [TASK, {**TASK, "createdAt": "now"}], "1/createdAt: createdAt must match"),
+        (
+            None,
+            404,
+            {**REFUSED, "content-type": "application/json"},
+            PROBLEM,
+            "The contract does not have a body of type application/json here",
+        ),
         (None, 418, JSON, PROBLEM, "The contract does not have a response 418 here"),
     ],
 )

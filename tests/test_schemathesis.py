@@ -17,7 +17,8 @@ SEED = os.environ.get("CONTRACT_SEED", "1")
 def test_nothing_is_left_out() -> None:
     configuration = tomllib.loads((ROOT / CONFIGURATION).read_text())
 
-    assert configuration["checks"] == {"enabled": True}
+    statuses = ["2xx", "3xx", "401", "403", "404", "409", "412", "429", "5xx"]
+    assert configuration["checks"] == {"enabled": True, "positive_data_acceptance": {"expected-statuses": statuses}}
     assert configuration["warnings"] == {"fail-on": True}
     assert configuration["phases"] == {"coverage": {"generate-duplicate-query-parameters": True}}
     assert not {"operations", "project", "baseline", "max-failures"} & configuration.keys()

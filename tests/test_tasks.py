@@ -1,11 +1,14 @@
 """The operations, as a caller sees them."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import httpx
 import pytest
 
-from tests.conftest import Start
+from tests.conftest import Service, Start
+from tests.wire import exchange
 
 
 def create(client: httpx.Client, count: int) -> list[int]:
@@ -51,12 +54,88 @@ def test_list_has_a_hundred_tasks_a_page(client: httpx.Client) -> None:
     assert [len(page) for page in walk(client, "/api/tasks?limit=1000")] == [101]
 
 
-def test_link_keeps_the_other_parameters(client: httpx.Client) -> None:
-    create(client, 3)
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("limit=1", "limit=1&"),
+        ("completed=false&limit=1", "completed=false&limit=1&"),
+        ("limit=1&after=0&completed=false", "limit=1&completed=false&"),
+        ("l%69mit=1&%61fter=1", "limit=1&"),
+        ("limit=1&&", "limit=1&"),
+    ],
+)
+def test_link_is_absolute_and_keeps_the_other_parameters(client: httpx.Client, given: str, kept: str) -> None:
+    create(client, 5)
+    after = 2 if "fter=1" in given else 1
 
-    page = client.get("/api/tasks?completed=false&limit=1")
+    for method in ("GET", "HEAD"):
+        page = client.request(method, f"/api/tasks?{given}")
 
-    assert page.headers["link"] == '</api/tasks?limit=1&after=1&completed=false>; rel="next"'
+        address = client.base_url.join("/api/tasks")
+        assert page.headers["link"] == f'<{address}?{kept}after={after}>; rel="next"'
+
+
+@pytest.mark.parametrize(
+    ("host", "origin"),
+    [
+        ("tasks.example.com", "http://tasks.example.com"),
+        ("TASKS.example.com:8080", "http://TASKS.example.com:8080"),
+        ("[::1]:8000", "http://[::1]:8000"),
+        ("", ""),
+        (None, ""),
+    ],
+)
+def test_link_leads_to_the_host_that_was_asked(service: Service, host: str | None, origin: str) -> None:
+    create(service.client, 2)
+    version, field = ("1.1", f"Host: {host}\r\n") if host is not None else ("1.0", "")
+
+    (answer,) = exchange(service.url, f"GET /api/tasks?limit=1 HTTP/{version}\r\n{field}\r\n".encode())
+
+    assert answer.headers["link"] == f'<{origin}/api/tasks?limit=1&after=1>; rel="next"'
+
+
+@pytest.mark.parametrize(
+    ("proxies", "scheme"),
+    [("127.0.0.1", "https"), ("10.0.0.0/8, ::1,127.0.0.0/8", "https"), ("10.0.0.0/8", "http"), ("", "http")],
+)
+def test_link_has_the_scheme_that_a_trusted_proxy_names(start: Start, proxies: str, scheme: str) -> None:
+    client = start("--trusted-proxies", proxies).client
+    create(client, 2)
+    headers = {"Host": "tasks.example.com", "X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.1"}
+
+    page = client.get("/api/tasks?limit=1", headers=headers)
+
+    assert page.links["next"]["url"] == f"{scheme}://tasks.example.com/api/tasks?limit=1&after=1"
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_walk_neither_misses_nor_repeats_a_task(start: Start, workers: str) -> None:
+    """While others create and delete: every task that is there all the time is visited once."""
+    service = start("--workers", workers)
+    with ThreadPoolExecutor(8) as pool, httpx.Client(base_url=service.url) as client:
+        lasting = create(client, 60)
+        done = Event()
+
+        def write() -> set[int]:
+            passing = set()
+            while not done.is_set():
+                created = service.client.post("/api/tasks", json={"title": "Passing"}).json()["id"]
+                service.client.delete(f"/api/tasks/{created}")
+                passing.add(created)
+            return passing
+
+        writers = [pool.submit(write) for _ in range(4)]
+        try:
+            walks = [pool.submit(walk, client, f"/api/tasks?limit={limit}") for limit in (1, 2, 3, 7) * 2]
+            visits = [[id for page in future.result() for id in page] for future in walks]
+        finally:
+            done.set()
+        passing = set().union(*(writer.result() for writer in writers))
+
+    assert len(passing) > 20
+    for visited in visits:
+        assert visited == sorted(set(visited))
+        assert set(lasting) <= set(visited) <= set(lasting) | passing
 
 
 def test_location_leads_to_the_task(client: httpx.Client) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import socket
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import httpx
@@ -73,14 +75,23 @@ def answers(received: bytes) -> list[Answer]:
     return found
 
 
-def request(method: str, path: str, body: dict[str, Any] | None = None) -> bytes:
+def request(
+    method: str, path: str, body: dict[str, Any] | None = None, headers: Mapping[str, str] = MappingProxyType({})
+) -> bytes:
     """Return a request with a JSON body, or with none."""
     content = json.dumps(body).encode() if body else b""
-    headers = JSON + b"Content-Length: %d\r\n" % len(content) if body else b""
-    return b"%s %s HTTP/1.1\r\n%s%s\r\n%s" % (method.encode(), path.encode(), HOST, headers, content)
+    fields = JSON + b"Content-Length: %d\r\n" % len(content) if body else b""
+    fields += b"".join(f"{name}: {value}\r\n".encode() for name, value in headers.items())
+    return b"%s %s HTTP/1.1\r\n%s%s\r\n%s" % (method.encode(), path.encode(), HOST, fields, content)
 
 
-def call(connection: socket.socket, method: str, path: str, body: dict[str, Any] | None = None) -> Answer:
+def call(
+    connection: socket.socket,
+    method: str,
+    path: str,
+    body: dict[str, Any] | None = None,
+    headers: Mapping[str, str] = MappingProxyType({}),
+) -> Answer:
     """Make a request on a connection that stays open, and return its answer."""
-    connection.sendall(request(method, path, body))
+    connection.sendall(request(method, path, body, headers))
     return read_answer(connection)

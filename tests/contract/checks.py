@@ -5,17 +5,21 @@ assume that nobody else changes the tasks which the run itself creates.
 """
 
 import json
+import re
 from typing import Any
 from urllib.parse import parse_qsl, urljoin, urlsplit
+from uuid import uuid4
 
 import requests
 import schemathesis
-from schemathesis import Case, CheckContext, Response
+from schemathesis import Case, CheckContext, HookContext, Response
 
 PATH = "/api/tasks"
 PROBLEM = "application/problem+json"
 # Fields that are another one with every response.
 MOMENTARY = {"date", "x-request-id"}
+IDEMPOTENCY_KEY = re.compile("[!-~]([ -~]{,253}[!-~])?")
+ENTITY_TAGS = re.compile(r'[ \t,]*"[^"]*"([ \t]*,[ \t]*"[^"]*")*[ \t,]*')
 
 
 def address(response: Response) -> str:
@@ -30,10 +34,35 @@ def is_call(response: Response, method: str, path: str, status: int) -> bool:
     return (response.request.method, response.status_code) == (method, status) and fits
 
 
-def call(response: Response, method: str, url: str, **options: Any) -> requests.Response:
-    """Make a further call to the service that gave this response, as the same caller."""
+@schemathesis.hook
+def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -> None:
+    """Make some requests succeed that no schema can tell apart from those that are refused.
+
+    A valid idempotency key becomes one of its own, since with another body it is refused. To valid entity tags in
+    If-Match the one of the task is added, unless there is a weak one among them.
+    """
+    headers: Any = case.headers
+    if IDEMPOTENCY_KEY.fullmatch(str(headers.get("Idempotency-Key", ""))):
+        headers["Idempotency-Key"] = uuid4().hex + headers["Idempotency-Key"][32:]
+    if ENTITY_TAGS.fullmatch(str(headers.get("If-Match", ""))):
+        task = requests.get(case.as_transport_kwargs()["url"], timeout=30)
+        headers["If-Match"] += f", {task.headers.get('ETag', '')}"
+
+
+def call(
+    response: Response, method: str, url: str, repeated: tuple[str, ...] = (), **options: Any
+) -> requests.Response:
+    """Make a further call to the service that gave this response, as the same caller.
+
+    Args:
+        response: An answer of the service.
+        method: The method of the call.
+        url: What is called.
+        repeated: Header fields that the call has in common with that answer's request.
+        options: Further options of `requests.request`.
+    """
     sent = response.request.headers
-    headers = {name: sent[name] for name in ("Authorization",) if name in sent}
+    headers = {name: sent[name] for name in ("Authorization", *repeated) if name in sent} | options.pop("headers", {})
     return requests.request(method, url, headers=headers, timeout=30, allow_redirects=False, **options)
 
 
@@ -69,6 +98,49 @@ def put_answers_what_get_gives(ctx: CheckContext, response: Response, case: Case
     if is_call(response, "PUT", PATH + "/", 200):
         got = call(response, "GET", address(response))
         assert (got.status_code, got.json()) == (200, response.json())
+        assert [got.headers["etag"]] == response.headers["etag"]
+
+
+@schemathesis.check
+def tag_is_known_and_stale_tag_is_refused(ctx: CheckContext, response: Response, case: Case[Any]) -> None:
+    """What has the tag that a caller knows is not sent again, and what has another one is not changed."""
+    if is_call(response, "GET", PATH + "/", 200) or is_call(response, "PUT", PATH + "/", 200):
+        url, (tag,) = address(response), response.headers["etag"]
+        known = call(response, "GET", url, headers={"If-None-Match": f'"other", W/{tag}'})
+        assert (known.status_code, known.content, known.headers["etag"]) == (304, b"", tag)
+        for method in ("PUT", "DELETE"):
+            body = {"title": "Not to be seen"} if method == "PUT" else None
+            stale = call(response, method, url, headers={"If-Match": f'"other", W/{tag}'}, json=body)
+            assert stale.status_code == 412
+        assert call(response, "GET", url).json() == response.json()
+
+
+@schemathesis.check
+def condition_is_refused_where_it_does_not_hold(ctx: CheckContext, response: Response, case: Case[Any]) -> None:
+    """A 412 is given only where If-Match has none of the tags of what is there."""
+    if response.status_code == 412:
+        condition = response.request.headers["If-Match"]
+        text = condition.decode("latin-1") if isinstance(condition, bytes) else condition
+        tag = call(response, "GET", address(response)).headers["etag"]
+        assert text != "*"
+        assert tag not in [named for weak, named in re.findall(r'(W/)?("[^"]*")', text) if not weak]
+
+
+@schemathesis.check
+def retry_creates_nothing(ctx: CheckContext, response: Response, case: Case[Any]) -> None:
+    """The same request with the same key is answered the same, and creates nothing; another body is refused."""
+    if is_call(response, "POST", PATH, 201) and "Idempotency-Key" in response.request.headers:
+        body: Any = response.request.body
+        same = ("Idempotency-Key", "Content-Type")
+        retried = call(response, "POST", address(response), same, data=body)
+        assert (retried.status_code, retried.json()) == (201, response.json())
+        assert [retried.headers[name] for name in ("etag", "location")] == [
+            response.headers[name][0] for name in ("etag", "location")
+        ]
+        assert retried.headers["idempotency-replayed"] == "true"
+        assert "idempotency-replayed" not in response.headers
+        other = call(response, "POST", address(response), same, data=json.dumps({"title": uuid4().hex}))
+        assert other.status_code == 422
 
 
 @schemathesis.check
@@ -138,7 +210,7 @@ def head_equals_get(ctx: CheckContext, response: Response, case: Case[Any]) -> N
     """HEAD answers what GET does, without the body."""
     if response.request.method == "GET":
         url = address(response)
-        get, head = call(response, "GET", url), call(response, "HEAD", url)
+        get, head = (call(response, method, url, ("If-None-Match",)) for method in ("GET", "HEAD"))
         assert head.content == b""
         assert head.status_code == get.status_code == response.status_code
         assert lasting(head) == lasting(get)
