@@ -17,7 +17,7 @@ from handlers.dispatch import Dispatch
 from handlers.responses import ResponseValidation
 from handlers.routing import ContractRouting
 from handlers.settings import ServerSettings
-from models.database import connect, database
+from models.database import bind, database
 from models.errors import ChangedError, MissingError, UnavailableError
 
 
@@ -31,15 +31,15 @@ def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[None]:
-        connect(settings.database_url)
-        database.start()
+        bind(settings.database_url, settings.database_connections)
+        await database.start()
         forgetting = asyncio.create_task(idempotency.forget(timedelta(hours=settings.idempotency_hours)))
         # What is there now stays: without this, a full collection now and then looks at all of it, for 30 to 40 ms.
         gc.collect()
         gc.freeze()
         yield
         forgetting.cancel()
-        database.shut_down()
+        await database.shut_down()
 
     # A wrong answer is itself answered by the outermost layer.
     validation = [problems.Exceptions, ResponseValidation] if settings.validate_responses else []

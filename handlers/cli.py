@@ -19,7 +19,7 @@ from handlers import contract, documentation
 from handlers.protocol import Protocol
 from handlers.settings import ServerSettings, Settings, variable
 from models.errors import ConfigurationError
-from models.migrate import migrate
+from models.migrate import migrate, prepare
 
 # For how many seconds an idle connection stays open: longer than clients and proxies keep one in their pools, which is
 # up to a minute, since what they send on a connection that is just being closed is lost.
@@ -27,7 +27,7 @@ KEEP_ALIVE = 75
 
 
 class Serve(ServerSettings):
-    """Serve the contract; a SQLite database is created and migrated by itself."""
+    """Serve the contract; a SQLite file is created and migrated by itself."""
 
 
 class Migrate(Settings):
@@ -81,7 +81,7 @@ def serve(settings: ServerSettings) -> None:
     Raises:
         ConfigurationError: The database or the address cannot be used.
     """
-    migrate(settings.database_url)
+    prepare(settings.database_url)
     listener = _listen(settings.host, settings.port)
     # Processes that uvicorn starts make their application from what the environment says.
     os.environ.update({variable(name): str(value) for name, value in settings.model_dump().items()})

@@ -6,10 +6,10 @@ a key still names the same request shows in a fingerprint of it (draft-ietf-http
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from hashlib import sha256
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
@@ -31,7 +31,11 @@ _running: set[bytes] = set()
 
 
 async def once(
-    operation_id: str, work: Callable[[Execute, Body], Reply], body: Body, caller: bytes, key: str | None
+    operation_id: str,
+    work: Callable[[Execute, Body], Coroutine[Any, Any, Reply]],
+    body: Body,
+    caller: bytes,
+    key: str | None,
 ) -> Reply:
     """Do the work of a request, unless it was done before; then give the first answer again.
 
@@ -51,12 +55,12 @@ async def once(
     name = sha256(caller + b"\n" + key.encode()).digest()
     fingerprint = sha256(f"{operation_id} {body.model_dump_json()}".encode()).digest()
 
-    def find_or_do(execute: Execute) -> Reply:
-        kept = answers.find(execute, name)
+    async def find_or_do(execute: Execute) -> Reply:
+        kept = await answers.find(execute, name)
         if not kept:
-            reply = work(execute, body)
+            reply = await work(execute, body)
             status = contract.success(operation_id)
-            answers.keep(execute, name, answers.Answer(fingerprint, status, reply.headers, reply.body))
+            await answers.keep(execute, name, answers.Answer(fingerprint, status, reply.headers, reply.body))
             return reply
         if kept.fingerprint != fingerprint:
             raise Refusal(422)
@@ -66,7 +70,7 @@ async def once(
         raise Refusal(409)
     _running.add(name)
     try:
-        reply = await database.write(find_or_do)
+        reply = await database.write_together(find_or_do)
         return reply
     finally:
         _running.remove(name)

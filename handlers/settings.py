@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from handlers import contract
+from models.database import CONNECTIONS
 
 
 def _networks(text: str) -> str:
@@ -22,7 +23,11 @@ class Settings(BaseSettings):
 
     # The alias keeps the name that hosting platforms give this variable: DATABASE_URL, without the prefix.
     database_url: Annotated[
-        str, Field(description="the database: sqlite:/// and the path of a file", validation_alias="database_url")
+        str,
+        Field(
+            description="the database: sqlite:/// and the path of a file, or the address of a postgresql:// server",
+            validation_alias="database_url",
+        ),
     ] = "sqlite:///tasks.db"
 
 
@@ -32,6 +37,9 @@ class ServerSettings(Settings):
     host: Annotated[str, Field(description="the address to listen on")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="the port to listen on; 0 takes any that is free")] = 8000
     workers: Annotated[int, Field(ge=1, description="how many processes answer")] = 1
+    database_connections: Annotated[
+        int, Field(ge=1, description="how many connections each process may have to a database server")
+    ] = CONNECTIONS
     reload: Annotated[bool, Field(description="restart when the code or the contract changes")] = False
     trusted_proxies: Annotated[
         str,

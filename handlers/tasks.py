@@ -27,8 +27,8 @@ async def create_task(body: TaskInput, idempotency_key: str | None, caller: byte
     return await idempotency.once("createTask", _create, body, caller, idempotency_key)
 
 
-def _create(execute: Execute, body: TaskInput) -> Reply:
-    task = queries.insert(execute, body)
+async def _create(execute: Execute, body: TaskInput) -> Reply:
+    task = await queries.insert(execute, body)
     return Reply(task.json, {"ETag": entity_tags.of_task(task), "Location": path_of("getTask", id=task.id)})
 
 

@@ -40,25 +40,25 @@ class Answer(NamedTuple):
     body: bytes
 
 
-def find(execute: Execute, key: bytes) -> Answer | None:
+async def find(execute: Execute, key: bytes) -> Answer | None:
     """Return the answer that is kept under a key."""
-    rows = execute(_find().sql, [key])
+    rows = await execute(_find().sql, [key])
     if not rows:
         return None
     fingerprint, status, headers, body = rows[0]
     return Answer(fingerprint, status, json.loads(headers), body)
 
 
-def keep(execute: Execute, key: bytes, answer: Answer) -> None:
+async def keep(execute: Execute, key: bytes, answer: Answer) -> None:
     """Keep an answer under a key."""
     values = {**answer._asdict(), "headers": json.dumps(answer.headers), "key": key, "created_at": now()}
     statement = _keep()
-    execute(statement.sql, statement.order(values))
+    await execute(statement.sql, statement.order(values))
 
 
-def remove_some(execute: Execute, age: timedelta) -> int:
+async def remove_some(execute: Execute, age: timedelta) -> int:
     """Remove some of the answers that are older than `age`, the oldest first, and return how many."""
-    return len(execute(_remove().sql, [now(age), BATCH]))
+    return len(await execute(_remove().sql, [now(age), BATCH]))
 
 
 @cache

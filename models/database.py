@@ -1,44 +1,64 @@
 """The database that `DATABASE_URL` names.
 
-`connect` alone knows which databases there are; the rest of the code asks `database` to read and to write.
+`at` alone knows which databases there are; the rest of the code asks `database` to read and to write.
 """
 
 import os
 from pathlib import Path
 
-from peewee import DatabaseError, DatabaseProxy
+from peewee import DatabaseProxy
 
 from models.errors import ConfigurationError
+from models.postgresql import CockroachCluster, Server
 from models.sqlite import SqliteFile
 
-SCHEME = "sqlite:///"
+SERVERS = {"postgresql": Server, "postgres": Server, "cockroachdb": CockroachCluster}
+# How many connections a process has to a server, at the most, unless it is told otherwise.
+CONNECTIONS = 10
 
 database = DatabaseProxy()
 
 
-def connect(url: str) -> None:
-    """Open the database for this process; `database.start()` then gets it ready to serve.
+def bind(url: str, connections: int = CONNECTIONS) -> None:
+    """Let `database` be the one at this address; `database.start()` then gets it ready to serve.
 
     Args:
-        url: `sqlite:///` and the path of a file, relative to the working directory, or absolute with a fourth slash.
+        url: As for `at`.
+        connections: How many connections this process may have to a server.
 
     Raises:
-        ConfigurationError: The address is not of that form, or the file cannot be opened for writing.
+        ConfigurationError: As by `at`.
     """
-    path = _path(url)
-    database.initialize(SqliteFile(path))
-    try:
-        database.connect()
-    except DatabaseError as error:
+    database.initialize(at(url, connections))
+
+
+def at(url: str, connections: int = CONNECTIONS) -> SqliteFile | Server:
+    """Return the database at an address.
+
+    Args:
+        url: `sqlite:///` and the path of a file, relative to the working directory, or absolute with a fourth slash;
+            or `postgresql://` or `cockroachdb://` and the rest as libpq takes it
+            (postgresql.org/docs/current/libpq-connect.html, section 32.1.1.2).
+        connections: How many connections this process may have to a server.
+
+    Raises:
+        ConfigurationError: The address is of neither form, or no such file can be opened for writing.
+    """
+    scheme, _, rest = url.partition("://")
+    if scheme == "sqlite":
+        return SqliteFile(_path(rest))
+    if scheme not in SERVERS:
         raise ConfigurationError(
-            f"{path} cannot be used as a SQLite database ({error}): change DATABASE_URL, or the rights on its folder."
-        ) from error
+            "DATABASE_URL must name a SQLite file, as in sqlite:///tasks.db, or a server, as in"
+            " postgresql://user:password@host/tasks."
+        )
+    return SERVERS[scheme](f"postgresql://{rest}", connections)
 
 
-def _path(url: str) -> Path:
-    path = Path(url.removeprefix(SCHEME))
-    if not url.startswith(SCHEME) or url == SCHEME or ":memory:" in url or "?" in url:
-        raise ConfigurationError(f"DATABASE_URL must name a SQLite file, as in {SCHEME}tasks.db.")
+def _path(rest: str) -> Path:
+    path = Path(rest.removeprefix("/"))
+    if rest in ("", "/") or not rest.startswith("/") or ":memory:" in rest or "?" in rest:
+        raise ConfigurationError("DATABASE_URL must name a SQLite file, as in sqlite:///tasks.db.")
     if not path.parent.is_dir():
         raise ConfigurationError(f"The folder of {path} does not exist: create it, or change DATABASE_URL.")
     if path.is_dir():

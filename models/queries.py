@@ -9,7 +9,7 @@ from functools import cache, lru_cache
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-from peewee import SQL, BooleanField, Field, FloatField, Function, Node, Query, Select, fn
+from peewee import SQL, ColumnBase, Field, Node, Query, Select, fn
 
 from models import schemas
 from models.database import database
@@ -59,14 +59,14 @@ async def select(id: int) -> StoredTask:
     return StoredTask(*rows[0])
 
 
-def insert(execute: Execute, task: schemas.TaskInput) -> StoredTask:
+async def insert(execute: Execute, task: schemas.TaskInput) -> StoredTask:
     """Keep a new task, and return it with its id and time of creation."""
     statement = _insert()
     values = {name: field.default() for name, field in _generated().items()} | _values(task)
-    return StoredTask(*execute(statement.sql, statement.order(values))[0])
+    return StoredTask(*(await execute(statement.sql, statement.order(values)))[0])
 
 
-def update(execute: Execute, id: int, task: schemas.TaskInput, versions: Collection[int] | None) -> StoredTask:
+async def update(execute: Execute, id: int, task: schemas.TaskInput, versions: Collection[int] | None) -> StoredTask:
     """Put `task` in the place of what the task held, and return it.
 
     Args:
@@ -79,10 +79,11 @@ def update(execute: Execute, id: int, task: schemas.TaskInput, versions: Collect
         MissingError: There is none.
         ChangedError: Its version is none of these.
     """
-    return StoredTask(*_change(execute, _update(_count(versions)), id, versions, _values(task))[0])
+    rows = await _change(execute, _update(_count(versions)), id, versions, _values(task))
+    return StoredTask(*rows[0])
 
 
-def delete(execute: Execute, id: int, versions: Collection[int] | None) -> None:
+async def delete(execute: Execute, id: int, versions: Collection[int] | None) -> None:
     """Remove the task.
 
     Args:
@@ -94,7 +95,7 @@ def delete(execute: Execute, id: int, versions: Collection[int] | None) -> None:
         MissingError: There is none.
         ChangedError: Its version is none of these.
     """
-    _change(execute, _delete(_count(versions)), id, versions, {})
+    await _change(execute, _delete(_count(versions)), id, versions, {})
 
 
 @cache
@@ -103,15 +104,19 @@ def representation() -> str:
     return sha256(_select().sql.encode()).hexdigest()[:8]
 
 
-def _change(
+async def _change(
     execute: Execute, statement: Statement, id: int, versions: Collection[int] | None, values: dict[str, Any]
 ) -> Rows:
     values["id"] = id
     for number, version in enumerate(versions or ()):
         values[f"version{number}"] = version
-    rows = execute(statement.sql, statement.order(values))
-    if not rows:
-        raise ChangedError if versions is not None and execute(_select().sql, [id]) else MissingError
+    while not (rows := await execute(statement.sql, statement.order(values))):
+        # A look of its own, so what it sees may be newer; then the statement has another try.
+        found = await execute(_select().sql, [id]) if versions is not None else ()
+        if not found:
+            raise MissingError
+        if StoredTask(*found[0]).version not in (versions or ()):
+            raise ChangedError
     return rows
 
 
@@ -174,31 +179,19 @@ def _count(versions: Collection[int] | None) -> int | None:
 def _page(narrow: Callable[[Select], Select]) -> Query:
     """Return the query of a page: its tasks as one array, the id of the last, and whether there are more."""
     tasks = narrow(Task.select().where(Task.id > parameter("after"))).order_by(Task.id).limit(parameter("limit"))
-    array = fn.printf(SQL("'[%s]'"), fn.group_concat(_json(tasks.c)))
-    page = Select([tasks], [array.cast("blob").alias("json"), fn.max(tasks.c.id).alias("last")])
+    array = database.as_bytes(database.json_array(_json(tasks.c), tasks.c.id))
+    page = Select([tasks], [array.alias("json"), fn.max(tasks.c.id).alias("last")])
     more = fn.exists(narrow(Task.select(SQL("1")).where(Task.id > page.c.last)))
-    return Select([page], [page.c.json, page.c.last, more])
+    return Select([page], [page.c.json, page.c.last, more]).bind(database)
 
 
 def _stored() -> tuple[Node, ...]:
-    return Task.id, Task.version, _json(Task).cast("blob")
+    return Task.id, Task.version, database.as_bytes(_json(Task))
 
 
-def _json(table: Any) -> Function:
+def _json(table: Any) -> ColumnBase:
     """Return a task of `table` as the contract writes it."""
-    properties = []
-    for name, info in schemas.Task.model_fields.items():
-        properties += [SQL(f"'{info.alias or name}'"), _json_value(getattr(table, name), Task._meta.fields[name])]
-    return fn.json_object(*properties)
-
-
-def _json_value(column: Node, field: Field) -> Node:
-    match field:
-        # SQLite has no booleans.
-        case BooleanField():
-            return fn.json(fn.iif(column, SQL("'true'"), SQL("'false'")))
-        # Of the digits of a number, SQLite's JSON has only the first 15.
-        case FloatField():
-            return fn.json(fn.printf(SQL("'%!.17g'"), column))
-        case _:
-            return column
+    names = {info.alias or name: name for name, info in schemas.Task.model_fields.items()}
+    columns = {alias: (getattr(table, name), Task._meta.fields[name]) for alias, name in names.items()}
+    json: ColumnBase = database.json_object(columns)
+    return json

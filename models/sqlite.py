@@ -3,13 +3,14 @@
 import asyncio
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, NamedTuple, TypeVar
 
-from peewee import SqliteDatabase
+from peewee import SQL, BooleanField, ColumnBase, Field, FloatField, Node, SqliteDatabase, fn
 
 from models.errors import UnavailableError
 from models.statements import Rows
@@ -29,7 +30,7 @@ T = TypeVar("T")
 class Write(NamedTuple):
     """Work that waits for its commit."""
 
-    work: Callable[..., Any]
+    work: Callable[..., Coroutine[Any, Any, Any]]
     arguments: tuple[Any, ...]
     done: asyncio.Future[Any]
 
@@ -40,14 +41,19 @@ class SqliteFile(SqliteDatabase):
     Peewee gives each thread a connection of its own. In WAL mode a reader sees the last commit and waits for no writer.
     """
 
+    embedded = True
+
     def __init__(self, path: Path) -> None:
         super().__init__(str(path), pragmas=PRAGMAS, timeout=BUSY_TIMEOUT)
         self._path = path
         self._waiting: deque[Write] = deque()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
 
-    def start(self) -> None:
-        """Open the writer's connection too, and remember which file it is that both have open."""
+    def ensure_usable(self) -> None:
+        """There is nothing else to be right once the file is open."""
+
+    async def start(self) -> None:
+        """Open the connections of the reader and the writer, and remember which file it is that both have open."""
         self._reader: sqlite3.Connection = self.connection()
         self._writer: sqlite3.Connection = self._thread.submit(self.connection).result()
         self._thread.submit(self._writer.execute, "PRAGMA busy_timeout = 0").result()
@@ -68,12 +74,12 @@ class SqliteFile(SqliteDatabase):
         except sqlite3.OperationalError as error:
             raise _translated(error) from None
 
-    async def write(self, work: Callable[..., T], *arguments: Any) -> T:
+    async def write(self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> T:
         """Do some work on the database, all of it or none, and return its outcome once the commit is on disk.
 
         Args:
-            work: Is given what runs statements, and the arguments, in a thread of its own. It is done again if the
-                commit fails that others share.
+            work: Is given what runs statements, and the arguments, in a thread of its own; it may wait for nothing
+                else. It is done again if the commit fails that others share.
             arguments: Further arguments of the work.
 
         Raises:
@@ -90,12 +96,49 @@ class SqliteFile(SqliteDatabase):
         outcome: T = await write.done
         return outcome
 
-    def shut_down(self) -> None:
+    # To each write here belongs all of its work.
+    write_together = write
+
+    async def shut_down(self) -> None:
         """Commit the writes that were accepted, then close the file."""
         self._hand_over()
         self._thread.submit(self.close)
         self._thread.shutdown()
         self.close()
+
+    @contextmanager
+    def migration(self) -> Iterator[None]:
+        """Change the schema inside of this, all of it or nothing, while no other process does."""
+        with self.atomic("EXCLUSIVE"):
+            highest_id = self.highest_id()
+            yield
+            # Peewee rebuilds a SQLite table to change a column, which forgets the ids of deleted tasks.
+            if self.highest_id() < highest_id:
+                self.execute_sql("DELETE FROM sqlite_sequence WHERE name = 'task'")
+                self.execute_sql("INSERT INTO sqlite_sequence (name, seq) VALUES ('task', ?)", (highest_id,))
+
+    def highest_id(self) -> int:
+        """Return the highest id that a task ever had."""
+        if not self.table_exists("sqlite_sequence"):
+            return 0
+        rows = self.execute_sql("SELECT seq FROM sqlite_sequence WHERE name = 'task'").fetchall()
+        return rows[0][0] if rows else 0
+
+    def json_object(self, columns: Mapping[str, tuple[ColumnBase, Field]]) -> ColumnBase:
+        """Return an object with these properties, as text."""
+        properties: list[Node] = []
+        for name, (column, field) in columns.items():
+            properties += [SQL(f"'{name}'"), _json_value(column, field)]
+        return fn.json_object(*properties)
+
+    def json_array(self, objects: ColumnBase, order: ColumnBase) -> ColumnBase:
+        """Return an array of these objects, as text; they are in order already."""
+        return fn.printf(SQL("'[%s]'"), fn.group_concat(objects))
+
+    def as_bytes(self, text: ColumnBase) -> ColumnBase:
+        """Return a text in UTF-8."""
+        cast: ColumnBase = text.cast("blob")
+        return cast
 
     def _hand_over(self) -> None:
         if self._waiting:
@@ -143,7 +186,7 @@ class SqliteFile(SqliteDatabase):
     def _attempt(self, write: Write) -> Any:
         self._writer.execute("SAVEPOINT one")
         try:
-            outcome = write.work(self._execute, *write.arguments)
+            outcome = _finish(write.work(self._execute, *write.arguments))
         except Exception as error:
             if not self._writer.in_transaction:
                 raise
@@ -152,7 +195,7 @@ class SqliteFile(SqliteDatabase):
         self._writer.execute("RELEASE one")
         return outcome
 
-    def _execute(self, sql: str, parameters: Sequence[Any]) -> Rows:
+    async def _execute(self, sql: str, parameters: Sequence[Any]) -> Rows:
         # To the end: a statement with rows left would keep its transaction open.
         return self._writer.execute(sql, parameters).fetchall()
 
@@ -167,6 +210,28 @@ class SqliteFile(SqliteDatabase):
         except OSError:
             return None
         return status.st_dev, status.st_ino
+
+
+def _json_value(column: ColumnBase, field: Field) -> ColumnBase:
+    match field:
+        # SQLite has no booleans.
+        case BooleanField():
+            return fn.json(fn.iif(column, SQL("'true'"), SQL("'false'")))
+        # Of the digits of a number, SQLite's JSON has only the first 15.
+        case FloatField():
+            return fn.json(fn.printf(SQL("'%!.17g'"), column))
+        case _:
+            return column
+
+
+def _finish(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        outcome: T = end.value
+        return outcome
+    raise RuntimeError("Work on a database may wait for its statements alone.")
 
 
 def _answer(batch: list[Write], outcomes: list[Any]) -> None:

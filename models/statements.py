@@ -1,13 +1,13 @@
 """SQL that Peewee renders once, and that is then run with other values each time."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from peewee import Query, Value
 
 Rows = list[tuple[Any, ...]]
 # Runs SQL with the values of its parameters, inside of the transaction that it was made for.
-Execute = Callable[[str, Sequence[Any]], Rows]
+Execute = Callable[[str, Sequence[Any]], Awaitable[Rows]]
 
 
 class Statement(NamedTuple):

@@ -1,4 +1,4 @@
-"""Fixtures: a real server, on a socket of its own, with a database file of its own."""
+"""Fixtures: a real server, on a socket of its own, with a database of its own."""
 
 import os
 import re
@@ -6,12 +6,15 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, contextmanager
+from itertools import cycle
 from pathlib import Path
 from typing import Any, Protocol
 
 import httpx
 import pytest
+
+from tests.stores import PostgresqlStore, SqliteStore, Store, migrated_template, postgresql_server
 
 ROOT = Path(__file__).parents[1]
 COMMAND = str(Path(sys.executable).with_name("tasks-api"))
@@ -84,23 +87,94 @@ def run(folder: Path, *arguments: str, variables: dict[str, str] | None = None) 
     )
 
 
+class Alternating(httpx.BaseTransport):
+    """Sends each request to the next one of several services, whichever its address names."""
+
+    def __init__(self, services: list[Service]) -> None:
+        self._transport = httpx.HTTPTransport(limits=httpx.Limits(max_connections=None))
+        self._next = cycle([httpx.URL(service.url) for service in services])
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        # `Host` stays what was asked.
+        request.url = request.url.copy_with(port=next(self._next).port)
+        return self._transport.handle_request(request)
+
+    def close(self) -> None:
+        self._transport.close()
+
+
 class Start(Protocol):
     """Starts a service, as `Service` does; in the test's folder where no other is given."""
 
     def __call__(self, *flags: str, folder: Path = ..., **options: Any) -> Service: ...
 
 
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """The address of a PostgreSQL server: of `TEST_DATABASE_URL`, or of one that runs for the tests."""
+    if url := os.environ.get("TEST_DATABASE_URL"):
+        yield url
+        return
+    # The tests that are about durability have servers of their own.
+    with postgresql_server(fsync="off") as started:
+        yield started.get_uri()
+
+
+@pytest.fixture(scope="session")
+def template(server: str) -> Iterator[str]:
+    """The name of a database with the schema of this release."""
+    with migrated_template(server) as name:
+        yield name
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Where the service keeps its tasks; every test that starts one runs with each."""
+    return str(request.param)
+
+
+@contextmanager
+def opened(backend: str, folder: Path, request: pytest.FixtureRequest) -> Iterator[Store]:
+    """Make an empty store."""
+    if backend == "sqlite":
+        yield SqliteStore(folder / "tasks.db")
+        return
+    template = request.getfixturevalue("template")
+    with closing(PostgresqlStore(request.getfixturevalue("server"), template)) as store:
+        yield store
+
+
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """What starts services, which are stopped when the test ends."""
+def store(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Store]:
+    """Where the service keeps its tasks, without tasks."""
+    with opened(backend, tmp_path, request) as store:
+        yield store
+
+
+@pytest.fixture
+def start(backend: str, store: Store, tmp_path: Path) -> Iterator[Start]:
+    """What starts services on the store, which are stopped when the test ends."""
     with ExitStack() as stack:
 
         def start(*flags: str, folder: Path = tmp_path, **options: Any) -> Service:
-            service = Service(folder, *flags, **options)
-            stack.callback(service.stop)
-            return service
+            options["variables"] = {"DATABASE_URL": store.url} | (options.get("variables") or {})
+            services = [Service(folder, *flags, **options) for _ in range(2 if backend == "two nodes" else 1)]
+            for service in services:
+                stack.callback(service.stop)
+            if len(services) > 1:
+                services[0].client = httpx.Client(base_url=services[0].url, transport=Alternating(services), timeout=30)
+                services[0].client.__enter__()
+            return services[0]
 
         yield start
+
+
+@pytest.fixture(params=["one worker", "two workers", "two nodes"])
+def urls(request: pytest.FixtureRequest, start: Start) -> list[str]:
+    """The addresses of services that share their tasks: one with one or two workers, or two."""
+    if request.param == "two nodes":
+        return [start().url, start().url]
+    return [start("--workers", "1" if request.param == "one worker" else "2").url]
 
 
 @pytest.fixture
@@ -129,9 +203,13 @@ def checkout(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def shared_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+def shared_client(
+    backend: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[httpx.Client]:
     """A client of a service that the tests of a module share, because they do not mind each other's tasks."""
-    service = Service(tmp_path_factory.mktemp("shared"))
-    yield service.client
-    assert service.stop() == 0
-    assert service.log() == ""
+    folder = tmp_path_factory.mktemp("shared")
+    with opened(backend, folder, request) as store:
+        service = Service(folder, variables={"DATABASE_URL": store.url})
+        yield service.client
+        assert service.stop() == 0
+        assert service.log() == ""

@@ -15,6 +15,12 @@ from handlers.settings import ServerSettings, variable
 from tests.conftest import FROM_FOLDER, ROOT, Start, run
 
 
+@pytest.fixture(scope="module")
+def backend() -> str:
+    """How the command behaves is the same with each."""
+    return "sqlite"
+
+
 def test_version_and_help(tmp_path: Path) -> None:
     assert run(tmp_path, "--version").stdout == f"tasks-api {version('tasks-api')}\n"
     for arguments in ([], ["--help"]):

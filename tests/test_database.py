@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from peewee import FloatField, Select, Value
 
-from models import queries
-from models.database import connect, database
+from models import queries, sqlite
+from models.database import bind, database
 from models.migrate import migrate
 from models.schemas import TaskInput
 from models.statements import Execute, Rows, Statement
@@ -21,14 +21,14 @@ from models.statements import Execute, Rows, Statement
 def connected(tmp_path: Path) -> Iterator[None]:
     url = f"sqlite:///{tmp_path / 'tasks.db'}"
     migrate(url)
-    connect(url)
-    database.start()
+    bind(url)
+    asyncio.run(database.start())
     yield
-    database.shut_down()
+    asyncio.run(database.shut_down())
 
 
-def run(execute: Execute, sql: str, *parameters: Any) -> Rows:
-    return execute(sql, parameters)
+async def run(execute: Execute, sql: str, *parameters: Any) -> Rows:
+    return await execute(sql, parameters)
 
 
 def test_a_commit_is_flushed_to_the_disk() -> None:
@@ -42,12 +42,12 @@ def test_accepted_writes_are_committed_before_the_end(tmp_path: Path) -> None:
         work = [database.write(queries.insert, TaskInput(title="a")) for _ in range(20)]
         writes = [asyncio.ensure_future(write) for write in work]
         await asyncio.sleep(0)
-        database.shut_down()
+        await database.shut_down()
         return [task.id for task in await asyncio.wait_for(asyncio.gather(*writes), 30)]
 
     assert asyncio.run(write_and_shut_down()) == list(range(1, 21))
-    connect(f"sqlite:///{tmp_path / 'tasks.db'}")
-    database.start()
+    bind(f"sqlite:///{tmp_path / 'tasks.db'}")
+    asyncio.run(database.start())
 
     assert asyncio.run(queries.select_page(100, 0, None)).last == 20
 
@@ -75,6 +75,16 @@ def test_write_that_cannot_be_run_fails_alone() -> None:
     assert isinstance(second, OverflowError)
 
 
+def test_work_waits_for_nothing_but_its_statements() -> None:
+    """In the one thread that writes, others would wait with it."""
+
+    async def sleep(_: Execute) -> None:
+        await asyncio.sleep(0)
+
+    with pytest.raises(RuntimeError, match="may wait for its statements alone"):
+        asyncio.run(database.write(sleep))
+
+
 def test_commit_that_is_refused_fails_alone() -> None:
     """A foreign key that is checked at the end of the transaction keeps it open."""
     database._thread.submit(database._writer.execute, "PRAGMA foreign_keys = ON").result()
@@ -94,7 +104,7 @@ def test_commit_that_is_refused_fails_alone() -> None:
 @pytest.mark.parametrize("number", [0.1, 0.1 + 0.2, 1 / 3, 1e300, -5e-324, 3.0])
 def test_number_is_written_with_all_its_digits(number: float) -> None:
     """The contract has none yet, but a field that is added may be one."""
-    sql, parameters = Select(columns=[queries._json_value(Value(number), FloatField())]).sql()
+    sql, parameters = Select(columns=[sqlite._json_value(Value(number), FloatField())]).sql()
 
     ((text,),) = database.execute_sql(sql, parameters).fetchall()
     assert json.loads(text) == number

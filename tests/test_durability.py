@@ -20,6 +20,13 @@ from tests import wire
 from tests.conftest import COMMAND, Service, Start
 from tests.flushes import Flushes, Switchboard
 
+
+@pytest.fixture(scope="module")
+def backend() -> str:
+    """A server of a database sees to its own durability; what it does when it is killed is in test_postgresql.py."""
+    return "sqlite"
+
+
 Request = tuple[str, str, dict[str, Any] | None]
 
 

@@ -1,10 +1,8 @@
 """Every example of the contract, replayed against the service."""
 
 import re
-import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import httpx
 
 from handlers import contract
 from tests.conftest import FROM_FOLDER, Service, Start
+from tests.stores import Store
 from tests.wire import exchange
 
 JSON = {"Content-Type": "application/json"}
@@ -32,7 +31,7 @@ def bodies() -> dict[str, Any]:
 EXAMPLES = bodies()
 
 
-def answers(service: Service, folder: Path) -> Iterator[tuple[str, httpx.Response]]:
+def answers(service: Service, folder: Path, store: Store) -> Iterator[tuple[str, httpx.Response]]:
     """Yield the name of each example of an answer, with the answer that the service really gives."""
     client = service.client
     yield "EmptyPage", client.get("/api/tasks")
@@ -58,21 +57,19 @@ def answers(service: Service, folder: Path) -> Iterator[tuple[str, httpx.Respons
     yield "HeadersTooLarge", client.get("/", headers={"A": "a" * 20000})
     yield "NoSuchPath", client.get("/nowhere")
     yield "NoSuchMethod", client.patch("/api/tasks")
-    with ThreadPoolExecutor() as pool, closing(sqlite3.connect(folder / "tasks.db")) as database:
-        database.execute("BEGIN IMMEDIATE")
+    with ThreadPoolExecutor() as pool, store.writes_held():
         task = {"title": "Twice at once"}
         same = [pool.submit(client.post, "/api/tasks", json=task, headers={"Idempotency-Key": "b"}) for _ in range(2)]
         yield "FirstRequestRunning", next(as_completed(same)).result()
     (malformed,) = exchange(service.url, b"nonsense\r\n\r\n")
     yield "NotHttp", httpx.Response(malformed.status, headers=malformed.headers, content=malformed.body)
-    with closing(sqlite3.connect(folder / "tasks.db")) as database:
-        database.execute("DROP TABLE task")
+    store.execute("DROP TABLE task")
     yield "ListTasksFailed", client.get("/api/tasks")
     yield "CreateTaskFailed", client.post("/api/tasks", json={"title": "a"})
     yield "GetTaskFailed", client.get("/api/tasks/1")
     yield "ReplaceTaskFailed", client.put("/api/tasks/1", json={"title": "a"})
     yield "DeleteTaskFailed", client.delete("/api/tasks/1")
-    (folder / "tasks.db").unlink()
+    store.lose()
     yield "Unavailable", client.delete("/api/tasks/1")
     (folder / "handlers/swagger_ui/index.html").unlink()
     yield "Failed", client.get("/docs")
@@ -87,11 +84,11 @@ def masked(body: Any) -> Any:
     return MOMENT.sub("moment", body) if isinstance(body, str) else body
 
 
-def test_every_example_of_a_body_is_what_is_sent(start: Start, checkout: Path) -> None:
+def test_every_example_of_a_body_is_what_is_sent(start: Start, checkout: Path, store: Store) -> None:
     service = start(folder=checkout, command=FROM_FOLDER)
     replayed = {"TutorialInput", "CompletedInput"}
 
-    for name, answer in answers(service, checkout):
+    for name, answer in answers(service, checkout, store):
         assert masked(answer.json()) == masked(EXAMPLES[name]), name
         assert answer.is_success or answer.status_code == EXAMPLES[name]["status"]
         replayed.add(name)
@@ -134,7 +131,7 @@ def test_every_example_of_a_property_is_taken(client: httpx.Client) -> None:
     assert masked(created.json()) == masked({name: schema["example"] for name, schema in kept.items()})
 
 
-def test_every_example_of_a_header_is_what_is_sent(start: Start, tmp_path: Path) -> None:
+def test_every_example_of_a_header_is_what_is_sent(start: Start, store: Store) -> None:
     service = start()
     client = service.client
     examples = {name: header["example"] for name, header in contract.document()["components"]["headers"].items()}
@@ -143,7 +140,7 @@ def test_every_example_of_a_header_is_what_is_sent(start: Start, tmp_path: Path)
         client.post("/api/tasks", json={"title": "a"})
     page = client.get("/api/tasks?limit=50")
     refused = client.patch("/api/tasks")
-    (tmp_path / "tasks.db").unlink()
+    store.lose()
     unavailable = client.delete("/api/tasks/1", headers={"X-Request-ID": examples["RequestId"]})
 
     # How tasks are written is no concern of the contract.

@@ -20,6 +20,13 @@ import pytest
 from tests import wire
 from tests.conftest import COMMAND, Service, Start
 
+
+@pytest.fixture(scope="module")
+def backend() -> str:
+    """How a server fails is in test_postgresql.py."""
+    return "sqlite"
+
+
 CALLS = [
     ("GET", "/api/tasks", "Failed to fetch tasks"),
     ("POST", "/api/tasks", "Failed to create task"),

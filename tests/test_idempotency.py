@@ -1,10 +1,8 @@
 """A request that is sent again is done once."""
 
-import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from pathlib import Path
+from itertools import cycle
 from time import monotonic
 from typing import Any
 
@@ -13,6 +11,14 @@ import pytest
 
 from tests import wire
 from tests.conftest import Start
+from tests.stores import Store
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql", "two nodes"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Two nodes on one PostgreSQL give the guarantees of one."""
+    return str(request.param)
+
 
 TASK = {"title": "Write the tutorial", "completed": False}
 
@@ -31,10 +37,9 @@ def wait_until(condition: Callable[[], bool]) -> None:
         assert monotonic() < give_up
 
 
-def answers_in(folder: Path) -> int:
-    with closing(sqlite3.connect(folder / "tasks.db")) as database:
-        ((count,),) = database.execute("SELECT count(*) FROM kept_answer").fetchall()
-        return int(count)
+def answers_in(store: Store) -> int:
+    ((count,),) = store.execute("SELECT count(*) FROM kept_answer")
+    return int(count)
 
 
 def lasting(answer: httpx.Response) -> dict[str, str]:
@@ -131,52 +136,49 @@ def test_refused_request_is_not_remembered(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("table", ["task", "kept_answer"])
-def test_failed_request_is_not_remembered(start: Start, tmp_path: Path, table: str) -> None:
+def test_failed_request_is_not_remembered(start: Start, store: Store, table: str) -> None:
     """The task and the answer are kept together, or neither."""
     client = start().client
-    trigger = f"CREATE TRIGGER fault BEFORE INSERT ON {table} BEGIN SELECT raise(ABORT, 'fault'); END"
-    with closing(sqlite3.connect(tmp_path / "tasks.db")) as database:
-        database.execute(trigger)
-        assert post(client, "key").status_code == 500
-        database.execute("DROP TRIGGER fault")
+    store.execute(f"ALTER TABLE {table} RENAME TO away")
+    assert post(client, "key").status_code == 500
+    store.execute(f"ALTER TABLE away RENAME TO {table}")
 
     assert titles(client) == []
-    assert answers_in(tmp_path) == 0
+    assert answers_in(store) == 0
     first = post(client, "key")
     assert_replayed(post(client, "key"), first)
 
 
-def test_request_that_is_still_running_is_not_done_beside_itself(start: Start, tmp_path: Path) -> None:
-    client = start().client
-    with ThreadPoolExecutor() as pool, closing(sqlite3.connect(tmp_path / "tasks.db")) as database:
-        database.execute("BEGIN IMMEDIATE")
-        running = [pool.submit(post, client, "key") for _ in range(2)]
-        wait_until(lambda: any(future.done() for future in running))
-        assert post(client, "key", {"title": "another"}).status_code == 409
-        database.execute("ROLLBACK")
+def test_request_that_is_still_running_is_not_done_beside_itself(start: Start, store: Store) -> None:
+    """In one process; between two, the second one waits for the first."""
+    url = start().url
+    client = httpx.Client(base_url=url, timeout=30)
+    with client, ThreadPoolExecutor() as pool:
+        with store.writes_held():
+            running = [pool.submit(post, client, "key") for _ in range(2)]
+            wait_until(lambda: any(future.done() for future in running))
+            assert post(client, "key", {"title": "another"}).status_code == 409
         answers = sorted((future.result() for future in running), key=lambda answer: answer.status_code)
 
-    assert [answer.status_code for answer in answers] == [201, 409]
-    assert answers[1].headers["retry-after"] == "1"
-    assert_replayed(post(client, "key"), answers[0])
-    assert titles(client) == [TASK["title"]]
+        assert [answer.status_code for answer in answers] == [201, 409]
+        assert answers[1].headers["retry-after"] == "1"
+        assert_replayed(post(client, "key"), answers[0])
+        assert titles(client) == [TASK["title"]]
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_one_task_comes_of_many_requests_with_one_key(start: Start, workers: str) -> None:
-    service = start("--workers", workers)
-
-    def create() -> wire.Answer:
-        with wire.connect(service.url) as connection:
+def test_one_task_comes_of_many_requests_with_one_key(urls: list[str]) -> None:
+    def create(url: str) -> wire.Answer:
+        with wire.connect(url) as connection:
             while True:
                 answer = wire.call(connection, "POST", "/api/tasks", TASK, {"Idempotency-Key": "key"})
                 if answer.status != 409:
                     return answer
 
     with ThreadPoolExecutor(32) as pool:
-        answers = [future.result() for future in [pool.submit(create) for _ in range(32)]]
+        answers = [future.result() for future in [pool.submit(create, url) for _, url in zip(range(32), cycle(urls))]]
 
-    assert titles(service.client) == [TASK["title"]]
+    with httpx.Client(base_url=urls[-1]) as client:
+        assert titles(client) == [TASK["title"]]
     assert {(answer.status, answer.body) for answer in answers} == {(201, answers[0].body)}
     assert sum("idempotency-replayed" in answer.headers for answer in answers) == 31
     assert len({(answer.headers["location"], answer.headers["etag"]) for answer in answers}) == 1
@@ -190,18 +192,17 @@ def test_answer_outlives_the_service(start: Start) -> None:
     assert_replayed(post(start().client, "key"), first)
 
 
-def test_answer_is_kept_for_as_long_as_is_set(start: Start, tmp_path: Path) -> None:
+def test_answer_is_kept_for_as_long_as_is_set(start: Start, store: Store) -> None:
     """More of them than are removed at a time, while a younger one stays."""
     client = start().client
     first = [post(client, str(number)) for number in range(250)]
-    with closing(sqlite3.connect(tmp_path / "tasks.db")) as database, database:
-        database.execute("UPDATE kept_answer SET created_at = '2026-01-01T00:00:00.000Z'")
+    store.execute("UPDATE kept_answer SET created_at = '2026-01-01T00:00:00.000Z'")
     young = post(client, "young")
     assert_replayed(post(client, "249"), first[249])
 
     # It removes them when it starts; the next look is long after this test.
     client = start().client
-    wait_until(lambda: answers_in(tmp_path) == 1)
+    wait_until(lambda: answers_in(store) == 1)
 
     assert_replayed(post(client, "young"), young)
     assert [post(client, str(number), {"title": "again"}).status_code for number in (0, 249)] == [201, 201]
@@ -214,23 +215,23 @@ def test_answers_are_removed_while_the_service_runs(start: Start) -> None:
     wait_until(lambda: post(client, "key", {"title": "another"}).status_code == 201)
 
 
-def test_answers_are_removed_later_where_it_fails(start: Start, tmp_path: Path) -> None:
+def test_answers_are_removed_later_where_it_fails(start: Start, store: Store) -> None:
     service = start("--idempotency-hours", "0.0001")
     post(service.client, "key")
-    path = tmp_path / "tasks.db"
-    path.rename(tmp_path / "away.db")
+    store.lose()
     wait_until(lambda: "Old answers to requests with an idempotency key are removed later: " in service.log())
-    (tmp_path / "away.db").rename(path)
+    store.find_again()
 
     wait_until(lambda: post(service.client, "key", {"title": "another"}).status_code == 201)
     assert "Traceback" not in service.log()
 
 
-def test_neither_key_nor_credentials_are_kept(start: Start, tmp_path: Path) -> None:
+def test_neither_key_nor_credentials_are_kept(start: Start, store: Store) -> None:
     service = start()
     post(service.client, "secret-key", Authorization="Bearer secret-token")
     assert service.stop() == 0
 
-    kept = b"".join(path.read_bytes() for path in tmp_path.glob("tasks.db*"))
+    rows = [store.execute(f"SELECT * FROM {table}") for table in ("task", "kept_answer")]
+    kept = repr(rows).encode()
     assert b"Write the tutorial" in kept
     assert b"secret" not in kept

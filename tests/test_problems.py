@@ -1,10 +1,7 @@
 """Refusals and failures have one shape, that of the contract."""
 
-import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,6 +10,7 @@ import pytest
 from handlers import contract
 from models.schemas import Problem
 from tests.conftest import Service, Start
+from tests.stores import Store
 from tests.wire import exchange
 
 TASK: dict[str, Any] = {"json": {"title": "a"}}
@@ -56,7 +54,7 @@ def assert_is_problem(status: int, answer: httpx.Response) -> None:
     assert ("allow" in answer.headers) == (status == 405)
 
 
-def test_every_status_has_the_one_shape(start: Start, tmp_path: Path) -> None:
+def test_every_status_has_the_one_shape(start: Start, store: Store) -> None:
     service = start()
     client = service.client
     client.post("/api/tasks", json={"title": "a"}, headers={"Idempotency-Key": "key"})
@@ -64,16 +62,14 @@ def test_every_status_has_the_one_shape(start: Start, tmp_path: Path) -> None:
         assert_is_problem(status, client.request(method, path, **options))
     (malformed,) = exchange(service.url, b"nonsense\r\n\r\n")
     assert_is_problem(400, httpx.Response(malformed.status, headers=malformed.headers, content=malformed.body))
-    with ThreadPoolExecutor() as pool, closing(sqlite3.connect(tmp_path / "tasks.db")) as database:
-        database.execute("BEGIN IMMEDIATE")
+    with ThreadPoolExecutor() as pool, store.writes_held():
         options = {**TASK, "headers": {"Idempotency-Key": "b"}}
         same = [pool.submit(client.request, "POST", "/api/tasks", **options) for _ in range(2)]
         assert_is_problem(409, next(as_completed(same)).result())
     assert service.log() == ""
-    with closing(sqlite3.connect(tmp_path / "tasks.db")) as database:
-        database.execute("DROP TABLE task")
+    store.execute("DROP TABLE task")
     assert_is_problem(500, client.get("/api/tasks"))
-    (tmp_path / "tasks.db").unlink()
+    store.lose()
     assert_is_problem(503, client.delete("/api/tasks/1"))
 
     seen = {400, 409, 500, 503} | {status for status, *_ in REFUSALS}

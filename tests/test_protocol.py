@@ -2,12 +2,9 @@
 
 import resource
 import socket
-import sqlite3
 import struct
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -17,6 +14,7 @@ from hypothesis import strategies as st
 
 from models.schemas import Problem
 from tests.conftest import Service, Start
+from tests.stores import Store
 from tests.wire import HOST, JSON, Answer, answers, call, connect, exchange, read_answer, read_to_end
 
 GET = b"GET /api/tasks HTTP/1.1\r\n" + HOST + b"\r\n"
@@ -27,12 +25,9 @@ CHUNKS = b'7\r\n{"title\r\n7\r\n": "a"}\r\n0\r\n\r\n'
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def url(shared_client: httpx.Client) -> str:
     """The address of a service, which must not log anything, whatever it is sent."""
-    service = Service(tmp_path_factory.mktemp("protocol"))
-    yield service.url
-    assert service.stop() == 0
-    assert service.log() == ""
+    return str(shared_client.base_url).rstrip("/")
 
 
 def is_problem(answer: Answer) -> bool:
@@ -179,20 +174,16 @@ def test_requests_before_a_broken_one_are_answered_first(url: str, first: bytes,
     assert is_problem(refused)
 
 
-def test_broken_request_is_refused_after_the_end_of_a_slow_one(start: Start, tmp_path: Path) -> None:
+def test_broken_request_is_refused_after_the_end_of_a_slow_one(start: Start, store: Store) -> None:
     service = start()
     assert service.client.get("/docs").status_code == 200
-    with (
-        closing(sqlite3.connect(tmp_path / "tasks.db", isolation_level=None)) as database,
-        connect(service.url) as slow,
-    ):
-        database.execute("BEGIN IMMEDIATE")
-        slow.sendall(POST + b"Content-Length: 14\r\n\r\n" + BODY + b"nonsense\r\n\r\n")
-        time.sleep(0.2)
-        slow.sendall(b"more nonsense\r\n\r\n")
-        slow.shutdown(socket.SHUT_WR)
-        time.sleep(0.2)
-        database.execute("ROLLBACK")
+    with connect(service.url) as slow:
+        with store.writes_held():
+            slow.sendall(POST + b"Content-Length: 14\r\n\r\n" + BODY + b"nonsense\r\n\r\n")
+            time.sleep(0.2)
+            slow.sendall(b"more nonsense\r\n\r\n")
+            slow.shutdown(socket.SHUT_WR)
+            time.sleep(0.2)
         created, refused = answers(read_to_end(slow))
 
     assert (created.status, refused.status) == (201, 400)

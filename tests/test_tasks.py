@@ -11,6 +11,12 @@ from tests.conftest import Service, Start
 from tests.wire import exchange
 
 
+@pytest.fixture(scope="module", params=["sqlite", "postgresql", "two nodes"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Two nodes on one PostgreSQL give the guarantees of one."""
+    return str(request.param)
+
+
 def create(client: httpx.Client, count: int) -> list[int]:
     """Create tasks of which every second one is completed, and return their ids."""
     answers = [client.post("/api/tasks", json={"title": f"Task {i}", "completed": i % 2 == 1}) for i in range(count)]
@@ -108,19 +114,21 @@ def test_link_has_the_scheme_that_a_trusted_proxy_names(start: Start, proxies: s
     assert page.links["next"]["url"] == f"{scheme}://tasks.example.com/api/tasks?limit=1&after=1"
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_walk_neither_misses_nor_repeats_a_task(start: Start, workers: str) -> None:
+def test_walk_neither_misses_nor_repeats_a_task(urls: list[str]) -> None:
     """While others create and delete: every task that is there all the time is visited once."""
-    service = start("--workers", workers)
-    with ThreadPoolExecutor(8) as pool, httpx.Client(base_url=service.url) as client:
+    with (
+        ThreadPoolExecutor(8) as pool,
+        httpx.Client(base_url=urls[0]) as client,
+        httpx.Client(base_url=urls[-1]) as other,
+    ):
         lasting = create(client, 60)
         done = Event()
 
         def write() -> set[int]:
             passing = set()
             while not done.is_set():
-                created = service.client.post("/api/tasks", json={"title": "Passing"}).json()["id"]
-                service.client.delete(f"/api/tasks/{created}")
+                created = other.post("/api/tasks", json={"title": "Passing"}).json()["id"]
+                other.delete(f"/api/tasks/{created}")
                 passing.add(created)
             return passing
 
