@@ -64,7 +64,7 @@ def _connected(url: str) -> Iterator[None]:
         database.ensure_usable()
     except DatabaseError as error:
         raise ConfigurationError(
-            f"The database cannot be used ({_line(error)}): mend it, or change DATABASE_URL."
+            f"The database cannot be used: {_line(error)}; mend that, or change DATABASE_URL."
         ) from error
     try:
         yield

@@ -119,7 +119,7 @@ class SqliteFile(SqliteDatabase):
 
     def highest_id(self) -> int:
         """Return the highest id that a task ever had."""
-        if not self.table_exists("sqlite_sequence"):
+        if not self.table_exists("task"):
             return 0
         rows = self.execute_sql("SELECT seq FROM sqlite_sequence WHERE name = 'task'").fetchall()
         return rows[0][0] if rows else 0

@@ -151,6 +151,20 @@ def store(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> Itera
         yield store
 
 
+@contextmanager
+def running(backend: str, folder: Path, *flags: str, **options: Any) -> Iterator[Service]:
+    """Run a service, or two nodes of it, between which its client alternates."""
+    with ExitStack() as stack:
+        services = [Service(folder, *flags, **options) for _ in range(2 if backend == "two nodes" else 1)]
+        for service in services:
+            stack.callback(service.stop)
+        first = services[0]
+        if len(services) > 1:
+            first.client.close()
+            first.client = httpx.Client(base_url=first.url, transport=Alternating(services), timeout=30)
+        yield first
+
+
 @pytest.fixture
 def start(backend: str, store: Store, tmp_path: Path) -> Iterator[Start]:
     """What starts services on the store, which are stopped when the test ends."""
@@ -158,13 +172,7 @@ def start(backend: str, store: Store, tmp_path: Path) -> Iterator[Start]:
 
         def start(*flags: str, folder: Path = tmp_path, **options: Any) -> Service:
             options["variables"] = {"DATABASE_URL": store.url} | (options.get("variables") or {})
-            services = [Service(folder, *flags, **options) for _ in range(2 if backend == "two nodes" else 1)]
-            for service in services:
-                stack.callback(service.stop)
-            if len(services) > 1:
-                services[0].client = httpx.Client(base_url=services[0].url, transport=Alternating(services), timeout=30)
-                services[0].client.__enter__()
-            return services[0]
+            return stack.enter_context(running(backend, folder, *flags, **options))
 
         yield start
 
@@ -177,18 +185,37 @@ def urls(request: pytest.FixtureRequest, start: Start) -> list[str]:
     return [start("--workers", "1" if request.param == "one worker" else "2").url]
 
 
+@pytest.fixture(scope="module")
+def shared(
+    backend: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[tuple[Service, Store]]:
+    """A service that the tests of a module share, and where it keeps its tasks; it must not log anything."""
+    folder = tmp_path_factory.mktemp("shared")
+    with opened(backend, folder, request) as store:
+        with running(backend, folder, variables={"DATABASE_URL": store.url}) as service:
+            yield service, store
+            assert service.stop() == 0
+        assert service.log() == ""
+
+
 @pytest.fixture
-def service(start: Start) -> Iterator[Service]:
-    """A service without tasks, which must not log anything."""
-    service = start()
-    yield service
-    assert service.log() == ""
+def service(shared: tuple[Service, Store]) -> Service:
+    """A service without tasks."""
+    service, store = shared
+    store.clear()
+    return service
 
 
 @pytest.fixture
 def client(service: Service) -> httpx.Client:
     """A client of a service without tasks."""
     return service.client
+
+
+@pytest.fixture(scope="module")
+def shared_client(shared: tuple[Service, Store]) -> httpx.Client:
+    """A client of the service of the module, for tests that do not mind each other's tasks."""
+    return shared[0].client
 
 
 @pytest.fixture
@@ -200,16 +227,3 @@ def checkout(tmp_path: Path) -> Path:
     for name in ("openapi.yaml", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
     return copy
-
-
-@pytest.fixture(scope="module")
-def shared_client(
-    backend: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> Iterator[httpx.Client]:
-    """A client of a service that the tests of a module share, because they do not mind each other's tasks."""
-    folder = tmp_path_factory.mktemp("shared")
-    with opened(backend, folder, request) as store:
-        service = Service(folder, variables={"DATABASE_URL": store.url})
-        yield service.client
-        assert service.stop() == 0
-        assert service.log() == ""

@@ -27,6 +27,9 @@ class Store(Protocol):
     def execute(self, sql: str) -> list[tuple[Any, ...]]:
         """Run a statement of its own, beside the service."""
 
+    def clear(self) -> None:
+        """Be as at first."""
+
     def writes_held(self) -> AbstractContextManager[None]:
         """Keep the service from writing, but not from reading."""
 
@@ -47,6 +50,10 @@ class SqliteStore:
     def execute(self, sql: str) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(self.path)) as connection, connection:
             return connection.execute(sql).fetchall()
+
+    def clear(self) -> None:
+        for table in ("task", "kept_answer", "sqlite_sequence"):
+            self.execute(f"DELETE FROM {table}")
 
     @contextmanager
     def writes_held(self) -> Iterator[None]:
@@ -80,6 +87,9 @@ class PostgresqlStore:
         with psycopg.connect(self.url, autocommit=True) as connection:
             cursor = connection.execute(sql)
             return cursor.fetchall() if cursor.description else []
+
+    def clear(self) -> None:
+        self.execute("TRUNCATE task, kept_answer RESTART IDENTITY")
 
     @contextmanager
     def writes_held(self) -> Iterator[None]:

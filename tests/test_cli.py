@@ -129,7 +129,10 @@ def test_taken_port(tmp_path: Path, taken_port: int) -> None:
         (["serve", "--prot", "80"], "unrecognized arguments: --prot 80; see tasks-api --help."),
         (["sevre"], "argument {serve,migrate}: invalid choice: 'sevre'"),
         (["serve", "--host", "192.0.2.1"], "Cannot listen on 192.0.2.1 port 8000: Cannot assign requested address"),
-        (["migrate", "--database-url", "tasks.db"], "DATABASE_URL must name a SQLite file, as in sqlite:///tasks.db."),
+        (
+            ["migrate", "--database-url", "tasks.db"],
+            "DATABASE_URL must name a SQLite file, as in sqlite:///tasks.db, or a s",
+        ),
         (["migrate", "--database-url", "mysql://u:secret@h/d"], "DATABASE_URL must name a SQLite file"),
         (["migrate", "--database-url", "sqlite://"], "DATABASE_URL must name a SQLite file"),
         (["migrate", "--database-url", "sqlite:///"], "DATABASE_URL must name a SQLite file"),
@@ -140,9 +143,12 @@ def test_taken_port(tmp_path: Path, taken_port: int) -> None:
         (["serve", "--database-url", "sqlite:///log/a.db"], "The folder of log/a.db does not exist: create it"),
         (
             ["serve", "--database-url", "sqlite:///log"],
-            "log cannot be used as a SQLite database (file is not a database)",
+            "The database cannot be used: file is not a database; mend that, or change DATABASE_URL.",
         ),
-        (["serve", "--database-url", "sqlite:////proc/tasks.db"], "/proc/tasks.db cannot be used as a SQLite database"),
+        (
+            ["serve", "--database-url", "sqlite:////proc/tasks.db"],
+            "The database cannot be used: unable to open database file; ",
+        ),
         (["serve", "--database-url", "sqlite:///read-only.db"], "read-only.db is read-only: make it writable"),
         (["migrate", "--database-url", "sqlite:///other.db"], "The database could not be migrated: "),
     ],

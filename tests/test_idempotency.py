@@ -2,14 +2,12 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from itertools import cycle
 from time import monotonic
 from typing import Any
 
 import httpx
 import pytest
 
-from tests import wire
 from tests.conftest import Start
 from tests.stores import Store
 
@@ -164,24 +162,6 @@ def test_request_that_is_still_running_is_not_done_beside_itself(start: Start, s
         assert answers[1].headers["retry-after"] == "1"
         assert_replayed(post(client, "key"), answers[0])
         assert titles(client) == [TASK["title"]]
-
-
-def test_one_task_comes_of_many_requests_with_one_key(urls: list[str]) -> None:
-    def create(url: str) -> wire.Answer:
-        with wire.connect(url) as connection:
-            while True:
-                answer = wire.call(connection, "POST", "/api/tasks", TASK, {"Idempotency-Key": "key"})
-                if answer.status != 409:
-                    return answer
-
-    with ThreadPoolExecutor(32) as pool:
-        answers = [future.result() for future in [pool.submit(create, url) for _, url in zip(range(32), cycle(urls))]]
-
-    with httpx.Client(base_url=urls[-1]) as client:
-        assert titles(client) == [TASK["title"]]
-    assert {(answer.status, answer.body) for answer in answers} == {(201, answers[0].body)}
-    assert sum("idempotency-replayed" in answer.headers for answer in answers) == 31
-    assert len({(answer.headers["location"], answer.headers["etag"]) for answer in answers}) == 1
 
 
 def test_answer_outlives_the_service(start: Start) -> None:

@@ -1,8 +1,6 @@
 """The operations, as a caller sees them."""
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Event
 
 import httpx
 import pytest
@@ -112,38 +110,6 @@ def test_link_has_the_scheme_that_a_trusted_proxy_names(start: Start, proxies: s
     page = client.get("/api/tasks?limit=1", headers=headers)
 
     assert page.links["next"]["url"] == f"{scheme}://tasks.example.com/api/tasks?limit=1&after=1"
-
-
-def test_walk_neither_misses_nor_repeats_a_task(urls: list[str]) -> None:
-    """While others create and delete: every task that is there all the time is visited once."""
-    with (
-        ThreadPoolExecutor(8) as pool,
-        httpx.Client(base_url=urls[0]) as client,
-        httpx.Client(base_url=urls[-1]) as other,
-    ):
-        lasting = create(client, 60)
-        done = Event()
-
-        def write() -> set[int]:
-            passing = set()
-            while not done.is_set():
-                created = other.post("/api/tasks", json={"title": "Passing"}).json()["id"]
-                other.delete(f"/api/tasks/{created}")
-                passing.add(created)
-            return passing
-
-        writers = [pool.submit(write) for _ in range(4)]
-        try:
-            walks = [pool.submit(walk, client, f"/api/tasks?limit={limit}") for limit in (1, 2, 3, 7) * 2]
-            visits = [[id for page in future.result() for id in page] for future in walks]
-        finally:
-            done.set()
-        passing = set().union(*(writer.result() for writer in writers))
-
-    assert len(passing) > 20
-    for visited in visits:
-        assert visited == sorted(set(visited))
-        assert set(lasting) <= set(visited) <= set(lasting) | passing
 
 
 def test_location_leads_to_the_task(client: httpx.Client) -> None:

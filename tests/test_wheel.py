@@ -4,7 +4,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import ROOT, Start
+
+
+@pytest.fixture(scope="module")
+def backend() -> str:
+    """What is in the wheel is the same for each."""
+    return "sqlite"
 
 
 def test_wheel_serves_in_an_empty_folder(start: Start, checkout: Path, tmp_path: Path) -> None:
