@@ -9,7 +9,8 @@ from contextlib import suppress
 from importlib.metadata import version
 from typing import Annotated
 
-from pydantic import Field, ValidationError
+import click
+from pydantic import BaseModel, Field, ValidationError
 from pydantic_settings import BaseSettings, CliApp, CliSubCommand, SettingsError, get_subcommand
 from uvicorn import Config, Server
 from uvicorn.config import LOGGING_CONFIG
@@ -18,6 +19,7 @@ from uvicorn.supervisors import ChangeReload, Multiprocess
 from handlers import contract, documentation
 from handlers.protocol import Protocol
 from handlers.settings import ServerSettings, Settings, variable
+from models.copy import copy
 from models.errors import ConfigurationError
 from models.migrate import migrate, prepare
 
@@ -32,6 +34,13 @@ class Serve(ServerSettings):
 
 class Migrate(Settings):
     """Bring the database's schema up to date."""
+
+
+class Copy(BaseModel):
+    """Move all tasks from a SQLite file to an empty database of a server, and compare what it keeps."""
+
+    source: Annotated[str, Field(validation_alias="from", description="the file, as in sqlite:///tasks.db")]
+    target: Annotated[str, Field(validation_alias="to", description="the database, as in postgresql://host/tasks")]
 
 
 class Command(
@@ -52,6 +61,8 @@ class Command(
     version: Annotated[bool, Field(description="print the version and exit")] = False
     serve: CliSubCommand[Serve] = Field(description=Serve.__doc__)
     migrate: CliSubCommand[Migrate] = Field(description=Migrate.__doc__)
+    # Not `copy`, which is a method of every model.
+    move: CliSubCommand[Copy] = Field(validation_alias="copy", description=Copy.__doc__)
 
 
 def main() -> None:
@@ -63,6 +74,8 @@ def main() -> None:
                 serve(settings)
             case Migrate() as settings:
                 print("Applied:", ", ".join(migrate(settings.database_url)) or "nothing, the schema is up to date")
+            case Copy() as addresses:
+                copy_with_progress(addresses.source, addresses.target)
             case _ if command.version:
                 print("tasks-api", version("tasks-api"))
             case _:
@@ -118,6 +131,19 @@ def serve(settings: ServerSettings) -> None:
             Server(config).run(sockets=[listener])
 
 
+def copy_with_progress(source: str, target: str) -> None:
+    """Move all tasks from a SQLite file to a server, and show how far that is.
+
+    Raises:
+        ConfigurationError: One of the two cannot be used, or is not as it should be.
+    """
+    with click.progressbar(length=1, label="Copying and comparing", file=sys.stderr) as bar:
+        for done, total in copy(source, target):
+            bar.length = total
+            bar.update(done - bar.pos)
+    print(f"Copied {bar.pos // 2} rows, each of which was compared.")
+
+
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -131,4 +157,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _sentence(name: str | int, message: str) -> str:
-    return f"--{str(name).replace('_', '-')} or {variable(str(name))}: {message}."
+    flag = f"--{str(name).replace('_', '-')}"
+    return (
+        f"{flag} or {variable(str(name))}: {message}." if name in ServerSettings.model_fields else f"{flag}: {message}."
+    )

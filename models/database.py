@@ -4,9 +4,11 @@
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from peewee import DatabaseProxy
+from peewee import DatabaseError, DatabaseProxy
 
 from models.errors import ConfigurationError
 from models.postgresql import CockroachCluster, Server
@@ -53,6 +55,35 @@ def at(url: str, connections: int = CONNECTIONS) -> SqliteFile | Server:
             " postgresql://user:password@host/tasks."
         )
     return SERVERS[scheme](f"postgresql://{rest}", connections)
+
+
+@contextmanager
+def connected(url: str) -> Iterator[SqliteFile | Server]:
+    """Yield the database at an address, connected as Peewee needs it to change a schema.
+
+    Args:
+        url: As for `at`.
+
+    Raises:
+        ConfigurationError: As by `at`, or the database cannot be reached or used.
+    """
+    database = at(url)
+    try:
+        database.connect()
+        database.ensure_usable()
+    except DatabaseError as error:
+        raise ConfigurationError(
+            f"The database cannot be used: {in_a_line(error)}; mend that, or change DATABASE_URL."
+        ) from error
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+def in_a_line(error: Exception) -> str:
+    """Return the words of an error, which may have come in several lines."""
+    return " ".join(str(error).split())
 
 
 def _path(rest: str) -> Path:

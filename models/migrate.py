@@ -1,13 +1,11 @@
 """Brings the schema of the database up to date with the scripts in `migrations`."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from peewee import DatabaseError
+from peewee import Database, DatabaseError
 from playhouse.migrations import Runner
 
-from models.database import bind, database
+from models.database import connected, in_a_line
 from models.errors import ConfigurationError
 
 DIRECTORY = Path(__file__).with_name("migrations")
@@ -23,58 +21,41 @@ def migrate(url: str) -> list[str]:
         The names of the migrations that were applied.
 
     Raises:
-        ConfigurationError: The database cannot be reached or changed.
+        ConfigurationError: The database cannot be used or changed.
     """
-    with _connected(url):
+    with connected(url) as database:
         try:
             with database.migration():
-                applied: list[str] = _runner().up()
+                applied: list[str] = Runner(database, str(DIRECTORY)).up()
         except DatabaseError as error:
-            raise ConfigurationError(f"The database could not be migrated: {_line(error)}.") from error
+            raise ConfigurationError(f"The database could not be migrated: {in_a_line(error)}.") from error
     return applied
 
 
 def prepare(url: str) -> None:
-    """Migrate a SQLite file, which this process may have for itself; of a server, make sure that it has been migrated.
-
-    A schema that is newer than this release is fine, because migrations leave room for the release before.
+    """Migrate a SQLite file; of a server, which other releases may be using, make sure that it has been migrated.
 
     Args:
         url: The database, as `models.database.at` takes it.
 
     Raises:
-        ConfigurationError: The database cannot be reached or changed, or it has an older schema.
+        ConfigurationError: The database cannot be used or changed, or it has an older schema.
     """
-    with _connected(url):
-        pending = [migration.name for migration in _runner().status() if not migration.applied]
-        embedded = database.embedded
-    if pending and not embedded:
+    with connected(url) as database:
+        if not database.embedded:
+            ensure_migrated(database)
+            return
+    migrate(url)
+
+
+def ensure_migrated(database: Database) -> None:
+    """Make sure that a database has the schema of this release, or of a later one, which leaves room for this one.
+
+    Raises:
+        ConfigurationError: It has an older one.
+    """
+    status = Runner(database, str(DIRECTORY)).status()
+    if lacking := [migration.name for migration in status if not migration.applied]:
         raise ConfigurationError(
-            f"The database's schema lacks {', '.join(pending)}: run tasks-api migrate before tasks-api serve."
+            f"The schema of the database is older than this release: run tasks-api migrate, for {', '.join(lacking)}."
         )
-    if pending:
-        migrate(url)
-
-
-@contextmanager
-def _connected(url: str) -> Iterator[None]:
-    bind(url)
-    try:
-        database.connect()
-        database.ensure_usable()
-    except DatabaseError as error:
-        raise ConfigurationError(
-            f"The database cannot be used: {_line(error)}; mend that, or change DATABASE_URL."
-        ) from error
-    try:
-        yield
-    finally:
-        database.close()
-
-
-def _runner() -> Runner:
-    return Runner(database.obj, str(DIRECTORY))
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())

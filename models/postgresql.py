@@ -50,6 +50,8 @@ class Server(PostgresqlDatabase):
     """
 
     embedded = False
+    # Another node may be migrating, which takes as long as it takes.
+    before_migration = "SET statement_timeout = 0"
 
     def __init__(self, url: str, connections: int) -> None:
         try:
@@ -116,6 +118,7 @@ class Server(PostgresqlDatabase):
     @contextmanager
     def migration(self) -> Iterator[None]:
         """Change the schema inside of this, all of it or nothing, while no other process does."""
+        self.execute_sql(self.before_migration)
         with self.atomic():
             self.execute_sql("SELECT pg_advisory_xact_lock(%s)", (MIGRATION,))
             yield
@@ -161,13 +164,10 @@ class Server(PostgresqlDatabase):
 
 
 class CockroachCluster(CockroachDatabase, Server):
-    """A CockroachDB cluster, which gives ids out of its order and beyond 2^53 unless it is asked for a sequence."""
+    """A CockroachDB cluster."""
 
-    @contextmanager
-    def migration(self) -> Iterator[None]:
-        self.execute_sql("SET serial_normalization = 'sql_sequence'")
-        with super().migration():
-            yield
+    # Without a sequence, ids are in no order, and beyond what JavaScript counts to.
+    before_migration = "SET serial_normalization = 'sql_sequence'"
 
 
 async def _configure(connection: AsyncConnection[Any]) -> None:

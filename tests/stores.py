@@ -81,7 +81,7 @@ class PostgresqlStore:
         self.name = next(NAMES)
         self.server = server
         self.url = urlsplit(server)._replace(path=f"/{self.name}").geturl()
-        self._administer(f"CREATE DATABASE {self.name} TEMPLATE {template or 'template0'} ENCODING 'UTF8'")
+        self.administer(f"CREATE DATABASE {self.name} TEMPLATE {template or 'template0'} ENCODING 'UTF8'")
 
     def execute(self, sql: str) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.url, autocommit=True) as connection:
@@ -99,21 +99,22 @@ class PostgresqlStore:
             connection.rollback()
 
     def lose(self) -> None:
-        self._administer(f"ALTER DATABASE {self.name} ALLOW_CONNECTIONS false")
+        self.administer(f"ALTER DATABASE {self.name} ALLOW_CONNECTIONS false")
         self.end_connections()
 
     def find_again(self) -> None:
-        self._administer(f"ALTER DATABASE {self.name} ALLOW_CONNECTIONS true")
+        self.administer(f"ALTER DATABASE {self.name} ALLOW_CONNECTIONS true")
 
     def end_connections(self) -> None:
         """End every connection to the database, as a server that shuts down does."""
-        self._administer(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{self.name}'")
+        self.administer(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{self.name}'")
 
     def close(self) -> None:
         """Drop the database."""
-        self._administer(f"DROP DATABASE {self.name} WITH (FORCE)")
+        self.administer(f"DROP DATABASE {self.name} WITH (FORCE)")
 
-    def _administer(self, sql: str) -> None:
+    def administer(self, sql: str) -> None:
+        """Run a statement elsewhere than in the database."""
         with psycopg.connect(self.server, autocommit=True) as connection:
             connection.execute(sql)
 

@@ -1,0 +1,87 @@
+"""Moves what is in a SQLite file to a server, when one machine is outgrown."""
+
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import peewee
+import psycopg
+
+from models.answers import KeptAnswer
+from models.database import at, connected, in_a_line
+from models.errors import ConfigurationError
+from models.migrate import ensure_migrated, migrate
+from models.postgresql import Server
+from models.sqlite import SqliteFile
+from models.task import Task
+
+TABLES: tuple[type[peewee.Model], ...] = (Task, KeptAnswer)
+
+
+def copy(source: str, target: str) -> Iterator[tuple[int, int]]:
+    """Copy every task and every kept answer as it is, read all back and compare; all of it or nothing.
+
+    Nobody can write to the source meanwhile, so that no write is left behind.
+
+    Args:
+        source: A SQLite file, as `models.database.at` takes it.
+        target: A server without tasks, as `models.database.at` takes it; it gets the tables if it has none.
+
+    Yields:
+        How many rows were copied or compared, and how many there are to be.
+
+    Raises:
+        ConfigurationError: One of the two cannot be used, the target is not empty, or what it keeps is different.
+    """
+    named = at(source)
+    if isinstance(named, SqliteFile) and not Path(named.database).exists():
+        raise ConfigurationError(f"There is no file {named.database}: name the one with the tasks in --from.")
+    with connected(source) as file, connected(target) as server:
+        if not isinstance(file, SqliteFile) or not isinstance(server, Server):
+            raise ConfigurationError("--from must name a SQLite file, and --to a server.")
+        ensure_migrated(file)
+        if not server.table_exists("task"):
+            migrate(target)
+        ensure_migrated(server)
+        try:
+            with file.atomic("IMMEDIATE"), server.connection().transaction():
+                yield from _copy(file, server.connection())
+        except (peewee.DatabaseError, psycopg.Error) as error:
+            raise ConfigurationError(f"Nothing was copied: {in_a_line(error)}.") from error
+
+
+def _copy(file: SqliteFile, server: psycopg.Connection[Any]) -> Iterator[tuple[int, int]]:
+    tables = {table: f'"{table._meta.table_name}"' for table in TABLES}
+    server.execute(f"LOCK TABLE {', '.join(tables.values())}")
+    total = 2 * sum(file.execute_sql(f"SELECT count(*) FROM {name}").fetchone()[0] for name in tables.values())
+    done = 0
+    for table, name in tables.items():
+        if server.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchone():
+            raise ConfigurationError("The target has tasks already: name an empty database in --to.")
+        columns = ", ".join(f'"{field.column_name}"' for field in table._meta.sorted_fields)
+        select = f"SELECT {columns} FROM {name} ORDER BY 1"
+        copied, kept = sha256(), sha256()
+        with server.cursor().copy(f"COPY {name} ({columns}) FROM STDIN") as rows:
+            for row in _rows(table, file.execute_sql(select)):
+                rows.write_row(row)
+                copied.update(repr(row).encode())
+                done += 1
+                yield done, total
+        with server.cursor(name="kept") as cursor:
+            for row in _rows(table, cursor.execute(select)):
+                kept.update(repr(row).encode())
+                done += 1
+                yield done, total
+        if kept.digest() != copied.digest():
+            raise ConfigurationError(f"The server does not keep the rows of {name} as they are, so nothing was copied.")
+    # The id of a task that was deleted is not given again.
+    sequence = "pg_get_serial_sequence('task', 'id')"
+    server.execute(f"SELECT setval({sequence}, greatest(%s, nextval({sequence})))", [file.highest_id()])
+
+
+def _rows(table: type[peewee.Model], rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    """Yield rows with the values that Python knows them by, whichever database they come from."""
+    converters = [field.python_value for field in table._meta.sorted_fields]
+    for row in rows:
+        yield tuple(convert(value) for convert, value in zip(converters, row, strict=True))

@@ -1,0 +1,219 @@
+"""The container files: that they agree with the project, the health check, and the proxy's configuration in nginx.
+
+No image is built here. nginx runs with `docs/proxy.conf` except for what only a container has: its port, its `/tmp`, and
+the two lines that ask Docker's name server for the nodes, which nginx can do from 1.27.3 on and Debian's cannot.
+"""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from handlers.settings import ServerSettings, variable
+from tests.conftest import ROOT, Service, Start, run
+
+DOCKERFILE = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
+SERVICES = COMPOSE["services"]
+PROXY = (ROOT / "docs/proxy.conf").read_text()
+
+
+@pytest.fixture(scope="module")
+def backend() -> str:
+    """What stands in front of the service is the same for each."""
+    return "sqlite"
+
+
+def instruction(name: str) -> str:
+    """Return what the last instruction of a name in the Dockerfile says."""
+    return re.findall(rf"^{name} +(.*)$", DOCKERFILE, re.MULTILINE)[-1].strip()
+
+
+def test_variables_are_settings() -> None:
+    settings = {variable(name) for name in ServerSettings.model_fields}
+    for name in ("Dockerfile", "compose.yaml"):
+        named = set(re.findall(r"\b(?:TASKS_API|DATABASE)_\w+", (ROOT / name).read_text()))
+        assert named
+        assert named <= settings
+
+
+def test_commands_are_commands(tmp_path: Path) -> None:
+    (entrypoint,) = json.loads(instruction("ENTRYPOINT"))
+    assert entrypoint in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    for command in (json.loads(instruction("CMD")), SERVICES["migrate"]["command"]):
+        assert run(tmp_path, *command, "--help").returncode == 0
+    assert "command" not in SERVICES["api"]
+
+
+def test_image_gets_only_what_the_wheel_is_built_from(checkout: Path) -> None:
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    let_in = {line[1:] for line in lines if line.startswith("!")}
+    copied = {name for names in re.findall(r"^COPY ([^-].*) \S+$", DOCKERFILE, re.MULTILINE) for name in names.split()}
+
+    assert "*" in lines
+    assert let_in == copied == {path.name for path in checkout.iterdir()} | {"requirements.lock"}
+
+
+def test_image_runs_without_root_and_without_writing() -> None:
+    user, _, group = instruction("USER").partition(":")
+    assert int(user) > 0
+    assert f"--owner={user} --group={group}" in DOCKERFILE
+    assert f"sqlite:///{instruction('VOLUME')}/tasks.db" in instruction("ENV")
+    assert "PYTHONDONTWRITEBYTECODE=1" in instruction("ENV")
+    assert SERVICES["api"]["read_only"]
+
+
+def check_health(port: int) -> int:
+    """Run the health check of the image against a port, and return its exit status."""
+    _, command = instruction("HEALTHCHECK").split(" CMD ")
+    python, *arguments = json.loads(command)
+    assert python == "python"
+    address = f"127.0.0.1:{instruction('EXPOSE')}/"
+    assert address in arguments[-1]
+    arguments[-1] = arguments[-1].replace(address, f"127.0.0.1:{port}/")
+    # A proxy that the environment names is not asked.
+    environment = os.environ | {"http_proxy": "http://127.0.0.1:9"}
+    return subprocess.run(
+        [sys.executable, *arguments], env=environment, stderr=subprocess.DEVNULL, timeout=30, check=False
+    ).returncode
+
+
+def test_health_check_finds_a_service(service: Service) -> None:
+    assert check_health(httpx.URL(service.url).port or 80) == 0
+
+
+def test_health_check_finds_none() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        assert check_health(taken.getsockname()[1]) == 1
+
+
+def test_nodes_trust_the_proxy_alone() -> None:
+    address = SERVICES["proxy"]["networks"]["proxy"]["ipv4_address"]
+    (addresses,) = COMPOSE["networks"]["proxy"]["ipam"]["config"]
+
+    assert SERVICES["api"]["environment"]["TASKS_API_TRUSTED_PROXIES"] == address
+    assert ip_address(address) in ip_network(addresses["subnet"])
+    assert ip_address(address) not in ip_network(addresses["ip_range"])
+    assert ip_network(addresses["ip_range"]).subnet_of(ip_network(addresses["subnet"]))
+    assert set(SERVICES["api"]["networks"]) >= set(SERVICES["proxy"]["networks"])
+
+
+def test_proxy_alone_is_published_and_on_loopback_alone() -> None:
+    listens = re.findall(r"listen (\d+);", PROXY)
+    published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
+
+    assert published == {"proxy": [f"127.0.0.1:8000:{port}" for port in listens]}
+    assert f"server api:{instruction('EXPOSE')} resolve;" in PROXY
+    (mount,) = SERVICES["proxy"]["volumes"]
+    assert (ROOT / mount.split(":")[0]).read_text() == PROXY
+
+
+@pytest.fixture(scope="module")
+def nginx() -> str:
+    """The path of nginx, which CI must have."""
+    # Debian has it where only root looks.
+    found = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+    if found is None and "CI" in os.environ:
+        pytest.fail("nginx is missing: apt-get install nginx-light")
+    if found is None:
+        pytest.skip("nginx is not installed")
+    return found
+
+
+def configuration(port: int, nodes: list[str], folder: Path) -> str:
+    """Return the proxy's configuration for a port, with nodes that it need not ask a name server for."""
+    servers = " ".join(f"server {node};" for node in nodes)
+    text, found = re.subn(r"resolver .*;\n +server api:8000 resolve;", servers, PROXY)
+    assert found == 1
+    return text.replace("listen 8080;", f"listen 127.0.0.1:{port};").replace("/tmp/", f"{folder}/")
+
+
+@contextmanager
+def proxy(nginx: str, nodes: list[str], folder: Path) -> Iterator[httpx.Client]:
+    """Run the proxy in front of nodes, until its requests are in the file `access`; whoever starts it, it runs as."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener, (folder / "access").open("ab") as access:
+        port = listener.getsockname()[1]
+        (folder / "proxy.conf").write_text(configuration(port, nodes, folder))
+        process = subprocess.Popen(
+            [nginx, "-p", folder, "-c", folder / "proxy.conf", "-e", "stderr", "-g", "daemon off; user root;"],
+            stdout=access,
+            # It takes over a socket that listens already, so no other process can get the port first.
+            env=os.environ | {"NGINX": f"{listener.fileno()};"},
+            pass_fds=[listener.fileno()],
+        )
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False) as client:
+            yield client
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def node_of(service: Service) -> str:
+    """Return the address of a node as nginx has it."""
+    return httpx.URL(service.url).netloc.decode()
+
+
+@pytest.fixture
+def nodes(start: Start) -> list[Service]:
+    """Two nodes that share their tasks and trust a proxy on this machine."""
+    return [start("--trusted-proxies", "127.0.0.1") for _ in range(2)]
+
+
+@pytest.fixture
+def client(nginx: str, nodes: list[Service], tmp_path: Path) -> Iterator[httpx.Client]:
+    """A client of the proxy in front of the nodes."""
+    with proxy(nginx, [node_of(node) for node in nodes], tmp_path) as client:
+        yield client
+
+
+def test_proxy_passes_calls_on(client: httpx.Client) -> None:
+    created = client.post("/api/tasks", json={"title": "a"})
+
+    assert created.status_code == 201
+    assert client.get("/api/tasks").json() == [created.json()]
+    got = client.get(created.headers["location"])
+    assert got.json() == created.json()
+    assert client.get("/api/tasks/1", headers={"If-None-Match": got.headers["etag"]}).status_code == 304
+    assert client.delete("/api/tasks/1").status_code == 200
+    assert client.get("/api/tasks/1").headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("host", ["tasks.example.com", "tasks.example.com:8000"])
+def test_link_has_the_host_that_was_asked_and_no_scheme_that_a_caller_claims(
+    client: httpx.Client, nodes: list[Service], host: str
+) -> None:
+    for title in ("a", "b"):
+        client.post("/api/tasks", json={"title": title})
+    headers = {"Host": host, "X-Forwarded-Proto": "https"}
+
+    address, past_the_proxy = (
+        asked.get("/api/tasks?limit=1", headers=headers).links["next"]["url"] for asked in (client, nodes[0].client)
+    )
+
+    assert address == f"http://{host}/api/tasks?limit=1&after=1"
+    assert past_the_proxy == f"https://{host}/api/tasks?limit=1&after=1"
+
+
+def test_proxy_says_for_whom_it_asks(nginx: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as node:
+        node.settimeout(30)
+        with (
+            proxy(nginx, [f"127.0.0.1:{node.getsockname()[1]}"], tmp_path) as client,
+            client.stream("GET", "/", headers={"X-Forwarded-For": "192.0.2.1", "X-Forwarded-Proto": "https"}),
+        ):
+            pass
