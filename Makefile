@@ -7,7 +7,7 @@ URL ?= http://127.0.0.1:8000
 EXAMPLES ?= 100
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test contract nightly mutants bench lint format generate lock swagger-ui clean
+.PHONY: help run dev test contract nightly mutants bench bench-scale lint format generate lock swagger-ui clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ mutants: $(VENV)/development ## Plant defects one at a time, and list those that
 
 bench: $(VENV)/benchmark ## Measure the service beside its peers with wrk, in six minutes
 	$(BIN)/python -m tests.benchmarks
+
+bench-scale: $(VENV)/benchmark ## Measure one worker and two, on SQLite and PostgreSQL, in four minutes
+	$(BIN)/python -m tests.benchmarks.scaling
 
 lint: $(VENV)/development ## Check style, types and the generated models
 	$(BIN)/ruff check

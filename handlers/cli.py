@@ -6,8 +6,9 @@ import signal
 import socket
 import sys
 from contextlib import suppress
+from functools import partial
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import click
 from pydantic import BaseModel, Field, ValidationError
@@ -26,6 +27,10 @@ from models.migrate import migrate, prepare
 # For how many seconds an idle connection stays open: longer than clients and proxies keep one in their pools, which is
 # up to a minute, since what they send on a connection that is just being closed is lost.
 KEEP_ALIVE = 75
+# So many connections wait to be accepted.
+BACKLOG = 2048
+# For so many seconds a worker may take to start.
+START = 30
 
 
 class Serve(ServerSettings):
@@ -114,21 +119,53 @@ def serve(settings: ServerSettings) -> None:
         log_level="warning",
         log_config=LOGGING_CONFIG | {"root": {"handlers": ["default"], "level": "WARNING"}},
     )
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    address = f"http://{host}:{listener.getsockname()[1]}"
-    print(
-        f"Tasks API at {address}{contract.path_of('listTasks')}, documentation at {address}{documentation.PATH}",
-        flush=True,
-    )
+    announcement = _announcement(settings.host, listener.getsockname()[1])
     # uvicorn raises the signal again when it has shut down.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     with suppress(KeyboardInterrupt):
+        if settings.workers > 1 and not settings.reload:
+            Workers(config, [SharedPort.in_place_of(listener)], announcement).run()
+            return
+        print(announcement, flush=True)
         if settings.reload:
             ChangeReload(config, target=Server(config).run, sockets=[listener]).run()
-        elif settings.workers > 1:
-            Multiprocess(config, sockets=[listener]).run()
         else:
             Server(config).run(sockets=[listener])
+
+
+class SharedPort(socket.socket):
+    """A port on which each process that this is passed to listens for itself.
+
+    With one socket for all, the first to wake up took nearly all connections that came at the same time; of several
+    sockets, the kernel picks one for each connection (SO_REUSEPORT, man 7 socket).
+    """
+
+    @classmethod
+    def in_place_of(cls, listener: socket.socket) -> "SharedPort":
+        """Take the place of a socket, which had the port for itself."""
+        port = cls(listener.family, socket.SOCK_STREAM)
+        port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        address = listener.getsockname()
+        listener.close()
+        port.bind(address)
+        return port
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        listen = partial(socket.create_server, family=self.family, backlog=BACKLOG, reuse_port=True)
+        return listen, (self.getsockname(),)
+
+
+class Workers(Multiprocess):
+    """Several processes that serve, announced once they do."""
+
+    def __init__(self, config: Config, sockets: list[socket.socket], announcement: str) -> None:
+        super().__init__(config, sockets)
+        self.announcement = announcement
+
+    def init_processes(self) -> None:
+        super().init_processes()
+        if all(process.wait_until_ready(START, self.should_exit) for process in self.processes):
+            print(self.announcement, flush=True)
 
 
 def copy_with_progress(source: str, target: str) -> None:
@@ -144,10 +181,15 @@ def copy_with_progress(source: str, target: str) -> None:
     print(f"Copied {bar.pos // 2} rows, each of which was compared.")
 
 
+def _announcement(host: str, port: int) -> str:
+    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"Tasks API at {address}{contract.path_of('listTasks')}, documentation at {address}{documentation.PATH}"
+
+
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=2048)
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise ConfigurationError(

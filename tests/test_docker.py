@@ -1,7 +1,7 @@
 """The container files: that they agree with the project, the health check, and the proxy's configuration in nginx.
 
-No image is built here. nginx runs with `docs/proxy.conf` except for what only a container has: its port, its `/tmp`, and
-the two lines that ask Docker's name server for the nodes, which nginx can do from 1.27.3 on and Debian's cannot.
+No image is built here. nginx runs with `docs/proxy.conf` but for its port, its `/tmp`, and the two lines that ask the
+name server of Docker for the nodes: it is not there, and `resolve` needs nginx 1.27.3, later than that of Debian 13.
 """
 
 import json
@@ -14,7 +14,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ def backend() -> str:
 
 def instruction(name: str) -> str:
     """Return what the last instruction of a name in the Dockerfile says."""
-    return re.findall(rf"^{name} +(.*)$", DOCKERFILE, re.MULTILINE)[-1].strip()
+    return str(re.findall(rf"^{name} +(.*)$", DOCKERFILE, re.MULTILINE)[-1]).strip()
 
 
 def test_variables_are_settings() -> None:
@@ -106,9 +106,9 @@ def test_nodes_trust_the_proxy_alone() -> None:
     (addresses,) = COMPOSE["networks"]["proxy"]["ipam"]["config"]
 
     assert SERVICES["api"]["environment"]["TASKS_API_TRUSTED_PROXIES"] == address
-    assert ip_address(address) in ip_network(addresses["subnet"])
-    assert ip_address(address) not in ip_network(addresses["ip_range"])
-    assert ip_network(addresses["ip_range"]).subnet_of(ip_network(addresses["subnet"]))
+    assert IPv4Address(address) in IPv4Network(addresses["subnet"])
+    assert IPv4Address(address) not in IPv4Network(addresses["ip_range"])
+    assert IPv4Network(addresses["ip_range"]).subnet_of(IPv4Network(addresses["subnet"]))
     assert set(SERVICES["api"]["networks"]) >= set(SERVICES["proxy"]["networks"])
 
 
@@ -144,11 +144,12 @@ def configuration(port: int, nodes: list[str], folder: Path) -> str:
 
 @contextmanager
 def proxy(nginx: str, nodes: list[str], folder: Path) -> Iterator[httpx.Client]:
-    """Run the proxy in front of nodes, until its requests are in the file `access`; whoever starts it, it runs as."""
+    """Run the proxy in front of nodes, and yield a client of it; its log is the file `access`."""
     with closing(socket.create_server(("127.0.0.1", 0))) as listener, (folder / "access").open("ab") as access:
         port = listener.getsockname()[1]
         (folder / "proxy.conf").write_text(configuration(port, nodes, folder))
         process = subprocess.Popen(
+            # As root, if root starts it, because another user could not get to the folder.
             [nginx, "-p", folder, "-c", folder / "proxy.conf", "-e", "stderr", "-g", "daemon off; user root;"],
             stdout=access,
             # It takes over a socket that listens already, so no other process can get the port first.
@@ -161,6 +162,7 @@ def proxy(nginx: str, nodes: list[str], folder: Path) -> Iterator[httpx.Client]:
     finally:
         process.terminate()
         process.wait(timeout=30)
+    assert process.returncode == 0
 
 
 def node_of(service: Service) -> str:
@@ -193,20 +195,19 @@ def test_proxy_passes_calls_on(client: httpx.Client) -> None:
     assert client.get("/api/tasks/1").headers["content-type"] == "application/problem+json"
 
 
-@pytest.mark.parametrize("host", ["tasks.example.com", "tasks.example.com:8000"])
 def test_link_has_the_host_that_was_asked_and_no_scheme_that_a_caller_claims(
-    client: httpx.Client, nodes: list[Service], host: str
+    client: httpx.Client, nodes: list[Service]
 ) -> None:
     for title in ("a", "b"):
         client.post("/api/tasks", json={"title": title})
-    headers = {"Host": host, "X-Forwarded-Proto": "https"}
 
-    address, past_the_proxy = (
-        asked.get("/api/tasks?limit=1", headers=headers).links["next"]["url"] for asked in (client, nodes[0].client)
-    )
-
-    assert address == f"http://{host}/api/tasks?limit=1&after=1"
-    assert past_the_proxy == f"https://{host}/api/tasks?limit=1&after=1"
+    for host in ("tasks.example.com", "tasks.example.com:8000"):
+        headers = {"Host": host, "X-Forwarded-Proto": "https"}
+        address, past_the_proxy = (
+            asked.get("/api/tasks?limit=1", headers=headers).links["next"]["url"] for asked in (client, nodes[0].client)
+        )
+        assert address == f"http://{host}/api/tasks?limit=1&after=1"
+        assert past_the_proxy == f"https://{host}/api/tasks?limit=1&after=1"
 
 
 def test_proxy_says_for_whom_it_asks(nginx: str, tmp_path: Path) -> None:
@@ -214,6 +215,51 @@ def test_proxy_says_for_whom_it_asks(nginx: str, tmp_path: Path) -> None:
         node.settimeout(30)
         with (
             proxy(nginx, [f"127.0.0.1:{node.getsockname()[1]}"], tmp_path) as client,
-            client.stream("GET", "/", headers={"X-Forwarded-For": "192.0.2.1", "X-Forwarded-Proto": "https"}),
+            socket.create_connection(("127.0.0.1", client.base_url.port or 80), timeout=30) as caller,
         ):
-            pass
+            caller.sendall(
+                b"GET /api/tasks?a=%2F//b HTTP/1.1\r\nHost: tasks.example.com:8000\r\n"
+                b"X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: https\r\nConnection: close\r\n\r\n"
+            )
+            connection, _ = node.accept()
+            with connection:
+                first, *fields = connection.recv(65536).decode().splitlines()
+
+    assert first == "GET /api/tasks?a=%2F//b HTTP/1.1"
+    assert sorted(fields) == [
+        "",
+        "Host: tasks.example.com:8000",
+        "X-Forwarded-For: 127.0.0.1",
+        "X-Forwarded-Proto: http",
+    ]
+
+
+def test_each_node_answers_and_one_is_enough(nginx: str, nodes: list[Service], tmp_path: Path) -> None:
+    first, second = (node_of(node) for node in nodes)
+    with proxy(nginx, [first, second], tmp_path) as client:
+        for _ in range(10):
+            assert client.get("/api/tasks").status_code == 200
+        assert nodes[0].stop() == 0
+        for count in range(10):
+            assert client.post("/api/tasks", json={"title": "a"}).status_code == 201
+            assert len(client.get("/api/tasks").json()) == count + 1
+
+    requests = (tmp_path / "access").read_text().splitlines()
+    assert len(requests) == 30
+    assert {line.split()[-1] for line in requests[:10]} == {first, second}
+    assert {line.split()[-1] for line in requests[10:]} == {second}
+
+
+def test_refusals_are_the_services_own(client: httpx.Client) -> None:
+    refusals = {
+        400: client.post("/api/tasks", json={"title": ""}),
+        413: client.post("/api/tasks", json={"title": "a" * 100_000}),
+        414: client.get(f"/api/tasks?after={'1' * 20_000}"),
+        431: client.get("/api/tasks", headers={"A": "a" * 20_000}),
+    }
+
+    for status, refused in refusals.items():
+        assert refused.status_code == status
+        assert refused.headers["content-type"] == "application/problem+json"
+        assert refused.json()["status"] == status
+    assert client.get("/api/tasks").json() == []

@@ -1,12 +1,15 @@
 """What many callers at once are promised, by one process, by the workers of one node, and by two nodes."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from itertools import cycle
 from threading import Event
 
 import httpx
+import psutil
 
 from tests import wire
+from tests.conftest import Start
 from tests.test_idempotency import TASK, titles
 from tests.test_tasks import create, walk
 
@@ -36,6 +39,25 @@ def test_no_update_is_lost(urls: list[str]) -> None:
     kept = httpx.get(f"{urls[-1]}{path}")
     assert kept.json()["description"] == str(goal)
     assert kept.headers["etag"].startswith(f'"{goal + 1}-')
+
+
+def test_workers_share_the_connections(start: Start) -> None:
+    """Else one would do nearly all the work."""
+    service = start("--workers", "2")
+    with ExitStack() as stack:
+        for _ in range(64):
+            connection = stack.enter_context(wire.connect(service.url))
+            assert wire.call(connection, "GET", "/api/tasks").status == 200
+        port = httpx.URL(service.url).port
+        held = [
+            sum(connection.status == "ESTABLISHED" and connection.laddr[1] == port for connection in connections)
+            for worker in psutil.Process(service.process.pid).children()
+            if (connections := worker.net_connections())
+        ]
+
+    assert sum(held) == 64
+    assert len(held) == 2
+    assert min(held) > 8
 
 
 def test_walk_neither_misses_nor_repeats_a_task(urls: list[str]) -> None:
