@@ -100,7 +100,7 @@ def serve(settings: ServerSettings) -> None:
         ConfigurationError: The database or the address cannot be used.
     """
     prepare(settings.database_url)
-    listener = _listen(settings.host, settings.port)
+    listener = _bind(settings.host, settings.port)
     # Processes that uvicorn starts make their application from what the environment says.
     os.environ.update({variable(name): str(value) for name, value in settings.model_dump().items()})
     config = Config(
@@ -126,6 +126,7 @@ def serve(settings: ServerSettings) -> None:
         if settings.workers > 1 and not settings.reload:
             Workers(config, [SharedPort.in_place_of(listener)], announcement).run()
             return
+        listener.listen(BACKLOG)
         print(announcement, flush=True)
         if settings.reload:
             ChangeReload(config, target=Server(config).run, sockets=[listener]).run()
@@ -142,7 +143,7 @@ class SharedPort(socket.socket):
 
     @classmethod
     def in_place_of(cls, listener: socket.socket) -> "SharedPort":
-        """Take the place of a socket, which had the port for itself."""
+        """Take the place of a socket that is bound to the port."""
         port = cls(listener.family, socket.SOCK_STREAM)
         port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         address = listener.getsockname()
@@ -186,11 +187,15 @@ def _announcement(host: str, port: int) -> str:
     return f"Tasks API at {address}{contract.path_of('listTasks')}, documentation at {address}{documentation.PATH}"
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+def _bind(host: str, port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    # Connections of a service that has ended may still linger on the port; one that listens is in the way all the same.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        listener.bind((host, port))
+        return listener
     except OSError as error:
+        listener.close()
         if error.errno == errno.EADDRINUSE:
             raise ConfigurationError(
                 f"Port {port} is taken: stop what listens there, or choose another with --port."

@@ -21,7 +21,7 @@ import psycopg
 
 from models.migrate import migrate
 from tests.benchmarks import load
-from tests.benchmarks.peers import fill, wait_for
+from tests.benchmarks.peers import fill
 from tests.conftest import COMMAND, ROOT, environment
 from tests.stores import postgresql_server
 
@@ -47,9 +47,10 @@ def serving(url: str, workers: int, share: float) -> Iterator[str]:
     variables = environment({"DATABASE_URL": url})
     del variables["TASKS_API_VALIDATE_RESPONSES"]
     command = (COMMAND, "serve", "--port", port, "--workers", str(workers))
-    process = subprocess.Popen(command, env=variables, stdout=subprocess.DEVNULL)
-    address = f"http://127.0.0.1:{port}"
-    wait_for(f"{address}/api/tasks/1", process)
+    process = subprocess.Popen(command, env=variables, stdout=subprocess.PIPE)
+    # It announces itself once every worker serves.
+    assert process.stdout
+    process.stdout.readline()
     children = psutil.Process(process.pid).children()
     serving = [child.pid for child in children if "spawn_main" in child.cmdline()[-2]] or [process.pid]
     with ExitStack() as stack:
@@ -58,7 +59,7 @@ def serving(url: str, workers: int, share: float) -> Iterator[str]:
         if share < 1:
             for pid in serving:
                 stack.enter_context(limited(pid, share))
-        yield address
+        yield f"http://127.0.0.1:{port}"
 
 
 @contextmanager
