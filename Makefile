@@ -20,7 +20,7 @@ dev: $(VENV)/runtime ## Serve it, and restart when the code or the contract chan
 
 test: $(VENV)/development ## Run the tests, which must reach every branch
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest --numprocesses auto --dist worksteal
+	$(BIN)/coverage run -m pytest --numprocesses $$(($$(nproc) + 1)) --dist worksteal
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

@@ -165,8 +165,9 @@ class Workers(Multiprocess):
 
     def init_processes(self) -> None:
         super().init_processes()
-        if all(process.wait_until_ready(START, self.should_exit) for process in self.processes):
-            print(self.announcement, flush=True)
+        for process in self.processes:
+            process.wait_until_ready(START, self.should_exit)
+        print(self.announcement, flush=True)
 
 
 def copy_with_progress(source: str, target: str) -> None:

@@ -184,6 +184,21 @@ def test_every_setting_is_in_the_readme() -> None:
         assert f"| `--{flag}` | `{variable(name)}` |{default} | {field.description} |" in readme
 
 
+@pytest.mark.parametrize(
+    ("proxies", "scheme"),
+    [("127.0.0.1", "https"), ("10.0.0.0/8, ::1,127.0.0.0/8", "https"), ("10.0.0.0/8", "http"), ("", "http")],
+)
+def test_link_has_the_scheme_that_a_trusted_proxy_names(start: Start, proxies: str, scheme: str) -> None:
+    client = start("--trusted-proxies", proxies).client
+    for title in "ab":
+        client.post("/api/tasks", json={"title": title})
+    headers = {"Host": "tasks.example.com", "X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.1"}
+
+    page = client.get("/api/tasks?limit=1", headers=headers)
+
+    assert page.links["next"]["url"] == f"{scheme}://tasks.example.com/api/tasks?limit=1&after=1"
+
+
 def test_reload_follows_the_contract(start: Start, checkout: Path) -> None:
     service = start("--reload", folder=checkout, command=FROM_FOLDER)
     assert service.client.get("/api/tasks/1").json()["detail"] == "Task not found"

@@ -1,5 +1,6 @@
 """A grown SQLite file moves to a server, with all that it knows."""
 
+import shutil
 from pathlib import Path
 
 import httpx
@@ -24,18 +25,24 @@ def template() -> str:
     return "template0"
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> SqliteStore:
-    """A file with tasks, of which the last was deleted, and an answer that is kept."""
-    store = SqliteStore(tmp_path / "tasks.db")
-    service = Service(tmp_path, variables={"DATABASE_URL": store.url})
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with tasks, of which the last was deleted, and answers that are kept."""
+    folder = tmp_path_factory.mktemp("grown")
+    service = Service(folder)
     for number, title in enumerate(TITLES):
         task = {"title": title, "description": None if number % 2 else "d", "completed": number % 2 == 1}
         assert service.client.post("/api/tasks", json=task, headers={"Idempotency-Key": title[:1]}).is_success
     service.client.put("/api/tasks/2", json={"title": TITLES[1]})
     service.client.delete(f"/api/tasks/{len(TITLES)}")
     service.stop()
-    return store
+    return folder / "tasks.db"
+
+
+@pytest.fixture
+def source(grown: Path, tmp_path: Path) -> SqliteStore:
+    """A copy of the grown file."""
+    return SqliteStore(Path(shutil.copy(grown, tmp_path)))
 
 
 def seen(client: httpx.Client) -> list[tuple[str, bytes]]:

@@ -86,6 +86,18 @@ def test_work_waits_for_nothing_but_its_statements() -> None:
         asyncio.run(database.write(sleep))
 
 
+def test_change_is_tried_again_where_the_task_came_between() -> None:
+    """It was not there for the change, and is for the look at why: a race that cannot be made to happen."""
+    row = (1, 1, b"{}")
+    outcomes = [[], [row], [row]]
+
+    async def execute(*_: object) -> Rows:
+        return outcomes.pop(0)
+
+    assert asyncio.run(queries.update(execute, 1, TaskInput(title="a"), {1})) == row
+    assert outcomes == []
+
+
 def test_commit_that_is_refused_fails_alone() -> None:
     """A foreign key that is checked at the end of the transaction keeps it open."""
     database._thread.submit(database._writer.execute, "PRAGMA foreign_keys = ON").result()

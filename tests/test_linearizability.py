@@ -97,8 +97,7 @@ def operations(urls: list[str], seed: int) -> Iterator[Operation]:
     connection.close()
 
 
-@pytest.mark.parametrize("time", range(2))
-def test_history_is_linearizable(urls: list[str], time: int) -> None:
+def test_history_is_linearizable(urls: list[str]) -> None:
     nothing: Tasks = ()
     with ThreadPoolExecutor(CALLERS) as pool:
         callers = [pool.submit(lambda seed: list(operations(urls, seed)), seed) for seed in range(CALLERS)]
