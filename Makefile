@@ -34,10 +34,10 @@ nightly: $(VENV)/development ## Fuzz a service of its own with 1,000 examples an
 mutants: $(VENV)/development ## Plant defects one at a time, and list those that the tests do not find
 	$(BIN)/python -m tests.mutants
 
-bench: $(VENV)/benchmark ## Measure the service beside its peers with wrk, in six minutes
+bench: $(VENV)/benchmark build/service ## Measure the service beside its peers with wrk, in six minutes
 	$(BIN)/python -m tests.benchmarks
 
-bench-scale: $(VENV)/benchmark ## Measure one worker and two, on SQLite and PostgreSQL, in four minutes
+bench-scale: $(VENV)/benchmark build/service ## Measure one worker and two, on SQLite and PostgreSQL, in four minutes
 	$(BIN)/python -m tests.benchmarks.scaling
 
 lint: $(VENV)/development ## Check style, types and the generated models
@@ -82,6 +82,13 @@ $(VENV)/runtime: requirements.lock pyproject.toml | $(VENV)/python
 
 $(VENV)/development: requirements-dev.lock $(VENV)/runtime
 	$(BIN)/pip install --quiet --require-hashes -r requirements-dev.lock
+	touch $@
+
+# The service as its users install it, since some packages load more if there are others.
+build/service: requirements.lock pyproject.toml
+	$(PYTHON) -m venv --clear $@
+	$@/bin/pip install --quiet --require-hashes -r requirements.lock
+	$@/bin/pip install --quiet --no-deps --no-build-isolation -e .
 	touch $@
 
 $(VENV)/benchmark: requirements-benchmark.lock $(VENV)/development

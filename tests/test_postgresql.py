@@ -257,15 +257,14 @@ def test_service_starts_a_worker_while_its_server_is_away(start: Start, store: P
             assert monotonic() < give_up
 
 
-@pytest.mark.parametrize("command", ["serve", "migrate"])
 @pytest.mark.parametrize(
-    ("url", "sentence"),
+    ("command", "url", "sentence"),
     [
-        ("postgresql://ann:secret@127.0.0.1:1/tasks", "The database cannot be used: connection failed: "),
-        ("postgres://ann:secret@127.0.0.1:1/tasks", "The database cannot be used: connection failed: "),
-        ("cockroachdb://ann:secret@127.0.0.1:1/tasks", "The database cannot be used: connection failed: "),
-        ("postgresql://ann:secret@127.0.0.1:port/tasks", "The database cannot be used: connection is bad: "),
-        ("postgresql://127.0.0.1/tasks?secret=1", "DATABASE_URL is no address of a database: "),
+        ("serve", "postgresql://ann:secret@127.0.0.1:1/tasks", "The database cannot be used: connection failed: "),
+        ("migrate", "postgres://ann:secret@127.0.0.1:1/tasks", "The database cannot be used: connection failed: "),
+        ("serve", "cockroachdb://ann:secret@127.0.0.1:1/tasks", "The database cannot be used: connection failed: "),
+        ("serve", "postgresql://ann:secret@127.0.0.1:port/tasks", "The database cannot be used: connection is bad: "),
+        ("migrate", "postgresql://127.0.0.1/tasks?secret=1", "DATABASE_URL is no address of a database: "),
     ],
 )
 def test_address_that_leads_nowhere(tmp_path: Path, command: str, url: str, sentence: str) -> None:

@@ -15,7 +15,7 @@ import httpx
 import psutil
 
 from models.migrate import migrate
-from tests.conftest import COMMAND, ROOT, environment
+from tests.conftest import ROOT, environment
 
 SERVICE = "Tasks API"
 FLOOR = "bare ASGI function"
@@ -28,6 +28,7 @@ APPLICATIONS = {
     FASTAPI: "tests.benchmarks.fastapi_sqlalchemy:app",
     CONNEXION: "tests.benchmarks.stock_connexion:app",
 }
+COMMAND = str(ROOT / "build/service/bin/tasks-api")
 UVICORN = (str(Path(sys.executable).with_name("uvicorn")), "--no-access-log", "--log-level", "warning")
 
 

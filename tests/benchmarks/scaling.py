@@ -21,8 +21,8 @@ import psycopg
 
 from models.migrate import migrate
 from tests.benchmarks import load
-from tests.benchmarks.peers import fill
-from tests.conftest import COMMAND, ROOT, environment
+from tests.benchmarks.peers import COMMAND, fill
+from tests.conftest import ROOT, environment
 from tests.stores import postgresql_server
 
 GROUP = Path("/sys/fs/cgroup/cpu/tasks-benchmark")
