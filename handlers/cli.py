@@ -6,20 +6,20 @@ import signal
 import socket
 import sys
 from contextlib import suppress
-from functools import partial
 from importlib.metadata import version
-from typing import Annotated, Any
+from typing import Annotated
 
 import click
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_settings import BaseSettings, CliApp, CliSubCommand, SettingsError, get_subcommand
 from uvicorn import Config, Server
 from uvicorn.config import LOGGING_CONFIG
-from uvicorn.supervisors import ChangeReload, Multiprocess
+from uvicorn.supervisors import ChangeReload
 
 from handlers import contract, documentation
 from handlers.protocol import Protocol
 from handlers.settings import ServerSettings, Settings, variable
+from handlers.workers import BACKLOG, SharedPort, Workers
 from models.copy import copy
 from models.errors import ConfigurationError
 from models.migrate import migrate, prepare
@@ -27,10 +27,6 @@ from models.migrate import migrate, prepare
 # For how many seconds an idle connection stays open: longer than clients and proxies keep one in their pools, which is
 # up to a minute, since what they send on a connection that is just being closed is lost.
 KEEP_ALIVE = 75
-# So many connections wait to be accepted.
-BACKLOG = 2048
-# For so many seconds a worker may take to start.
-START = 30
 
 
 class Serve(ServerSettings):
@@ -132,42 +128,6 @@ def serve(settings: ServerSettings) -> None:
             ChangeReload(config, target=Server(config).run, sockets=[listener]).run()
         else:
             Server(config).run(sockets=[listener])
-
-
-class SharedPort(socket.socket):
-    """A port on which each process that this is passed to listens for itself.
-
-    With one socket for all, the first to wake up took nearly all connections that came at the same time; of several
-    sockets, the kernel picks one for each connection (SO_REUSEPORT, man 7 socket).
-    """
-
-    @classmethod
-    def in_place_of(cls, listener: socket.socket) -> "SharedPort":
-        """Take the place of a socket that is bound to the port."""
-        port = cls(listener.family, socket.SOCK_STREAM)
-        port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        address = listener.getsockname()
-        listener.close()
-        port.bind(address)
-        return port
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        listen = partial(socket.create_server, family=self.family, backlog=BACKLOG, reuse_port=True)
-        return listen, (self.getsockname(),)
-
-
-class Workers(Multiprocess):
-    """Several processes that serve, announced once they do."""
-
-    def __init__(self, config: Config, sockets: list[socket.socket], announcement: str) -> None:
-        super().__init__(config, sockets)
-        self.announcement = announcement
-
-    def init_processes(self) -> None:
-        super().init_processes()
-        for process in self.processes:
-            process.wait_until_ready(START, self.should_exit)
-        print(self.announcement, flush=True)
 
 
 def copy_with_progress(source: str, target: str) -> None:

@@ -331,7 +331,7 @@ DEFECTS = [
         "            Workers(config, [SharedPort.in_place_of(listener)]",
         "            Workers(config, [listener]",
     ),
-    Defect("handlers/cli.py", "            process.wait_until_ready(START, self.should_exit)", "            pass"),
+    Defect("handlers/workers.py", "            process.wait_until_ready(START, self.should_exit)", "            pass"),
     # What is published and set.
     Defect("handlers/settings.py", "    ] = False", "    ] = True"),
     Defect("handlers/documentation.py", "Response(contract.document())", "Response(contract.specification().spec)"),

@@ -239,22 +239,31 @@ def test_service_ends_while_its_server_is_stopped(own_server: PostgresServer, tm
         assert service.stop() == 0
 
 
-def test_service_starts_a_worker_while_its_server_is_away(start: Start, store: PostgresqlStore) -> None:
+def test_worker_starts_while_the_server_is_away(start: Start, store: PostgresqlStore) -> None:
+    """Another one for each that dies, so that the service is there when the server is back."""
     service = start("--workers", "2")
-    store.lose()
-    workers = [child for child in psutil.Process(service.process.pid).children() if "spawn_main" in child.cmdline()[-1]]
-    for worker in workers:
-        worker.kill()
-    psutil.wait_procs(workers)
-    store.find_again()
 
+    def workers() -> list[psutil.Process]:
+        children = psutil.Process(service.process.pid).children()
+        return [child for child in children if any("spawn_main" in word for word in child.cmdline())]
+
+    store.lose()
+    killed = workers()
+    assert len(killed) == 2
+    for worker in killed:
+        worker.kill()
+    psutil.wait_procs(killed)
     give_up = monotonic() + 30
     while True:
         try:
-            assert httpx.get(f"{service.url}/api/tasks", timeout=30).status_code in (200, 503)
+            httpx.get(f"{service.url}/docs", timeout=30)
             break
         except httpx.TransportError:
             assert monotonic() < give_up
+    assert_unavailable(service.client.get("/api/tasks"))
+    store.find_again()
+    wait_for_success(service.client)
+    assert not set(workers()) & set(killed)
 
 
 @pytest.mark.parametrize(
