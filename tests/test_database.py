@@ -12,6 +12,7 @@ from peewee import FloatField, Select, Value
 
 from models import queries, sqlite
 from models.database import database
+from models.errors import MissingError
 from models.migrate import migrate
 from models.schemas import TaskInput
 from models.statements import Execute, Rows, Statement
@@ -96,6 +97,17 @@ def test_change_is_tried_again_where_the_task_came_between() -> None:
 
     assert asyncio.run(queries.update(execute, 1, TaskInput(title="a"), {1})) == row
     assert outcomes == []
+
+
+def test_change_of_no_task_needs_no_look_at_why_without_a_condition() -> None:
+    """A task that came between would be taken for a changed one."""
+    outcomes: list[Rows] = [[], [(1, 1, b"{}")]]
+
+    async def execute(*_: object) -> Rows:
+        return outcomes.pop(0)
+
+    with pytest.raises(MissingError):
+        asyncio.run(queries.update(execute, 1, TaskInput(title="a"), None))
 
 
 def test_commit_that_is_refused_fails_alone() -> None:
