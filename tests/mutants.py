@@ -295,7 +295,11 @@ DEFECTS = [
     Defect("models/migrate.py", "    migrate(url)\n\n\ndef ensure", "\n\ndef ensure"),
     Defect("models/database.py", '"postgres": Server, ', ""),
     # A server.
-    Defect("models/postgresql.py", "current_setting('synchronous_commit'), 'off', 'on'", "'off', 'off', 'off'"),
+    Defect(
+        "models/postgresql.py",
+        "current_setting('synchronous_commit'), 'off', 'on'",
+        "current_setting('synchronous_commit'), 'off', 'off'",
+    ),
     Defect("models/postgresql.py", 'SERVER_TIMEOUT = "2500ms"', 'SERVER_TIMEOUT = "0"'),
     Defect("models/postgresql.py", "call_later(RUN, _abort", "call_later(600, _abort"),
     Defect("models/postgresql.py", "            timer.cancel()\n".replace("            ", "                "), ""),
