@@ -22,6 +22,7 @@ from models import queries
 from models.database import database
 from models.errors import UnavailableError
 from models.migrate import migrate
+from models.postgresql import MIGRATION
 from models.statements import Execute
 from tests.conftest import Service, Start, run
 from tests.stores import PostgresqlStore, bind_here, postgresql_server
@@ -264,6 +265,17 @@ def test_worker_starts_while_the_server_is_away(start: Start, store: PostgresqlS
     store.find_again()
     wait_for_success(service.client)
     assert not set(workers()) & set(killed)
+
+
+def test_migration_waits_for_that_of_another_node(store: PostgresqlStore, tmp_path: Path) -> None:
+    with psycopg.connect(store.url, autocommit=True) as connection:
+        connection.execute("SELECT pg_advisory_lock(%s)", [MIGRATION])
+        with ThreadPoolExecutor() as pool:
+            waiting = pool.submit(run, tmp_path, "migrate", variables={"DATABASE_URL": store.url})
+            while not store.execute("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
+                assert not waiting.done()
+            connection.execute("SELECT pg_advisory_unlock(%s)", [MIGRATION])
+            assert waiting.result().returncode == 0
 
 
 @pytest.mark.parametrize(
