@@ -44,7 +44,7 @@ def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
     # A wrong answer is itself answered by the outermost layer.
     validation = [problems.Exceptions, ResponseValidation] if settings.validate_responses else []
     app = ConnexionMiddleware(
-        Router(documentation.ROUTES, lifespan=lifespan),
+        Router(documentation.routes(settings), lifespan=lifespan),
         middlewares=[*validation, problems.Exceptions, ContractRouting, Dispatch],
         resolver=Resolver(lambda operation_id: getattr(tasks, underscore(operation_id))),
     )

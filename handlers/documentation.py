@@ -1,40 +1,87 @@
 """Publishes the contract, and Swagger UI to read it and try it out."""
 
+import json
+from collections.abc import Awaitable, Callable
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
+import yaml
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
-from starlette.routing import Mount, Route
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from handlers import contract
+from handlers import contract, entity_tags
+from handlers.reply import Reply
+from handlers.settings import ServerSettings
 
 PATH = "/docs"
 ASSETS = Path(__file__).with_name("swagger_ui")
 # Swagger UI draws its icons as data URLs.
-CONTENT_SECURITY_POLICY = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'"
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+def routes(settings: ServerSettings) -> list[BaseRoute]:
+    """Return the routes of what is published, as the settings have it."""
+    as_yaml = _published(settings)
+    as_json = json.dumps(yaml.load(as_yaml, yaml.CSafeLoader), ensure_ascii=False, separators=(",", ":")).encode()
+    return [
+        Route("/", _root),
+        Route(PATH, _page),
+        Mount(f"{PATH}/assets", StaticFiles(directory=ASSETS)),
+        Route("/openapi.yaml", _document(as_yaml, "application/yaml")),
+        Route("/openapi.json", _document(as_json, "application/json")),
+    ]
 
 
 async def _root(_: Request) -> Response:
     return RedirectResponse(PATH)
 
 
-async def _page(_: Request) -> Response:
-    return FileResponse(ASSETS / "index.html", headers={"Content-Security-Policy": CONTENT_SECURITY_POLICY})
+async def _page(request: Request) -> Response:
+    page = (ASSETS / "index.html").read_bytes()
+    response = _answer(request, page, "text/html; charset=utf-8")
+    response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
+    return response
 
 
-async def _yaml(_: Request) -> Response:
-    return FileResponse(contract.PATH, media_type="application/yaml")
+def _document(content: bytes, media_type: str) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        return _answer(request, content, media_type)
+
+    return endpoint
 
 
-async def _json(_: Request) -> Response:
-    return JSONResponse(contract.document())
+def _answer(request: Request, content: bytes, media_type: str) -> Response:
+    """Return the content with its entity tag, or only that it is what the caller has."""
+    reply = Reply(content, {"ETag": f'"{sha256(content).hexdigest()[:32]}"', "Cache-Control": "no-cache"}, 200)
+    known = ", ".join(request.headers.getlist("If-None-Match")) or None
+    reply = entity_tags.unless_known(reply, known)
+    return Response(reply.body, reply.status or 200, reply.headers, media_type if reply.body else None)
 
 
-ROUTES = [
-    Route("/", _root),
-    Route(PATH, _page),
-    Mount(f"{PATH}/assets", StaticFiles(directory=ASSETS)),
-    Route("/openapi.yaml", _yaml),
-    Route("/openapi.json", _json),
-]
+def _published(settings: ServerSettings) -> bytes:
+    """Return the contract as it is written, comments and all, but for what the settings decide."""
+    # There are no keys to ask for.
+    text = _with(contract.PATH.read_text(), ("security",), "[]")
+    if settings.public_url:
+        text = _with(text, ("servers", 0, "url"), json.dumps(settings.public_url))
+    return text.encode()
+
+
+def _with(text: str, path: tuple[str | int, ...], value: str) -> str:
+    """Return a YAML document with another value at one place, and everything else as it was."""
+    node: Any = yaml.compose(text, yaml.CSafeLoader)
+    for step in path:
+        if isinstance(node, yaml.MappingNode):
+            node = next(child for name, child in node.value if name.value == step)
+        else:
+            node = node.value[step]
+    start, end = node.start_mark.index, node.end_mark.index
+    # A block ends where what follows it begins.
+    end -= len(text[start:end]) - len(text[start:end].rstrip())
+    return text[:start] + value + text[end:]

@@ -2,6 +2,7 @@
 
 from ipaddress import ip_network
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -14,6 +15,13 @@ def _networks(text: str) -> str:
     for address in text.split(",") if text else []:
         ip_network(address.strip())
     return text
+
+
+def _address(text: str) -> str:
+    url = urlsplit(text)
+    if text and (url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment):
+        raise ValueError("give it as https://tasks.example.com")
+    return text.rstrip("/")
 
 
 class Settings(BaseSettings):
@@ -47,6 +55,11 @@ class ServerSettings(Settings):
         Field(
             description="addresses of proxies whose X-Forwarded-Proto and X-Forwarded-For count, with commas between"
         ),
+    ] = ""
+    public_url: Annotated[
+        str,
+        AfterValidator(_address),
+        Field(description="the address of the service in the published document; else the one at which that was read"),
     ] = ""
     idempotency_hours: Annotated[
         float, Field(gt=0, description="for how many hours the answer to a POST with an Idempotency-Key is kept")
