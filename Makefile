@@ -2,12 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+NODE := build/node/node_modules/.bin
 SWAGGER_UI := 5.35.0
 URL ?= http://127.0.0.1:8000
 EXAMPLES ?= 100
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test contract nightly mutants bench bench-scale lint format generate lock swagger-ui clean
+.PHONY: help run dev test contract nightly mutants bench bench-scale lint format generate lock swagger-ui clean node
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -89,6 +90,18 @@ build/service: requirements.lock pyproject.toml
 	$(PYTHON) -m venv --clear $@
 	$@/bin/pip install --quiet --require-hashes -r requirements.lock
 	$@/bin/pip install --quiet --no-deps --no-build-isolation -e .
+	touch $@
+
+# What needs Node is left out where there is none, but not in CI.
+node:
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory build/node/installed; \
+	  else echo "Skipped, since Node is not installed: the linters of the contract, the SDK for TypeScript, the workflows."; \
+	  test -z "$$CI"; fi
+
+build/node/installed: tests/node/package.json tests/node/package-lock.json
+	mkdir -p build/node
+	cp tests/node/package.json tests/node/package-lock.json build/node
+	npm ci --prefix build/node --ignore-scripts --no-audit --no-fund --loglevel=error
 	touch $@
 
 $(VENV)/benchmark: requirements-benchmark.lock $(VENV)/development
