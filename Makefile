@@ -4,11 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 NODE := build/node/node_modules/.bin
 SWAGGER_UI := 5.35.0
+# Redocly neither counts its users here nor looks for a newer release.
+export REDOCLY_TELEMETRY := off
+export REDOCLY_SUPPRESS_UPDATE_NOTICE := true
 URL ?= http://127.0.0.1:8000
 EXAMPLES ?= 100
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test contract nightly mutants bench bench-scale lint format generate lock swagger-ui clean node
+.PHONY: help run dev test contract nightly mutants bench bench-scale lint lint-contract diff docs format generate lock swagger-ui clean node
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -41,11 +44,23 @@ bench: $(VENV)/benchmark build/service ## Measure the service beside its peers w
 bench-scale: $(VENV)/benchmark build/service ## Measure one worker and two, on SQLite and PostgreSQL, in four minutes
 	$(BIN)/python -m tests.benchmarks.scaling
 
-lint: $(VENV)/development ## Check style, types and the generated models
+lint: $(VENV)/development node ## Check style, types, the generated models and the contract
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/datamodel-codegen --check
+	$(BIN)/openapi-spec-validator openapi.yaml
+	@test ! -d $(NODE) || $(MAKE) --no-print-directory lint-contract
+
+lint-contract:
+	$(NODE)/redocly lint --config .redocly.yaml openapi.yaml
+	$(NODE)/spectral lint --fail-severity hint openapi.yaml
+
+diff: $(VENV)/development node ## Compare the contract with its last release, or with BASE=..., a tag or a file
+	@$(BIN)/python -m tests.contract.diff $(BASE)
+
+docs: node ## Build build/docs/index.html, the reference in one file (needs Node)
+	$(NODE)/redocly build-docs --config .redocly.yaml --template docs/reference.hbs openapi.yaml --inlineBundle --output build/docs/index.html
 
 format: $(VENV)/development ## Put the code into shape
 	$(BIN)/ruff check --fix-only
@@ -94,14 +109,14 @@ build/service: requirements.lock pyproject.toml
 
 # What needs Node is left out where there is none, but not in CI.
 node:
-	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory build/node/installed; \
+	@if command -v npm >/dev/null; then $(MAKE) --silent build/node/installed; \
 	  else echo "Skipped, since Node is not installed: the linters of the contract, the SDK for TypeScript, the workflows."; \
 	  test -z "$$CI"; fi
 
 build/node/installed: tests/node/package.json tests/node/package-lock.json
 	mkdir -p build/node
 	cp tests/node/package.json tests/node/package-lock.json build/node
-	npm ci --prefix build/node --ignore-scripts --no-audit --no-fund --loglevel=error
+	npm ci --prefix build/node --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
 	touch $@
 
 $(VENV)/benchmark: requirements-benchmark.lock $(VENV)/development

@@ -7,23 +7,14 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, RootModel, StrictBool, StrictInt, StrictStr
 
 
-class EntityTags1(RootModel[StrictStr]):
+class EntityTags(RootModel[StrictStr]):
     root: Annotated[
         StrictStr,
         Field(
             description="Entity tags with commas between them, or `*` (RFC 9110, section 13.1).",
             examples=['"1-4c1f0e9a", "2-4c1f0e9a"'],
-            pattern='^(,[ \\t]*)*(W/)?"[!#-~\\u0080-\\u00FF]*"([ \\t]*,([ \\t]*(W/)?"[!#-~\\u0080-\\u00FF]*")?)*$',
-        ),
-    ]
-
-
-class EntityTags(RootModel[Literal["*"] | EntityTags1]):
-    root: Annotated[
-        Literal["*"] | EntityTags1,
-        Field(
-            description="Entity tags with commas between them, or `*` (RFC 9110, section 13.1).",
-            examples=['"1-4c1f0e9a", "2-4c1f0e9a"'],
+            max_length=16384,
+            pattern='^(\\*|(,[ \\t]*)*(W/)?"[!#-~\\u0080-\\u00FF]*"([ \\t]*,([ \\t]*(W/)?"[!#-~\\u0080-\\u00FF]*")?)*)$',
         ),
     ]
 
@@ -97,6 +88,7 @@ class Task(BaseModel):
             alias="createdAt",
             description="When it was created (RFC 3339, in UTC, to the millisecond). Never changes.",
             examples=["2026-05-12T10:32:14.000Z"],
+            max_length=24,
             pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{3}Z$",
         ),
     ]
@@ -119,16 +111,20 @@ class Violation(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
     )
-    detail: Annotated[StrictStr, Field(description="What the rule asks for.", examples=["Title is required"])]
+    detail: Annotated[
+        StrictStr, Field(description="What the rule asks for.", examples=["Title is required"], max_length=131072)
+    ]
     pointer: Annotated[
         StrictStr | None,
         Field(
             description="The place in the body, as a JSON Pointer (RFC 6901); empty for the body as a whole.",
             examples=["/title"],
+            max_length=131072,
         ),
     ] = None
     parameter: Annotated[
-        StrictStr | None, Field(description="The name of the query parameter or header field.", examples=["limit"])
+        StrictStr | None,
+        Field(description="The name of the query parameter or header field.", examples=["limit"], max_length=8192),
     ] = None
 
 
@@ -143,18 +139,26 @@ class Problem(BaseModel):
         Field(
             description="Names the kind of problem; `about:blank` stands for what the status says.",
             examples=["about:blank"],
+            max_length=255,
         ),
     ]
     title: Annotated[
         StrictStr,
-        Field(description="The kind of problem in words; the same whenever it occurs.", examples=["Bad Request"]),
+        Field(
+            description="The kind of problem in words; the same whenever it occurs.",
+            examples=["Bad Request"],
+            max_length=255,
+        ),
     ]
     status: Annotated[StrictInt, Field(description="The status of the response.", examples=[400], ge=400, le=599)]
-    detail: Annotated[StrictStr, Field(description="What was wrong this time.", examples=["Title is required"])]
+    detail: Annotated[
+        StrictStr, Field(description="What was wrong this time.", examples=["Title is required"], max_length=131072)
+    ]
     errors: Annotated[
         list[Violation] | None,
         Field(
             description="Every rule that was broken, up to the first hundred. Only a 400 has it.",
+            examples=[[{"detail": "Title is required", "pointer": "/title"}]],
             max_length=100,
             min_length=1,
         ),

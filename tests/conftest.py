@@ -224,6 +224,22 @@ def shared_client(shared: tuple[Service, Store]) -> httpx.Client:
     return shared[0].client
 
 
+def tool(*paths: str | Path) -> Path:
+    """Return the first of the paths to a program that there is; without one the test is skipped, but not in CI."""
+    if found := next(filter(None, map(shutil.which, paths)), None):
+        return Path(found)
+    missing = f"{Path(paths[0]).name} is not installed"
+    if "CI" in os.environ:
+        pytest.fail(missing)
+    pytest.skip(missing)
+
+
+@pytest.fixture(scope="session")
+def node() -> Path:
+    """The folder of the commands that `make node` installs."""
+    return tool(ROOT / "build/node/node_modules/.bin/redocly").parent
+
+
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A copy of the project, to be changed."""

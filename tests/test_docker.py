@@ -7,7 +7,6 @@ name server of Docker for the nodes: it is not there, and `resolve` needs nginx 
 import json
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -23,7 +22,7 @@ import pytest
 import yaml
 
 from handlers.settings import ServerSettings, variable
-from tests.conftest import ROOT, Service, Start, run
+from tests.conftest import ROOT, Service, Start, run, tool
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
@@ -126,12 +125,7 @@ def test_proxy_alone_is_published_and_on_loopback_alone() -> None:
 def nginx() -> str:
     """The path of nginx, which CI must have."""
     # Debian has it where only root looks.
-    found = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
-    if found is None and "CI" in os.environ:
-        pytest.fail("nginx is missing: apt-get install nginx-light")
-    if found is None:
-        pytest.skip("nginx is not installed")
-    return found
+    return str(tool("nginx", "/usr/sbin/nginx"))
 
 
 def configuration(port: int, nodes: list[str], folder: Path) -> str:
