@@ -9,6 +9,7 @@ export REDOCLY_TELEMETRY := off
 export REDOCLY_SUPPRESS_UPDATE_NOTICE := true
 URL ?= http://127.0.0.1:8000
 EXAMPLES ?= 100
+REFERENCE ?= build/docs/index.html
 
 .DEFAULT_GOAL := help
 .PHONY: help run dev test contract nightly mutants bench bench-scale lint lint-contract diff docs format generate lock swagger-ui clean node
@@ -59,8 +60,9 @@ lint-contract:
 diff: $(VENV)/development node ## Compare the contract with its last release, or with BASE=..., a tag or a file
 	@$(BIN)/python -m tests.contract.diff $(BASE)
 
-docs: node ## Build build/docs/index.html, the reference in one file (needs Node)
-	$(NODE)/redocly build-docs --config .redocly.yaml --template docs/reference.hbs openapi.yaml --inlineBundle --output build/docs/index.html
+docs: node ## Build the reference in one file, build/docs/index.html
+	$(NODE)/redocly build-docs --config .redocly.yaml --template docs/reference.hbs openapi.yaml \
+	  --inlineBundle --output $(REFERENCE)
 
 format: $(VENV)/development ## Put the code into shape
 	$(BIN)/ruff check --fix-only

@@ -1,8 +1,60 @@
+// An example shows what a parameter looks like. Swagger UI would also send it, and a made-up `If-Match` is refused.
+const inWords = (parameter, schemas) => {
+  if (parameter.required) return parameter;
+  const { example, ...rest } = parameter;
+  const { example: _, ...schema } = schemas[rest.schema.$ref?.split("/").pop()] ?? rest.schema;
+  return { ...rest, schema, description: `${rest.description.trim()} Example: \`${example}\`.` };
+};
+
+const prepared = (contract) => {
+  const { parameters, securitySchemes, ...components } = contract.components;
+  components.parameters = Object.fromEntries(
+    Object.entries(parameters).map(([name, parameter]) => [name, inWords(parameter, components.schemas)]),
+  );
+  // Nobody needs to say who they are where nobody is asked.
+  return { ...contract, components: contract.security.length ? { ...components, securitySchemes } : components };
+};
+
+const Preparation = () => ({
+  statePlugins: { spec: { wrapActions: { updateJsonSpec: (update) => (contract) => update(prepared(contract)) } } },
+});
+
+// Every operation has a dozen refusals; each is one line until somebody wants to see it.
+const FoldedRefusals = () => ({
+  wrapComponents: {
+    response:
+      (Response, { React }) =>
+      (properties) => {
+        const { code, response } = properties;
+        const [folded, fold] = React.useState(code >= "400");
+        if (!folded) return React.createElement(Response, properties);
+        const button = React.createElement(
+          "button",
+          { className: "unfold", type: "button", "aria-expanded": false, onClick: () => fold(false) },
+          response.get("description").trim().replaceAll("`", ""),
+        );
+        return React.createElement(
+          "tr",
+          { className: "response" },
+          React.createElement("td", { className: "response-col_status" }, code),
+          React.createElement("td", { className: "response-col_description", colSpan: 2 }, button),
+        );
+      },
+  },
+});
+
 SwaggerUIBundle({
   url: "/openapi.json",
   dom_id: "#swagger-ui",
+  plugins: [Preparation, FoldedRefusals],
   deepLinking: true,
   defaultModelsExpandDepth: 0,
   displayRequestDuration: true,
+  persistAuthorization: true,
   tryItOutEnabled: true,
 });
+
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const follow = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
+dark.addEventListener("change", follow);
+follow();
