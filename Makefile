@@ -23,7 +23,7 @@ run: $(VENV)/runtime ## Serve the contract on 127.0.0.1:8000
 dev: $(VENV)/runtime ## Serve it, and restart when the code or the contract changes
 	$(BIN)/tasks-api serve --reload
 
-test: $(VENV)/development ## Run the tests, which must reach every branch
+test: $(VENV)/development node ## Run the tests, which must reach every branch
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest --numprocesses $$(($$(nproc) + 1)) --dist worksteal
 	$(BIN)/coverage combine --quiet
@@ -51,7 +51,7 @@ lint: $(VENV)/development node ## Check style, types, the generated models and t
 	$(BIN)/mypy
 	$(BIN)/datamodel-codegen --check
 	$(BIN)/openapi-spec-validator openapi.yaml
-	@test ! -d $(NODE) || $(MAKE) --no-print-directory lint-contract
+	@! command -v npm >/dev/null || $(MAKE) --no-print-directory lint-contract
 
 lint-contract:
 	$(NODE)/redocly lint --config .redocly.yaml openapi.yaml
@@ -61,7 +61,7 @@ diff: $(VENV)/development node ## Compare the contract with its last release, or
 	@$(BIN)/python -m tests.contract.diff $(BASE)
 
 docs: node ## Build the reference in one file, build/docs/index.html
-	$(NODE)/redocly build-docs --config .redocly.yaml --template docs/reference.hbs openapi.yaml \
+	@! command -v npm >/dev/null || $(NODE)/redocly build-docs --config .redocly.yaml --template docs/reference.hbs openapi.yaml \
 	  --inlineBundle --output $(REFERENCE)
 
 format: $(VENV)/development ## Put the code into shape
@@ -112,7 +112,7 @@ build/service: requirements.lock pyproject.toml
 # What needs Node is left out where there is none, but not in CI.
 node:
 	@if command -v npm >/dev/null; then $(MAKE) --silent build/node/installed; \
-	  else echo "Skipped, since Node is not installed: the linters of the contract, the SDK for TypeScript, the workflows."; \
+	  else echo "What needs Node is skipped, since it is not installed."; \
 	  test -z "$$CI"; fi
 
 build/node/installed: tests/node/package.json tests/node/package-lock.json

@@ -237,6 +237,7 @@ def tool(*paths: str | Path) -> Path:
 @pytest.fixture(scope="session")
 def node() -> Path:
     """The folder of the commands that `make node` installs."""
+    tool("node")
     return tool(ROOT / "build/node/node_modules/.bin/redocly").parent
 
 

@@ -4,6 +4,7 @@ Redocly rates the changes; here stands what it does not see.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -73,8 +74,8 @@ def _breaking(old: Any, new: Any, path: str = "#") -> Iterator[str]:
 
 
 def _rate(released: Path) -> int:
-    if not REDOCLY.exists():
-        print("Skipped, since Node is not installed: which other changes are breaking.")
+    if not shutil.which("node"):
+        print("Not known, since Node is not installed: which other changes are breaking.")
         return "CI" in os.environ
     command = [
         str(REDOCLY),
