@@ -82,7 +82,11 @@ def main() -> None:
             case _:
                 CliApp.run(Command, ["--help"])
     except ValidationError as error:
-        sys.exit("\n".join(_sentence(fault["loc"][-1], fault["msg"]) for fault in error.errors()))
+        sys.exit(
+            "\n".join(
+                _sentence(fault["loc"][-1], fault["msg"].removeprefix("Value error, ")) for fault in error.errors()
+            )
+        )
     except SettingsError as error:
         sys.exit(f"{str(error).removeprefix('error parsing CLI: ')}; see tasks-api --help.")
     except ConfigurationError as error:

@@ -29,6 +29,8 @@ class Defect(NamedTuple):
 
 
 CONTRACT = "openapi.yaml"
+DOCUMENTATION = "handlers/documentation.py"
+PAGE = "handlers/swagger_ui/initializer.js"
 DEFECTS = [
     # Rules of the contract, loosened or tightened.
     Defect(CONTRACT, "minLength: 1\n      maxLength: 255", "minLength: 1\n      maxLength: 256"),
@@ -62,7 +64,7 @@ DEFECTS = [
         "required: [id, title, description, completed, createdAt]",
         "required: [id, title, completed, createdAt]",
     ),
-    Defect(CONTRACT, "        minimum: 0\n        default: 1\n", "        minimum: 0\n        default: 0\n"),
+    Defect(CONTRACT, "        maximum: 86400\n        default: 1\n", "        maximum: 86400\n        default: 0\n"),
     # Paths and methods.
     Defect("handlers/routing.py", 'methods["HEAD"] = operation', "pass"),
     Defect("handlers/routing.py", '[*methods, "OPTIONS"]', "[*methods]"),
@@ -338,8 +340,19 @@ DEFECTS = [
     Defect("handlers/workers.py", "            process.wait_until_ready(START, self.should_exit)", "            pass"),
     # What is published and set.
     Defect("handlers/settings.py", "    ] = False", "    ] = True"),
-    Defect("handlers/documentation.py", "Response(contract.document())", "Response(contract.specification().spec)"),
-    Defect("handlers/documentation.py", "default-src 'self';", "default-src *;"),
+    Defect("handlers/settings.py", 'url.scheme not in ("http", "https")', "not url.scheme"),
+    Defect("handlers/settings.py", 'return text.rstrip("/")', "return text"),
+    Defect(DOCUMENTATION, '_with(contract.PATH.read_text(), ("security",), "[]")', "contract.PATH.read_text()"),
+    Defect(DOCUMENTATION, "    if settings.public_url:", "    if not settings.public_url:"),
+    Defect(DOCUMENTATION, "text[:start] + value + text[end:]", "text[:start] + value + text[end + 1 :]"),
+    Defect(DOCUMENTATION, '", ".join(request.headers.getlist("If-None-Match")) or None', "None"),
+    Defect(DOCUMENTATION, "media_type if reply.body else None", "media_type"),
+    Defect(DOCUMENTATION, "connect-src 'self'; ", ""),
+    Defect(DOCUMENTATION, "style-src 'self'; ", "style-src 'self' 'unsafe-inline'; "),
+    Defect(PAGE, "  if (parameter.required) return parameter;", "  return parameter;"),
+    Defect(PAGE, 'code >= "400"', 'code >= "600"'),
+    Defect(PAGE, "contract.security.length ?", "!contract.security.length ?"),
+    Defect(PAGE, 'toggle("dark-mode", dark.matches)', 'toggle("dark-mode", false)'),
 ]
 
 

@@ -126,6 +126,10 @@ def test_taken_port(tmp_path: Path, taken_port: int) -> None:
         (["serve", "--port", "http"], "--port or TASKS_API_PORT: Input should be a valid integer"),
         (["serve", "--port", "65536"], "--port or TASKS_API_PORT: Input should be less than or equal to 65535."),
         (["serve", "--workers", "0"], "--workers or TASKS_API_WORKERS: Input should be greater than or equal to 1."),
+        *(
+            (["serve", f"--public-url={url}"], "--public-url or TASKS_API_PUBLIC_URL: give it as https://")
+            for url in ("tasks.example.com", "ftp://example.com", "https://", "https://example.com/?a=1")
+        ),
         (["serve", "--prot", "80"], "unrecognized arguments: --prot 80; see tasks-api --help."),
         (["sevre"], "argument {serve,migrate,copy}: invalid choice: 'sevre'"),
         (["serve", "--host", "192.0.2.1"], "Cannot listen on 192.0.2.1 port 8000: Cannot assign requested address"),

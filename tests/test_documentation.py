@@ -63,7 +63,7 @@ def test_page_loads_nothing_from_elsewhere(shared_client: httpx.Client) -> None:
     assert "unsafe" not in policy
     assert "frame-ancestors 'none'" in policy
     addresses = re.findall(r'(?:src|href)="([^"]+)"', page.text)
-    assert len(addresses) == 4
+    assert len(addresses) == 5
     for address in addresses:
         assert address.startswith("/docs/assets/")
         assert shared_client.get(address).status_code == 200
