@@ -82,11 +82,7 @@ def main() -> None:
             case _:
                 CliApp.run(Command, ["--help"])
     except ValidationError as error:
-        sys.exit(
-            "\n".join(
-                _sentence(fault["loc"][-1], fault["msg"].removeprefix("Value error, ")) for fault in error.errors()
-            )
-        )
+        sys.exit("\n".join(_sentence(fault["loc"][-1], fault["msg"]) for fault in error.errors()))
     except SettingsError as error:
         sys.exit(f"{str(error).removeprefix('error parsing CLI: ')}; see tasks-api --help.")
     except ConfigurationError as error:
@@ -169,7 +165,7 @@ def _bind(host: str, port: int) -> socket.socket:
 
 
 def _sentence(name: str | int, message: str) -> str:
-    flag = f"--{str(name).replace('_', '-')}"
+    flag, message = f"--{str(name).replace('_', '-')}", message.removeprefix("Value error, ")
     return (
         f"{flag} or {variable(str(name))}: {message}." if name in ServerSettings.model_fields else f"{flag}: {message}."
     )
