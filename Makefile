@@ -78,6 +78,7 @@ lock: $(VENV)/development ## Lock the newest versions of the dependencies
 	  --group build --group dev -c requirements.lock -o requirements-dev.lock pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --custom-compile-command "make lock" \
 	  --group benchmark -c requirements-dev.lock -o requirements-benchmark.lock
+	@! command -v npm >/dev/null || npm update --prefix tests/node --package-lock-only --ignore-scripts --no-audit --no-fund
 
 swagger-ui: ## Fetch the version of Swagger UI named above (needs npm)
 	mkdir -p build
