@@ -7,14 +7,24 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, RootModel, StrictBool, StrictInt, StrictStr
 
 
-class EntityTags(RootModel[StrictStr]):
+class EntityTags1(RootModel[StrictStr]):
     root: Annotated[
         StrictStr,
         Field(
             description="Entity tags with commas between them, or `*` (RFC 9110, section 13.1).",
-            examples=['"1-4c1f0e9a", "2-4c1f0e9a"'],
+            examples=['"1-4c1f0e9a"'],
             max_length=16384,
-            pattern='^(\\*|(,[ \\t]*)*(W/)?"[!#-~\\u0080-\\u00FF]*"([ \\t]*,([ \\t]*(W/)?"[!#-~\\u0080-\\u00FF]*")?)*)$',
+            pattern='^(,[ \\t]*)*(W/)?"[!#-~\\u0080-\\u00FF]*"([ \\t]*,([ \\t]*(W/)?"[!#-~\\u0080-\\u00FF]*")?)*$',
+        ),
+    ]
+
+
+class EntityTags(RootModel[Literal["*"] | EntityTags1]):
+    root: Annotated[
+        Literal["*"] | EntityTags1,
+        Field(
+            description="Entity tags with commas between them, or `*` (RFC 9110, section 13.1).",
+            examples=['"1-4c1f0e9a", "2-4c1f0e9a"'],
         ),
     ]
 
