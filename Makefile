@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 NODE := build/node/node_modules/.bin
+SDK := build/sdk
 SWAGGER_UI := 5.35.0
 # Redocly neither counts its users here nor looks for a newer release.
 export REDOCLY_TELEMETRY := off
@@ -12,7 +13,8 @@ EXAMPLES ?= 100
 REFERENCE ?= build/docs/index.html
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test contract nightly mutants bench bench-scale lint lint-contract diff docs format generate lock swagger-ui clean node
+.PHONY: help run dev test contract nightly mutants bench bench-scale lint lint-contract diff docs format generate \
+  sdk sdk-python sdk-typescript lock swagger-ui clean node
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -70,6 +72,27 @@ format: $(VENV)/development ## Put the code into shape
 
 generate: $(VENV)/development ## Generate models/schemas.py from openapi.yaml
 	$(BIN)/datamodel-codegen
+
+sdk: sdk-python node ## Generate clients for Python and TypeScript in build/sdk
+	@! command -v npm >/dev/null || $(MAKE) --no-print-directory sdk-typescript
+
+sdk-python: $(VENV)/development
+	rm -rf $(SDK)/python
+	mkdir -p $(SDK)
+	PATH="$(abspath $(BIN)):$$PATH" openapi-python-client generate --path openapi.yaml --config tests/sdk/python.yaml --meta pdm \
+	  --output-path $(SDK)/python --fail-on-warning
+
+# npm does not install what a folder depends on when it links the folder, so that is put there for it, as for the compiler.
+sdk-typescript: $(VENV)/development build/node/installed
+	rm -rf $(SDK)/typescript
+	mkdir -p $(SDK)
+	cp -r tests/sdk/typescript $(SDK)/typescript
+	mkdir $(SDK)/typescript/node_modules
+	cp -r build/node/node_modules/openapi-fetch build/node/node_modules/openapi-typescript-helpers $(SDK)/typescript/node_modules
+	npm pkg set --prefix $(SDK)/typescript \
+	  version=$$($(BIN)/python -c 'import yaml; print(yaml.safe_load(open("openapi.yaml"))["info"]["version"])')
+	$(NODE)/openapi-typescript openapi.yaml --default-non-nullable=false --output $(SDK)/typescript/schema.ts
+	$(NODE)/tsc --project $(SDK)/typescript
 
 lock: $(VENV)/development ## Lock the newest versions of the dependencies
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --custom-compile-command "make lock" \
