@@ -11,6 +11,7 @@ export REDOCLY_SUPPRESS_UPDATE_NOTICE := true
 URL ?= http://127.0.0.1:8000
 EXAMPLES ?= 100
 REFERENCE ?= build/docs/index.html
+REPORTS ?= build/contract
 
 .DEFAULT_GOAL := help
 .PHONY: help run dev test contract nightly mutants bench bench-scale lint lint-contract diff docs format generate \
@@ -31,8 +32,13 @@ test: $(VENV)/development node ## Run the tests, which must reach every branch
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-contract: $(VENV)/development ## Fuzz the deployment at URL=... with EXAMPLES=... an operation
-	$(BIN)/schemathesis --config-file tests/contract/schemathesis.toml run $(URL)/openapi.yaml --max-examples $(EXAMPLES)
+contract: $(VENV)/development ## Test the deployment at URL=..., which may ask for a KEY=..., with EXAMPLES=... an operation
+	@mkdir -p $(REPORTS)
+	@cp tests/contract/checks.py tests/contract/schemathesis.toml $(REPORTS)
+	@rm -f $(REPORTS)/junit.xml $(REPORTS)/har.json
+	@cd $(REPORTS) && $(abspath $(BIN))/schemathesis run $(URL)/openapi.yaml --max-examples $(EXAMPLES) \
+	  --report-junit-path $(abspath $(REPORTS))/junit.xml --report-har-path $(abspath $(REPORTS))/har.json \
+	  $${KEY:+--header "Authorization: Bearer $$KEY"}
 
 nightly: $(VENV)/development ## Fuzz a service of its own with 1,000 examples an operation and a random seed
 	@seed=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' '); echo "Seed: $$seed"; \
