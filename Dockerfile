@@ -10,6 +10,7 @@ RUN pip install --no-compile --require-hashes -r requirements.lock
 COPY pyproject.toml openapi.yaml README.md LICENSE ./
 COPY handlers handlers
 COPY models models
+COPY tests/contract tests/contract
 # With the build tools of the lock, which an isolated build would fetch in whatever version is new.
 RUN pip wheel --no-deps --no-build-isolation -w dist . \
     && pip install --no-compile --no-deps dist/*.whl \

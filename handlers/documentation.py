@@ -1,4 +1,4 @@
-"""Publishes the contract, and Swagger UI to read it and try it out."""
+"""Publishes the contract, Swagger UI to read it and try it out, and the tests that hold a deployment against it."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -35,6 +35,11 @@ def routes(settings: ServerSettings) -> list[BaseRoute]:
         Mount(f"{PATH}/assets", StaticFiles(directory=ASSETS)),
         Route("/openapi.yaml", _document(as_yaml, "application/yaml")),
         Route("/openapi.json", _document(as_json, "application/json")),
+        *(
+            Route(f"{PATH}/contract/{path.name}", _document(path.read_bytes(), "text/plain; charset=utf-8"))
+            for path in contract.TESTS.iterdir()
+            if path.is_file()
+        ),
     ]
 
 

@@ -21,6 +21,9 @@ COMMAND = str(Path(sys.executable).with_name("tasks-api"))
 # The command as the code in the working directory has it.
 FROM_FOLDER = (sys.executable, "-c", "from handlers.cli import main; main()")
 
+# What the wheel is built from.
+SOURCES = ("handlers", "models", "tests/contract", "openapi.yaml", "pyproject.toml", "README.md", "LICENSE")
+
 # For services that reach no other lines than those of other tests: to measure that takes a third of their time.
 UNMEASURED = {"COVERAGE_PROCESS_CONFIG": ""}
 
@@ -245,8 +248,9 @@ def node() -> Path:
 def checkout(tmp_path: Path) -> Path:
     """A copy of the project, to be changed."""
     copy = tmp_path / "checkout"
-    for name in ("handlers", "models"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("openapi.yaml", "pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, copy)
+    for path in (ROOT / name for name in SOURCES):
+        if path.is_dir():
+            shutil.copytree(path, copy / path.relative_to(ROOT), ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(path, copy)
     return copy

@@ -22,7 +22,7 @@ import pytest
 import yaml
 
 from handlers.settings import ServerSettings, variable
-from tests.conftest import ROOT, Service, Start, run, tool
+from tests.conftest import ROOT, SOURCES, Service, Start, run, tool
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
@@ -57,13 +57,13 @@ def test_commands_are_commands(tmp_path: Path) -> None:
     assert "command" not in SERVICES["api"]
 
 
-def test_image_gets_only_what_the_wheel_is_built_from(checkout: Path) -> None:
+def test_image_gets_only_what_the_wheel_is_built_from() -> None:
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     let_in = {line[1:] for line in lines if line.startswith("!")}
     copied = {name for names in re.findall(r"^COPY ([^-].*) \S+$", DOCKERFILE, re.MULTILINE) for name in names.split()}
 
     assert "*" in lines
-    assert let_in == copied == {path.name for path in checkout.iterdir()} | {"requirements.lock"}
+    assert let_in == copied == {*SOURCES, "requirements.lock"}
 
 
 def test_image_runs_without_root_and_without_writing() -> None:

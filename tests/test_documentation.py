@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from handlers import contract
-from tests.conftest import Start
+from tests.conftest import ROOT, Start
 
 
 def test_root_leads_to_the_documentation(shared_client: httpx.Client) -> None:
@@ -37,7 +37,15 @@ def test_address_of_the_service_is_published(start: Start) -> None:
         assert {**published, "servers": 0} == {**contract.document(), "security": [], "servers": 0}
 
 
-@pytest.mark.parametrize("path", ["/docs", "/openapi.yaml", "/openapi.json"])
+@pytest.mark.parametrize("name", ["checks.py", "schemathesis.toml"])
+def test_tests_of_the_contract_are_published(shared_client: httpx.Client, name: str) -> None:
+    published = shared_client.get(f"/docs/contract/{name}")
+
+    assert published.content == (ROOT / "tests/contract" / name).read_bytes()
+    assert published.headers["content-type"] == "text/plain; charset=utf-8"
+
+
+@pytest.mark.parametrize("path", ["/docs", "/docs/contract/checks.py", "/openapi.yaml", "/openapi.json"])
 def test_what_a_reader_has_is_not_sent_again(shared_client: httpx.Client, path: str) -> None:
     first = shared_client.get(path)
     tag = first.headers["etag"]

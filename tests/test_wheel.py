@@ -35,5 +35,7 @@ def test_wheel_serves_in_an_empty_folder(start: Start, checkout: Path, tmp_path:
     assert service.client.post("/api/tasks", json={"title": "a"}).json()["id"] == 1
     assert yaml.safe_load(service.client.get("/openapi.yaml").text)["info"] == contract.document()["info"]
     assert service.client.get("/docs/assets/swagger-ui-bundle.js").status_code == 200
+    for name in ("checks.py", "schemathesis.toml"):
+        assert service.client.get(f"/docs/contract/{name}").text == (ROOT / "tests/contract" / name).read_text()
     assert service.stop() == 0
     assert service.log() == ""
