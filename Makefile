@@ -53,12 +53,13 @@ bench: $(VENV)/benchmark build/service ## Measure the service beside its peers w
 bench-scale: $(VENV)/benchmark build/service ## Measure one worker and two, on SQLite and PostgreSQL, in four minutes
 	$(BIN)/python -m tests.benchmarks.scaling
 
-lint: $(VENV)/development node ## Check style, types, the generated models and the contract
+lint: $(VENV)/development node ## Check style, types, the generated models, the contract and the workflows
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/datamodel-codegen --check
 	$(BIN)/openapi-spec-validator openapi.yaml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@! command -v npm >/dev/null || $(MAKE) --no-print-directory lint-contract
 
 lint-contract:
