@@ -14,7 +14,7 @@ REFERENCE ?= build/docs/index.html
 REPORTS ?= build/contract
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test contract nightly mutants bench bench-scale lint lint-contract diff docs format generate \
+.PHONY: help run dev test contract stories nightly mutants bench bench-scale lint lint-contract diff docs format generate \
   sdk sdk-python sdk-typescript lock swagger-ui clean node
 
 help: ## List the targets
@@ -40,11 +40,15 @@ contract: $(VENV)/development ## Test the deployment at URL=..., which may ask f
 	  --report-junit-path $(abspath $(REPORTS))/junit.xml --report-har-path $(abspath $(REPORTS))/har.json \
 	  $${KEY:+--header "Authorization: Bearer $$KEY"}
 
+stories: build/node/installed ## Play the stories of tests/contract against the deployment at URL=..., which may ask for a KEY=...
+	@REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true $(NODE)/redocly respect tests/contract/stories.arazzo.yaml \
+	  --server tasks=$(URL) $${KEY:+--input "key=$$KEY"}
+
 nightly: $(VENV)/development ## Fuzz a service of its own with 1,000 examples an operation and a random seed
 	@seed=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' '); echo "Seed: $$seed"; \
 	  CONTRACT_EXAMPLES=1000 CONTRACT_SEED=$$seed $(BIN)/pytest tests/test_schemathesis.py
 
-mutants: $(VENV)/development ## Plant defects one at a time, and list those that the tests do not find
+mutants: $(VENV)/development node ## Plant defects one at a time, and list those that the tests do not find
 	$(BIN)/python -m tests.mutants
 
 bench: $(VENV)/benchmark build/service ## Measure the service beside its peers with wrk, in six minutes

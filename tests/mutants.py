@@ -361,6 +361,9 @@ def evidence(defect: Defect) -> str:
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
         project = Path(folder) / "project"
         shutil.copytree(ROOT, project, ignore=shutil.ignore_patterns(".*", "*.db*", "build", "dist", "__pycache__"))
+        if (ROOT / "build/node").exists():
+            (project / "build").mkdir()
+            (project / "build/node").symlink_to(ROOT / "build/node")
         path = project / defect.file
         path.write_text(path.read_text().replace(defect.old, defect.new))
         # The copy comes before the installed project.
