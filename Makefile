@@ -67,7 +67,7 @@ lint: $(VENV)/development node ## Check style, types, the generated models, the 
 	@! command -v npm >/dev/null || $(MAKE) --no-print-directory lint-contract
 
 lint-contract:
-	$(NODE)/redocly lint --config .redocly.yaml openapi.yaml
+	$(NODE)/redocly lint --config .redocly.yaml openapi.yaml tests/contract/stories.arazzo.yaml
 	$(NODE)/spectral lint --fail-severity hint openapi.yaml
 
 diff: $(VENV)/development node ## Compare the contract with its last release, or with BASE=..., a tag or a file
