@@ -36,13 +36,12 @@ contract: $(VENV)/development ## Test the deployment at URL=..., which may ask f
 	@mkdir -p $(REPORTS)
 	@cp tests/contract/checks.py tests/contract/schemathesis.toml $(REPORTS)
 	@rm -f $(REPORTS)/junit.xml $(REPORTS)/har.json
-	@cd $(REPORTS) && $(abspath $(BIN))/schemathesis run $(URL)/openapi.yaml --max-examples $(EXAMPLES) \
+	@cd $(REPORTS) && $(abspath $(BIN))/schemathesis run $(URL:/=)/openapi.yaml --max-examples $(EXAMPLES) \
 	  --report-junit-path $(abspath $(REPORTS))/junit.xml --report-har-path $(abspath $(REPORTS))/har.json \
 	  $${KEY:+--header "Authorization: Bearer $$KEY"}
 
 stories: build/node/installed ## Play the stories of tests/contract against the deployment at URL=..., which may ask for a KEY=...
-	@REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true $(NODE)/redocly respect tests/contract/stories.arazzo.yaml \
-	  --server tasks=$(URL) $${KEY:+--input "key=$$KEY"}
+	@$(NODE)/redocly respect tests/contract/stories.arazzo.yaml --server tasks=$(URL:/=) $${KEY:+--input "key=$$KEY"}
 
 nightly: $(VENV)/development ## Fuzz a service of its own with 1,000 examples an operation and a random seed
 	@seed=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' '); echo "Seed: $$seed"; \
@@ -71,7 +70,7 @@ lint-contract:
 	$(NODE)/spectral lint --fail-severity hint openapi.yaml
 
 diff: $(VENV)/development node ## Compare the contract with its last release, or with BASE=..., a tag or a file
-	@$(BIN)/python -m tests.contract.diff $(BASE)
+	@$(BIN)/python -m tests.diff $(BASE)
 
 docs: node ## Build the reference in one file, build/docs/index.html
 	@! command -v npm >/dev/null || $(NODE)/redocly build-docs --config .redocly.yaml --template docs/reference.hbs openapi.yaml \

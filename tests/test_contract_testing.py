@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,10 +12,13 @@ from xml.etree import ElementTree
 
 import httpx
 import pytest
+import yaml
 
 from tests.conftest import FROM_FOLDER, ROOT, Service, Start
 
 BIN = Path(sys.executable).parent
+PAGE = (ROOT / "docs/contract-testing.md").read_text()
+WORKFLOW = yaml.safe_load((ROOT / ".github/workflows/contract.yml").read_text())["jobs"]["contract"]["steps"]
 KEY = "not-to-be-read-in-a-report"
 
 
@@ -113,3 +117,75 @@ def test_interrupted_run_leaves_no_tasks(service: Service, tmp_path: Path) -> No
     assert run.returncode != 0
     assert "No issues found" not in said
     assert service.client.get("/api/tasks").json() == []
+
+
+def bash(script: str, folder: Path, variables: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a script as GitHub does, with the Schemathesis of this Python."""
+    environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"} | (variables or {})
+    return finish(["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script], cwd=folder, env=environment)
+
+
+def test_commands_of_the_page_need_no_checkout(service: Service, tmp_path: Path) -> None:
+    commands = re.findall(r"```sh\n(curl .*?)```", PAGE, re.DOTALL)
+    assert len(commands) == 1
+    script = commands[0].replace("https://tasks.example.com", service.url)
+    script = script.replace("uvx --from 'schemathesis>=4.32,<5' ", "").rstrip()
+
+    run = bash(f"{script} --max-examples 5", tmp_path)
+
+    assert run.returncode == 0, run.stdout
+    (junit,) = tmp_path.glob("schemathesis-report/junit*.xml")
+    (har,) = tmp_path.glob("schemathesis-report/har*.json")
+    assert failures(junit) == []
+    assert calls(har)
+    assert service.client.get("/api/tasks").json() == []
+
+
+def test_page_names_every_check() -> None:
+    code = (ROOT / "tests/contract/checks.py").read_text()
+
+    assert re.findall(r"(?m)^\| `(\w+)`", PAGE) == re.findall(r"@schemathesis.check\n(?:def|class) (\w+)", code)
+
+
+def script_of(name: str) -> str:
+    """Return what a step of the workflow runs."""
+    (script,) = (step["run"] for step in WORKFLOW if step.get("name") == name)
+    return str(script)
+
+
+def test_workflow_puts_nothing_of_its_caller_into_a_script() -> None:
+    assert [step for step in WORKFLOW if "${{" in step.get("run", "")] == []
+
+
+def test_workflow_tests_a_deployment(service: Service, tmp_path: Path) -> None:
+    variables = {"URL": f"{service.url}/", "EXAMPLES": "5", "SEED": "1", "KEY": KEY}
+
+    run = bash(script_of("Fetch the checks") + script_of("Test it"), tmp_path, variables)
+
+    assert run.returncode == 0, run.stdout
+    assert "Seed: 1" in run.stdout
+    (har,) = tmp_path.glob("schemathesis-report/har*.json")
+    sent = [field["name"] for call in calls(har) for field in call["request"]["headers"]]
+    assert "Authorization" in sent
+    assert service.client.get("/api/tasks").json() == []
+
+
+def test_workflow_fails_at_a_finding(broken: Service, tmp_path: Path) -> None:
+    variables = {"URL": broken.url, "EXAMPLES": "5", "SEED": "", "KEY": ""}
+
+    run = bash(script_of("Fetch the checks") + script_of("Test it"), tmp_path, variables)
+
+    assert run.returncode != 0
+    (junit,) = tmp_path.glob("schemathesis-report/junit*.xml")
+    assert failures(junit)
+    assert broken.client.get("/api/tasks").json() == []
+
+
+@pytest.mark.parametrize(("url", "image", "status"), [("a", "", 0), ("", "b", 0), ("a", "b", 1), ("", "", 1)], ids=str)
+def test_workflow_wants_one_thing_to_test(url: str, image: str, status: int, tmp_path: Path) -> None:
+    variables = {"GIVEN_URL": url, "IMAGE": image}
+
+    run = bash(script_of("See to it that one thing is to be tested"), tmp_path, variables)
+
+    assert run.returncode == status
+    assert ("Name a url or an image" in run.stdout) is bool(status)

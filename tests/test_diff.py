@@ -38,7 +38,7 @@ def folder(tmp_path: Path, node: Path) -> Path:
 
 def diff(folder: Path, *base: str) -> tuple[int, str]:
     """Compare the contract in a folder, and return the exit status and what is said."""
-    command = [sys.executable, str(ROOT / "tests/contract/diff.py"), *base]
+    command = [sys.executable, str(ROOT / "tests/diff.py"), *base]
     said = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert "Traceback" not in said.stderr
     return said.returncode, said.stdout + said.stderr

@@ -11,7 +11,7 @@ import yaml
 from handlers import contract
 from tests.conftest import ROOT
 
-RULES = yaml.safe_load((ROOT / "tests/contract/house-rules.spectral.yaml").read_text())["rules"]
+RULES = yaml.safe_load((ROOT / "tests/house-rules.spectral.yaml").read_text())["rules"]
 ALWAYS = "operation-answers-401-429-500-503"
 
 
