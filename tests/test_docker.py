@@ -43,7 +43,7 @@ def instruction(name: str) -> str:
 
 def test_variables_are_settings() -> None:
     settings = {variable(name) for name in ServerSettings.model_fields}
-    for name in ("Dockerfile", "compose.yaml"):
+    for name in ("Dockerfile", "compose.yaml", ".github/workflows/contract.yml"):
         named = set(re.findall(r"\b(?:TASKS_API|DATABASE)_\w+", (ROOT / name).read_text()))
         assert named
         assert named <= settings
