@@ -66,14 +66,14 @@ lint: $(VENV)/development node ## Check style, types, the generated models, the 
 	@! command -v npm >/dev/null || $(MAKE) --no-print-directory lint-contract
 
 lint-contract:
-	$(NODE)/redocly lint --config .redocly.yaml openapi.yaml tests/contract/stories.arazzo.yaml
+	$(NODE)/redocly lint --config tests/redocly.yaml openapi.yaml tests/contract/stories.arazzo.yaml
 	$(NODE)/spectral lint --fail-severity hint openapi.yaml
 
 diff: $(VENV)/development node ## Compare the contract with its last release, or with BASE=..., a tag or a file
 	@$(BIN)/python -m tests.diff $(BASE)
 
 docs: node ## Build the reference in one file, build/docs/index.html
-	@! command -v npm >/dev/null || $(NODE)/redocly build-docs --config .redocly.yaml --template docs/reference.hbs openapi.yaml \
+	@! command -v npm >/dev/null || $(NODE)/redocly build-docs --config tests/redocly.yaml --template docs/reference.hbs openapi.yaml \
 	  --inlineBundle --output $(REFERENCE)
 
 format: $(VENV)/development ## Put the code into shape
@@ -146,7 +146,7 @@ build/service: requirements.lock pyproject.toml
 # What needs Node is left out where there is none, but not in CI.
 node:
 	@if command -v npm >/dev/null; then $(MAKE) --silent build/node/installed; \
-	  else echo "What needs Node is skipped, since it is not installed."; \
+	  else echo "Skipped, since Node is not installed: what needs it."; \
 	  test -z "$$CI"; fi
 
 build/node/installed: tests/node/package.json tests/node/package-lock.json

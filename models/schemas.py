@@ -13,7 +13,6 @@ class EntityTags1(RootModel[StrictStr]):
         Field(
             description="Entity tags with commas between them, or `*` (RFC 9110, section 13.1).",
             examples=['"1-4c1f0e9a"'],
-            max_length=16384,
             pattern='^(,[ \\t]*)*(W/)?"[!#-~\\u0080-\\u00FF]*"([ \\t]*,([ \\t]*(W/)?"[!#-~\\u0080-\\u00FF]*")?)*$',
         ),
     ]

@@ -82,7 +82,7 @@ def _rate(released: Path) -> int:
         "diff",
         str(released),
         str(CONTRACT),
-        "--config=.redocly.yaml",
+        "--config=tests/redocly.yaml",
         "--check-version",
         "--fail-on=none",
     ]

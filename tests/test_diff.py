@@ -28,7 +28,8 @@ def folder(tmp_path: Path, node: Path) -> Path:
     """A repository of git whose last tag is of a contract 1.2.3."""
     (tmp_path / "build").mkdir()
     (tmp_path / "build/node").symlink_to(node.parents[1])
-    shutil.copy(ROOT / ".redocly.yaml", tmp_path)
+    (tmp_path / "tests").mkdir()
+    shutil.copy(ROOT / "tests/redocly.yaml", tmp_path / "tests")
     (tmp_path / "openapi.yaml").write_text(RELEASED)
     git = ("git", "-c", "user.name=a", "-c", "user.email=a@example.com")
     for command in (("init", "-q"), ("add", "openapi.yaml"), ("commit", "-qm", "Release"), ("tag", "v1.2.3")):

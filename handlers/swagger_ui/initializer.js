@@ -1,8 +1,9 @@
-// An example shows what a parameter looks like. Swagger UI would also send it, and a made-up `If-Match` is refused.
+// An example shows what a parameter looks like. Swagger UI would also send it, and a made-up `If-Match` is refused; where
+// a value may have several forms, it would offer the first of them alone.
 const inWords = (parameter, schemas) => {
   if (parameter.required) return parameter;
   const { example, ...rest } = parameter;
-  const { example: _, ...schema } = schemas[rest.schema.$ref?.split("/").pop()] ?? rest.schema;
+  const { example: _, anyOf, ...schema } = schemas[rest.schema.$ref?.split("/").pop()] ?? rest.schema;
   return { ...rest, schema, description: `${rest.description.trim()} Example: \`${example}\`.` };
 };
 
