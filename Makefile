@@ -146,7 +146,7 @@ build/service: requirements.lock pyproject.toml
 # What needs Node is left out where there is none, but not in CI.
 node:
 	@if command -v npm >/dev/null; then $(MAKE) --silent build/node/installed; \
-	  else echo "Skipped, since Node is not installed: what needs it."; \
+	  else echo "Skipped, since Node is not installed: linting the contract, its reference, the SDK for TypeScript, the stories."; \
 	  test -z "$$CI"; fi
 
 build/node/installed: tests/node/package.json tests/node/package-lock.json

@@ -52,7 +52,7 @@ def sent(operation_id: str | None, status: int, headers: dict[str, str], body: A
         ("createTask", 201, CREATED, TASK),
         ("createTask", 201, {**CREATED, "idempotency-replayed": "true"}, TASK),
         ("listTasks", 200, TAGGED, []),
-        ("listTasks", 200, {**TAGGED, "link": "<a>"}, [TASK]),
+        ("listTasks", 200, {**TAGGED, "link": '<a>; rel="next"'}, [TASK]),
         (None, 200, {"content-type": "text/html", "x-any": "thing"}, b"<html>"),
         (None, 404, REFUSED, PROBLEM),
     ],
