@@ -24,6 +24,13 @@ FROM_FOLDER = (sys.executable, "-c", "from handlers.cli import main; main()")
 # What the wheel is built from.
 SOURCES = ("handlers", "models", "tests/contract", "openapi.yaml", "pyproject.toml", "README.md", "LICENSE")
 
+# Coverage measures each process that it finds this in. Only services are to find it, and not the tools that tests run,
+# which would take longer; the process that starts those of pytest-xdist hands it on.
+MEASURED = {
+    name: os.environ.pop(name)
+    for name in ("COVERAGE_PROCESS_CONFIG",)
+    if name in os.environ and "PYTEST_XDIST_WORKER" in os.environ
+}
 # For services that reach no other lines than those of other tests: to measure that takes a third of their time.
 UNMEASURED = {"COVERAGE_PROCESS_CONFIG": ""}
 
@@ -77,7 +84,7 @@ class Service:
 def environment(variables: dict[str, str] | None = None) -> dict[str, str]:
     """Return this environment with the given variables for its settings; responses are validated in every test."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("TASKS_", "DATABASE_"))}
-    return inherited | {"TASKS_API_VALIDATE_RESPONSES": "true"} | (variables or {})
+    return inherited | MEASURED | {"TASKS_API_VALIDATE_RESPONSES": "true"} | (variables or {})
 
 
 def run(folder: Path, *arguments: str, variables: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -139,6 +146,12 @@ def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(scope="module")
+def variables() -> dict[str, str]:
+    """Environment variables that the services of a module have beside those of every test."""
+    return {}
+
+
 @contextmanager
 def opened(backend: str, folder: Path, request: pytest.FixtureRequest) -> Iterator[Store]:
     """Make an empty store."""
@@ -175,12 +188,12 @@ def running(backend: str, folder: Path, *flags: str, **options: Any) -> Iterator
 
 
 @pytest.fixture
-def start(backend: str, store: Store, tmp_path: Path) -> Iterator[Start]:
+def start(backend: str, store: Store, tmp_path: Path, variables: dict[str, str]) -> Iterator[Start]:
     """What starts services on the store, which are stopped when the test ends."""
     with ExitStack() as stack:
 
         def start(*flags: str, folder: Path = tmp_path, **options: Any) -> Service:
-            options["variables"] = {"DATABASE_URL": store.url} | (options.get("variables") or {})
+            options["variables"] = {"DATABASE_URL": store.url} | variables | (options.get("variables") or {})
             return stack.enter_context(running(backend, folder, *flags, **options))
 
         yield start
@@ -196,12 +209,12 @@ def urls(request: pytest.FixtureRequest, start: Start) -> list[str]:
 
 @pytest.fixture(scope="module")
 def shared(
-    backend: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+    backend: str, variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[tuple[Service, Store]]:
     """A service that the tests of a module share, and where it keeps its tasks; it must not log anything."""
     folder = tmp_path_factory.mktemp("shared")
     with opened(backend, folder, request) as store:
-        with running(backend, folder, variables={"DATABASE_URL": store.url}) as service:
+        with running(backend, folder, variables={"DATABASE_URL": store.url} | variables) as service:
             yield service, store
             assert service.stop() == 0
         assert service.log() == ""

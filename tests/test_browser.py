@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
-from tests.conftest import ROOT, Service, tool
+from tests.conftest import ROOT, UNMEASURED, Service, tool
 
 # A page that hangs fails the test, a busy machine does not.
 expect.set_options(timeout=30_000)
@@ -19,6 +19,12 @@ SCREENSHOT = ROOT / "build/screenshots/docs.png"
 def backend() -> str:
     """What the browser shows is the same for each."""
     return "sqlite"
+
+
+@pytest.fixture(scope="module")
+def variables() -> dict[str, str]:
+    """No line is reached here alone."""
+    return UNMEASURED
 
 
 @pytest.fixture(scope="module")

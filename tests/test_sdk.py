@@ -44,6 +44,12 @@ def backend() -> str:
     return "sqlite"
 
 
+@pytest.fixture(scope="module")
+def variables() -> dict[str, str]:
+    """No line is reached here alone."""
+    return UNMEASURED
+
+
 def call(
     *command: str | Path, folder: Path = ROOT, variables: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
