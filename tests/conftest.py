@@ -82,9 +82,13 @@ class Service:
 
 
 def environment(variables: dict[str, str] | None = None) -> dict[str, str]:
-    """Return this environment with the given variables for its settings; responses are validated in every test."""
+    """Return this environment with the given variables for its settings; responses are validated in every test.
+
+    Bytecode is kept, whatever this environment says, since the same code is started some hundred times.
+    """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("TASKS_", "DATABASE_"))}
-    return inherited | MEASURED | {"TASKS_API_VALIDATE_RESPONSES": "true"} | (variables or {})
+    always = {"TASKS_API_VALIDATE_RESPONSES": "true", "PYTHONDONTWRITEBYTECODE": ""}
+    return inherited | MEASURED | always | (variables or {})
 
 
 def run(folder: Path, *arguments: str, variables: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:

@@ -65,7 +65,7 @@ def test_model_and_schema_agree(model: type[BaseModel]) -> None:
     outcomes = set()
 
     @given(bodies(schema))
-    @settings(max_examples=1500, derandomize=True, deadline=None, database=None)
+    @settings(max_examples=1000, derandomize=True, deadline=None, database=None)
     def agree(body: Any) -> None:
         body = json.loads(json.dumps(body))
         allowed = rules.allow(body)
