@@ -40,8 +40,8 @@ contract: $(VENV)/development ## Test the deployment at URL=..., which may ask f
 	  --report-junit-path $(abspath $(REPORTS))/junit.xml --report-har-path $(abspath $(REPORTS))/har.json \
 	  $${KEY:+--header "Authorization: Bearer $$KEY"}
 
-stories: build/node/installed ## Play the stories of tests/contract against the deployment at URL=..., which may ask for a KEY=...
-	@$(NODE)/redocly respect tests/contract/stories.arazzo.yaml --server tasks=$(URL:/=) $${KEY:+--input "key=$$KEY"}
+stories: node ## Play the stories of tests/contract against the deployment at URL=..., which may ask for a KEY=...
+	@! command -v npm >/dev/null || $(NODE)/redocly respect tests/contract/stories.arazzo.yaml --server tasks=$(URL:/=) $${KEY:+--input "key=$$KEY"}
 
 nightly: $(VENV)/development ## Fuzz a service of its own with 1,000 examples an operation and a random seed
 	@seed=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' '); echo "Seed: $$seed"; \
