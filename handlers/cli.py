@@ -1,13 +1,15 @@
 """The command `tasks-api`."""
 
+import asyncio
 import errno
 import os
 import signal
 import socket
 import sys
 from contextlib import suppress
+from functools import partial
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, cast
 
 import click
 from pydantic import BaseModel, Field, ValidationError
@@ -102,7 +104,10 @@ def serve(settings: ServerSettings) -> None:
     config = Config(
         "handlers.application:create_app",
         factory=True,
-        http=Protocol,
+        http=cast(
+            type[asyncio.Protocol],
+            partial(Protocol, patience=settings.request_timeout, max_connections=settings.max_connections),
+        ),
         ws="none",
         workers=settings.workers,
         reload=settings.reload,
@@ -112,6 +117,7 @@ def serve(settings: ServerSettings) -> None:
         forwarded_allow_ips=settings.trusted_proxies,
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=settings.shutdown_timeout,
         log_level="warning",
         log_config=LOGGING_CONFIG | {"root": {"handlers": ["default"], "level": "WARNING"}},
     )

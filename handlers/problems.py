@@ -1,13 +1,11 @@
 """Every problem document (RFC 9457) that the service sends is made here, in the words of the contract."""
 
 import logging
-import re
 from collections.abc import Iterable
 from functools import cache
 from http import HTTPStatus
 from itertools import islice
 from typing import Any
-from uuid import uuid4
 
 from connexion.lifecycle import ConnexionRequest, ConnexionResponse
 from connexion.middleware.abstract import ROUTING_CONTEXT
@@ -79,9 +77,8 @@ async def refused(request: ConnexionRequest, exception: HTTPException) -> Connex
 
 async def unavailable(request: ConnexionRequest, exception: Exception) -> ConnexionResponse:
     """Answer a request that may succeed if it is made again."""
-    request_id = _request_id(request)
-    logger.warning("%s %s %s: %s", request_id, request.method, request.url.path, exception)
-    return _response(request, HTTPStatus.SERVICE_UNAVAILABLE, (), {"X-Request-ID": request_id})
+    logger.warning("%s %s %s: %s", request.state.request_id, request.method, request.url.path, exception)
+    return _response(request, HTTPStatus.SERVICE_UNAVAILABLE, (), {})
 
 
 async def missing(request: ConnexionRequest, _: Exception) -> ConnexionResponse:
@@ -96,9 +93,8 @@ async def changed(request: ConnexionRequest, _: Exception) -> ConnexionResponse:
 
 async def failed(request: ConnexionRequest, exception: Exception) -> ConnexionResponse:
     """Answer a request that failed; the cause goes into the log and nowhere else."""
-    request_id = _request_id(request)
-    logger.error("%s %s %s failed", request_id, request.method, request.url.path, exc_info=exception)
-    return _response(request, HTTPStatus.INTERNAL_SERVER_ERROR, (), {"X-Request-ID": request_id})
+    logger.error("%s %s %s failed", request.state.request_id, request.method, request.url.path, exc_info=exception)
+    return _response(request, HTTPStatus.INTERNAL_SERVER_ERROR, (), {})
 
 
 def operation_of(scope: Scope) -> str | None:
@@ -115,12 +111,6 @@ def _response(
     headers = contract.constant_headers(operation_id, document.status) | headers
     body = document.model_dump_json(exclude_none=True)
     return ConnexionResponse(document.status, MEDIA_TYPE, MEDIA_TYPE, body, headers)
-
-
-def _request_id(request: ConnexionRequest) -> str:
-    given = request.headers.get("X-Request-ID", "")
-    rule = contract.specification()["components"]["headers"]["RequestId"]["schema"]["pattern"]
-    return given if re.search(rule, given) and given.isascii() else uuid4().hex
 
 
 @cache

@@ -1,13 +1,17 @@
 """HTTP/1.1 as uvicorn reads it, and what uvicorn leaves open.
 
 What is no request gets a problem like every other refusal, after the answers to the requests before it. Heads have an
-end, every method gets to the routing, and no connection stays open on which a further request would go unanswered.
+end, requests and answers a time to arrive in, every method gets to the routing, and no connection stays open on which a
+further request would go unanswered. Each answer gets the header fields that all of them have.
 """
 
 import asyncio
+import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
+from itertools import count
+from secrets import token_hex
 from typing import Any, cast
 
 import httptools
@@ -26,14 +30,35 @@ TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 # How many seconds a caller may go on sending to a connection that has given its last answer.
 LINGER = 5
+# So many connections beyond those that there may be are told so; what comes in greater numbers is cut off.
+TOLD = 100
 
 MAX_TARGET_BYTES: int = contract.responses(None)["414"]["x-max-bytes"]
 MAX_HEADERS_BYTES: int = contract.responses(None)["431"]["x-max-bytes"]
+
+# What every answer has, and what it has behind TLS.
+FIELDS, FIELDS_OF_TLS = (
+    b"".join(f"{name.lower()}: {header['schema']['default']}\r\n".encode() for name, header in headers.items())
+    for headers in (contract.document()["x-headers"], contract.document()["x-headers-tls"])
+)
+
+REQUEST_ID = re.compile(contract.document()["components"]["headers"]["RequestId"]["schema"]["pattern"].encode())
+# No other process has the first part, and no other request of this one the second.
+PROCESS = token_hex(8)
+_numbers = count(1)
 
 
 @lru_cache
 def _names_host(field: bytes) -> bool:
     return HOST_FIELD.fullmatch(field) is not None
+
+
+def request_id(fields: Mapping[bytes, bytes]) -> str:
+    """Return the name of a request: what it is called by its own header fields, or else one that no other has."""
+    given = fields.get(b"x-request-id")
+    if given and REQUEST_ID.fullmatch(given):
+        return given.decode()
+    return f"{PROCESS}-{next(_numbers):x}"
 
 
 class Answer:
@@ -44,30 +69,45 @@ class Answer:
     Args:
         transport: The connection.
         close: How to end it after the answer.
-        has_body: Whether anything will follow the head.
+        scope: The request.
     """
 
-    def __init__(self, transport: asyncio.Transport, close: Callable[[], None], has_body: bool) -> None:
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None], scope: Mapping[str, Any]) -> None:
         self.is_closing = transport.is_closing
         self.close = close
         self._transport = transport
+        self._scope = scope
         self._head = b""
-        self._head_is_next = has_body
+        self._head_is_next = True
 
     def write(self, data: bytes) -> None:
         """Write a piece of the answer, or keep it until the next piece is there."""
         if self._head_is_next and not data.startswith(CONTINUE):
-            self._head, self._head_is_next = data, False
-        else:
-            self._transport.writelines((self._head, data))
-            self._head = b""
+            self._head_is_next = False
+            fields = FIELDS + FIELDS_OF_TLS if self._scope["scheme"] == "https" else FIELDS
+            name = self._scope["state"]["request_id"].encode()
+            # Here and not as headers of the message, each of which uvicorn looks at in every answer.
+            self._head = b"".join((data[:-2], fields, b"x-request-id: ", name, b"\r\n\r\n"))
+            if self._scope["method"] != "HEAD":
+                return
+            data = b""
+        self._transport.writelines((self._head, data))
+        self._head = b""
 
 
 class Protocol(HttpToolsProtocol):
-    """A connection; uvicorn makes one of each."""
+    """A connection; uvicorn makes one of each.
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    Args:
+        patience: For how many seconds a request may arrive, and an answer be stuck.
+        max_connections: How many connections there may be at the same time.
+        arguments, options: Those of uvicorn.
+    """
+
+    def __init__(self, *arguments: Any, patience: float, max_connections: int, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.patience = patience
+        self.max_connections = max_connections
         self.parser.set_dangerous_leniencies(lenient_chunked_length=True)
         self.url = b""
         self._complete: object = None  # the scope of the last request that was read to its end
@@ -76,6 +116,16 @@ class Protocol(HttpToolsProtocol):
         self._deaf = False  # whether what arrives is no longer read
         self._waits = False  # whether requests are to be answered before the connection ends
         self._status = 0  # of the refusal that it then ends with
+        self._arrival: asyncio.TimerHandle | None = None  # ends the patience with a request that is arriving
+        self._progress: asyncio.TimerHandle | None = None  # ends that with an answer that the caller does not read
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_request()
+        if len(self.connections) > self.max_connections + TOLD:
+            transport.abort()
+        elif len(self.connections) > self.max_connections:
+            self._finish(503)
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:
@@ -96,11 +146,30 @@ class Protocol(HttpToolsProtocol):
         else:
             if self._pending > MAX_TARGET_BYTES + MAX_HEADERS_BYTES:
                 self._finish(self._excess() or 431)
+        self._mind_arrival()
 
     def connection_lost(self, exc: Exception | None) -> None:
         # uvicorn leaves the timer of a connection that was reset running, and with it keeps all that it knows of it.
         self._unset_keepalive_if_required()
+        for timer in filter(None, (self._arrival, self._progress)):
+            timer.cancel()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._mind_progress(math.inf)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._progress:
+            self._progress.cancel()
+            self._progress = None
+
+    def timeout_keep_alive_handler(self) -> None:
+        # To close a connection takes until the caller has read what was written.
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        super().timeout_keep_alive_handler()
 
     # uvicorn narrows what asyncio lets it return to None.
     def eof_received(self) -> bool:  # type: ignore[override]
@@ -117,13 +186,14 @@ class Protocol(HttpToolsProtocol):
         fields = dict(self.headers)
         if not self._is_unambiguous(fields):
             raise ValueError
+        self.scope["state"]["request_id"] = request_id(fields)
         super().on_headers_complete()
         # A body with both may be read, but it is the last of its connection (RFC 9112, section 6.3). And a caller who
         # waits to be told to continue, and is refused, does not send its body.
         if self.expect_100_continue or (b"transfer-encoding" in fields and b"content-length" in fields):
             self.cycle.keep_alive = False
         close = self.transport.close if self.cycle.keep_alive else self._close
-        answer = Answer(self.transport, close, has_body=self.scope["method"] != "HEAD")
+        answer = Answer(self.transport, close, self.scope)
         self.cycle.transport = cast(asyncio.Transport, answer)
 
     def on_body(self, body: bytes) -> None:
@@ -139,6 +209,38 @@ class Protocol(HttpToolsProtocol):
         super().on_response_complete()
         if last and self._waits:
             self._end()
+
+    def _await_request(self) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def _mind_arrival(self) -> None:
+        """Let the time run for a request that has begun to arrive, until it is there."""
+        if self.scope is not self._complete and not self._deaf:
+            if not self._arrival:
+                self._arrival = self.loop.call_later(self.patience, self._give_up)
+            return
+        if self._arrival:
+            self._arrival.cancel()
+            self._arrival = None
+        # What begins no request, such as empty lines, is no reason to wait longer than for nothing.
+        if not self._deaf and (not self.cycle or self.cycle.response_complete):
+            self._await_request()
+
+    def _give_up(self) -> None:
+        self._arrival = None
+        # As long as a request before it is answered, uvicorn may read nothing more.
+        if self.flow.read_paused or self._deaf:
+            self._mind_arrival()
+        else:
+            self._finish(408)
+
+    def _mind_progress(self, left_before: float) -> None:
+        """Cut the connection off if the caller has read nothing of an answer for too long."""
+        left = self.transport.get_write_buffer_size()
+        if left < left_before:
+            self._progress = self.loop.call_later(self.patience, self._mind_progress, left)
+        else:
+            self.transport.abort()
 
     def _is_unambiguous(self, fields: dict[bytes, bytes]) -> bool:
         """Return whether a head says for whom and how long the request is (RFC 9112, sections 3.2 and 6.3)."""
@@ -193,11 +295,18 @@ class Protocol(HttpToolsProtocol):
             "Content-Type": problems.MEDIA_TYPE,
             "Content-Length": str(len(body)),
             "Connection": "close",
+            "X-Request-ID": self._request_id(),
         }
         headers = [(name.lower().encode(), value.encode()) for name, value in fields.items()]
         lines = [name + b": " + value + b"\r\n" for name, value in self.server_state.default_headers + headers]
-        self.transport.write(b"".join([STATUS_LINE[self._status], *lines, b"\r\n", body]))
+        self.transport.write(b"".join([STATUS_LINE[self._status], *lines, FIELDS, b"\r\n", body]))
         self._close()
+
+    def _request_id(self) -> str:
+        """Return the name of the request that is arriving, or one for what is no request."""
+        if self.scope is self._complete:
+            return request_id({})
+        return str(self.scope["state"].get("request_id") or request_id(dict(self.headers)))
 
     def _close(self) -> None:
         """Close the connection, but not at once while the caller still sends: that would undo what was answered."""

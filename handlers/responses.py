@@ -16,6 +16,8 @@ from handlers.validation import Rules
 
 # Fields that say what HTTP itself needs to know of a body.
 FRAMING = {"content-type", "content-length"}
+# Fields that only the server adds, to every answer.
+ADDED = {"x-request-id"}
 
 
 class InvalidResponseError(Exception):
@@ -80,7 +82,8 @@ def _faults(operation_id: str | None, status: int, headers: Headers, body: bytes
 @cache
 def _headers(operation_id: str | None, status: int) -> dict[str, Parameter]:
     headers: dict[str, Any] = contract.responses(operation_id)[str(status)].get("headers", {})
-    return {name.lower(): Parameter({"name": name, **header}) for name, header in headers.items()}
+    described = {name.lower(): Parameter({"name": name, **header}) for name, header in headers.items()}
+    return {name: header for name, header in described.items() if name not in ADDED}
 
 
 @cache

@@ -61,6 +61,15 @@ class ServerSettings(Settings):
         AfterValidator(_address),
         Field(description="the address of the service in the published document; else the one at which that was read"),
     ] = ""
+    max_connections: Annotated[
+        int, Field(ge=1, description="how many connections each process may have with callers at the same time")
+    ] = 4000
+    request_timeout: Annotated[
+        float, Field(gt=0, description="for how many seconds a request may arrive, and an answer wait to be read")
+    ] = contract.responses(None)["408"]["x-seconds"]
+    shutdown_timeout: Annotated[
+        int, Field(ge=0, description="for how many seconds the requests that have begun may go on after SIGTERM")
+    ] = 10
     idempotency_hours: Annotated[
         float, Field(gt=0, description="for how many hours the answer to a POST with an Idempotency-Key is kept")
     ] = contract.specification()["components"]["parameters"]["IdempotencyKey"]["x-retention-hours"]

@@ -17,7 +17,7 @@ JSON = {"Content-Type": "application/json"}
 KEY = {"Idempotency-Key": "key"}
 STALE = {"If-Match": '"0"'}
 # What each operation may answer once there are keys and limits to set.
-FORESEEN = {"KeyRequired", "TooManyRequests"}
+FORESEEN = {"KeyRequired", "TooManyRequests", "RequestTimeout", "NotReady"}
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
@@ -149,6 +149,8 @@ def test_every_example_of_a_header_is_what_is_sent(start: Start, store: Store) -
     assert re.fullmatch(r'"1-[0-9a-f]{8}"', created[0].headers["etag"])
     assert re.fullmatch(r'"1-[0-9a-f]{8}"', examples.pop("ETag"))
     assert examples.pop("WwwAuthenticate") == contract.constant_headers("listTasks", 401)["WWW-Authenticate"]
+    # tests/test_rate_limits.py
+    assert {examples.pop("RateLimit"), examples.pop("RateLimitPolicy")}
     allow = contract.specification()["x-responses"]["405"]["headers"]["Allow"]
     assert allow["example"] == refused.headers["allow"]
     assert examples == {
