@@ -35,10 +35,10 @@ test: $(VENV)/development node ## Run the tests, which must reach every branch
 contract: $(VENV)/development ## Test the deployment at URL=..., which may ask for a KEY=..., with EXAMPLES=... an operation
 	@mkdir -p $(REPORTS)
 	@cp tests/contract/checks.py tests/contract/schemathesis.toml $(REPORTS)
+	@test -z "$$KEY" || printf '\n[auth.openapi.ApiKey]\nbearer = "$${KEY}"\n' >> $(REPORTS)/schemathesis.toml
 	@rm -f $(REPORTS)/junit.xml $(REPORTS)/har.json
 	@cd $(REPORTS) && $(abspath $(BIN))/schemathesis run $(URL:/=)/openapi.yaml --max-examples $(EXAMPLES) \
-	  --report-junit-path $(abspath $(REPORTS))/junit.xml --report-har-path $(abspath $(REPORTS))/har.json \
-	  $${KEY:+--header "Authorization: Bearer $$KEY"}
+	  --report-junit-path $(abspath $(REPORTS))/junit.xml --report-har-path $(abspath $(REPORTS))/har.json
 
 stories: node ## Play the stories of tests/contract against the deployment at URL=..., which may ask for a KEY=...
 	@! command -v npm >/dev/null || $(NODE)/redocly respect tests/contract/stories.arazzo.yaml --server tasks=$(URL:/=) $${KEY:+--input "key=$$KEY"}

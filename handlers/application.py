@@ -5,6 +5,7 @@ import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 
 from connexion import ConnexionMiddleware, ProblemException
 from connexion.resolver import Resolver
@@ -12,10 +13,12 @@ from inflection import underscore
 from starlette.exceptions import HTTPException
 from starlette.routing import Router
 
-from handlers import contract, documentation, idempotency, problems, tasks
+from handlers import contract, documentation, health, idempotency, problems, tasks
+from handlers.cross_origin import CrossOrigin
 from handlers.dispatch import Dispatch
 from handlers.responses import ResponseValidation
-from handlers.routing import ContractRouting
+from handlers.routing import ContractRouting, without_operation
+from handlers.security import BearerKey, Security
 from handlers.settings import ServerSettings
 from models.database import bind, database
 from models.errors import ChangedError, MissingError, UnavailableError
@@ -41,12 +44,19 @@ def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
         forgetting.cancel()
         await database.shut_down()
 
-    # A wrong answer is itself answered by the outermost layer.
+    origins = settings.allowed_origins.replace(",", " ").split()
+    cross_origin = [partial(CrossOrigin, origins=origins)] if origins else []
+    # A wrong answer is itself answered by the outer layer.
     validation = [problems.Exceptions, ResponseValidation] if settings.validate_responses else []
+    routes = [*documentation.routes(settings), *health.routes()]
+    security = partial(Security, open_routes=routes)
     app = ConnexionMiddleware(
-        Router(documentation.routes(settings), lifespan=lifespan),
-        middlewares=[*validation, problems.Exceptions, ContractRouting, Dispatch],
+        Router(routes, default=without_operation, lifespan=lifespan),
+        middlewares=[*cross_origin, *validation, problems.Exceptions, ContractRouting, security, Dispatch],
         resolver=Resolver(lambda operation_id: getattr(tasks, underscore(operation_id))),
+        # What leads to no operation needs a key too.
+        auth_all_paths=True,
+        security_map={"bearer": BearerKey},
     )
     app.add_api(contract.document())
     # Connexion has handlers of its own for these three, which word problems themselves.

@@ -3,17 +3,19 @@
 import asyncio
 import errno
 import os
+import re
 import signal
 import socket
 import sys
 from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
+from ipaddress import ip_address
 from typing import Annotated, cast
 
 import click
-from pydantic import BaseModel, Field, ValidationError
-from pydantic_settings import BaseSettings, CliApp, CliSubCommand, SettingsError, get_subcommand
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
+from pydantic_settings import BaseSettings, CliApp, CliPositionalArg, CliSubCommand, SettingsError, get_subcommand
 from uvicorn import Config, Server
 from uvicorn.config import LOGGING_CONFIG
 from uvicorn.supervisors import ChangeReload
@@ -24,6 +26,7 @@ from handlers.settings import ServerSettings, Settings, variable
 from handlers.workers import BACKLOG, SharedPort, Workers
 from models.copy import copy
 from models.errors import ConfigurationError
+from models.keys import create, find_all, revoke
 from models.migrate import migrate, prepare
 
 # For how many seconds an idle connection stays open: longer than clients and proxies keep one in their pools, which is
@@ -37,6 +40,41 @@ class Serve(ServerSettings):
 
 class Migrate(Settings):
     """Bring the database's schema up to date."""
+
+
+def _key_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):
+        raise ConfigurationError("Name a key with 1 to 64 letters, digits, dots, underscores and hyphens.")
+    return text
+
+
+class NewKey(Settings):
+    """Make a key, and print it; it is shown only once."""
+
+    name: Annotated[
+        CliPositionalArg[str],
+        AfterValidator(_key_name),
+        Field(description="whose it is: letters, digits, `.`, `_` and `-`"),
+    ]
+
+
+class ListKeys(Settings):
+    """List the keys that were made, by name."""
+
+
+class RevokeKey(Settings):
+    """Let a key be valid no longer, on any node; it takes a second at the most."""
+
+    name: Annotated[CliPositionalArg[str], Field(description="whose it is")]
+
+
+class Key(BaseModel):
+    """Make, list and revoke the keys of callers; once there is one, every call needs one."""
+
+    new: CliSubCommand[NewKey] = Field(description=NewKey.__doc__)
+    # Not `list`, which is a type below.
+    all: CliSubCommand[ListKeys] = Field(validation_alias="list", description=ListKeys.__doc__)
+    revoke: CliSubCommand[RevokeKey] = Field(description=RevokeKey.__doc__)
 
 
 class Copy(BaseModel):
@@ -64,6 +102,7 @@ class Command(
     version: Annotated[bool, Field(description="print the version and exit")] = False
     serve: CliSubCommand[Serve] = Field(description=Serve.__doc__)
     migrate: CliSubCommand[Migrate] = Field(description=Migrate.__doc__)
+    key: CliSubCommand[Key] = Field(description=Key.__doc__)
     # Not `copy`, which is a method of every model.
     move: CliSubCommand[Copy] = Field(validation_alias="copy", description=Copy.__doc__)
 
@@ -77,6 +116,8 @@ def main() -> None:
                 serve(settings)
             case Migrate() as settings:
                 print("Applied:", ", ".join(migrate(settings.database_url)) or "nothing, the schema is up to date")
+            case Key() as key:
+                use_keys(get_subcommand(key, is_required=False))
             case Copy() as addresses:
                 copy_with_progress(addresses.source, addresses.target)
             case _ if command.version:
@@ -99,6 +140,8 @@ def serve(settings: ServerSettings) -> None:
     """
     prepare(settings.database_url)
     listener = _bind(settings.host, settings.port)
+    if not settings.insecure_open and not ip_address(listener.getsockname()[0]).is_loopback:
+        _ensure_keys(settings.database_url, listener.getsockname()[0])
     # Processes that uvicorn starts make their application from what the environment says.
     os.environ.update({variable(name): str(value) for name, value in settings.model_dump().items()})
     config = Config(
@@ -136,6 +179,29 @@ def serve(settings: ServerSettings) -> None:
             Server(config).run(sockets=[listener])
 
 
+def use_keys(command: object) -> None:
+    """Make, list or revoke keys.
+
+    Raises:
+        ConfigurationError: The database cannot be used, or there is a key with this name, or none.
+    """
+    match command:
+        case NewKey(database_url=url, name=name):
+            prepare(url)
+            print(create(url, name))
+            print("Send it in the header Authorization: Bearer ...; it is not shown again.", file=sys.stderr)
+        case RevokeKey(database_url=url, name=name):
+            prepare(url)
+            revoke(url, name)
+            print(f"The key {name} is no longer valid.")
+        case ListKeys(database_url=url):
+            prepare(url)
+            for key in find_all(url):
+                print(f"{key.name}  made {key.created_at}{f', revoked {key.revoked_at}' if key.revoked_at else ''}")
+        case _:
+            CliApp.run(Command, ["key", "--help"])
+
+
 def copy_with_progress(source: str, target: str) -> None:
     """Move all tasks from a SQLite file to a server, and show how far that is.
 
@@ -152,6 +218,14 @@ def copy_with_progress(source: str, target: str) -> None:
 def _announcement(host: str, port: int) -> str:
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     return f"Tasks API at {address}{contract.path_of('listTasks')}, documentation at {address}{documentation.PATH}"
+
+
+def _ensure_keys(database_url: str, address: str) -> None:
+    if not find_all(database_url):
+        raise ConfigurationError(
+            f"Whoever reaches {address} could read and change every task: make a key with tasks-api key new NAME,"
+            " or say --insecure-open."
+        )
 
 
 def _bind(host: str, port: int) -> socket.socket:

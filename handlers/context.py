@@ -9,7 +9,9 @@ from starlette.types import Scope
 
 
 def caller(scope: Scope) -> bytes:
-    """Return what tells one caller from another: the credentials; empty where there are none."""
+    """Return what tells one caller from another: the name of the key, or whatever the credentials are, if any."""
+    if name := scope["state"].get("key"):
+        return f"key {name}".encode()
     return b"\n".join(value for name, value in scope["headers"] if name == b"authorization")
 
 

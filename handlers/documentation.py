@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from starlette.staticfiles import StaticFiles
 from handlers import contract, entity_tags
 from handlers.reply import Reply
 from handlers.settings import ServerSettings
+from models.errors import UnavailableError
+from models.keys import ring
 
 PATH = "/docs"
 ASSETS = Path(__file__).with_name("swagger_ui")
@@ -27,14 +30,15 @@ CONTENT_SECURITY_POLICY = (
 
 def routes(settings: ServerSettings) -> list[BaseRoute]:
     """Return the routes of what is published, as the settings have it."""
-    as_yaml = _published(settings)
-    as_json = json.dumps(yaml.load(as_yaml, yaml.CSafeLoader), ensure_ascii=False, separators=(",", ":")).encode()
+    closed = _published(settings)
+    # There are no keys to ask for.
+    opened = _with(closed, ("security",), "[]")
     return [
         Route("/", _root),
         Route(PATH, _page),
         Mount(f"{PATH}/assets", StaticFiles(directory=ASSETS)),
-        Route("/openapi.yaml", _document(as_yaml, "application/yaml")),
-        Route("/openapi.json", _document(as_json, "application/json")),
+        Route("/openapi.yaml", _contract(closed.encode(), opened.encode(), "application/yaml")),
+        Route("/openapi.json", _contract(_as_json(closed), _as_json(opened), "application/json")),
         *(
             Route(f"{PATH}/contract/{path.name}", _document(path.read_bytes(), "text/plain; charset=utf-8"))
             for path in contract.TESTS.iterdir()
@@ -54,6 +58,16 @@ async def _page(request: Request) -> Response:
     return response
 
 
+def _contract(closed: bytes, opened: bytes, media_type: str) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        # Where the database is out of reach, nobody can be let in either, and what was known last is said.
+        with suppress(UnavailableError):
+            await ring.refresh()
+        return _answer(request, closed if ring.required else opened, media_type)
+
+    return endpoint
+
+
 def _document(content: bytes, media_type: str) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         return _answer(request, content, media_type)
@@ -69,13 +83,14 @@ def _answer(request: Request, content: bytes, media_type: str) -> Response:
     return Response(reply.body, reply.status or 200, reply.headers, media_type if reply.body else None)
 
 
-def _published(settings: ServerSettings) -> bytes:
+def _published(settings: ServerSettings) -> str:
     """Return the contract as it is written, comments and all, but for what the settings decide."""
-    # There are no keys to ask for.
-    text = _with(contract.PATH.read_text(), ("security",), "[]")
-    if settings.public_url:
-        text = _with(text, ("servers", 0, "url"), json.dumps(settings.public_url))
-    return text.encode()
+    text = contract.PATH.read_text()
+    return _with(text, ("servers", 0, "url"), json.dumps(settings.public_url)) if settings.public_url else text
+
+
+def _as_json(text: str) -> bytes:
+    return json.dumps(yaml.load(text, yaml.CSafeLoader), ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _with(text: str, path: tuple[str | int, ...], value: str) -> str:

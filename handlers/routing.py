@@ -53,10 +53,7 @@ class RoutingTable(AbstractRoutingAPI[str]):
 
 
 class ContractRouting(RoutingMiddleware):
-    """Connexion's routing, with one look-up in the place of a search through Starlette's routes.
-
-    It also answers where no operation does: OPTIONS, and 405 with every method of the path.
-    """
+    """Connexion's routing, with one look-up in the place of a search through Starlette's routes."""
 
     def add_api(self, specification: Specification, base_path: str | None = None, **options: Any) -> None:
         self.table = RoutingTable(specification, base_path=base_path, **options)
@@ -65,18 +62,28 @@ class ContractRouting(RoutingMiddleware):
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        routing: dict[str, str] = {}
+        routing = {"api_base_path": self.table.base_path}
         # An encoded slash is a part of a segment (RFC 3986, section 2.2), and no path of a contract has such a part.
         if b"%2f" not in scope["raw_path"].lower() and (found := self.table.find(scope["path"])):
             methods, scope["path_params"] = found
             if operation_id := methods.get(scope["method"]):
-                routing = {"api_base_path": self.table.base_path, "operation_id": operation_id}
+                routing["operation_id"] = operation_id
             else:
-                allow = {"Allow": ", ".join([*methods, "OPTIONS"])}
-                if scope["method"] != "OPTIONS":
-                    raise Refusal(405, headers=allow)
-                headers = contract.constant_headers(None, 204) | allow
-                await Response(status_code=204, headers=headers)(scope, receive, send)
-                return
+                routing["allow"] = ", ".join([*methods, "OPTIONS"])
         scope["extensions"] = {**scope.get("extensions", {}), ROUTING_CONTEXT: routing}
         await self.app(scope, receive, send)
+
+
+async def without_operation(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request that leads to no operation: OPTIONS on a path of the contract.
+
+    Raises:
+        Refusal: 404 for another path, and 405 for another method.
+    """
+    allow = scope["extensions"][ROUTING_CONTEXT].get("allow")
+    if not allow:
+        raise Refusal(404)
+    if scope["method"] != "OPTIONS":
+        raise Refusal(405, headers={"Allow": allow})
+    headers = contract.constant_headers(None, 204) | {"Allow": allow}
+    await Response(status_code=204, headers=headers)(scope, receive, send)

@@ -1,5 +1,6 @@
 """What can be set: by a flag, in the environment, or in a file `.env`; the first of these that says it wins."""
 
+import re
 from ipaddress import ip_network
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -10,10 +11,19 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from handlers import contract
 from models.database import CONNECTIONS
 
+ORIGIN = re.compile(r"https?://[^/?#@\s]+", re.ASCII)
+
 
 def _networks(text: str) -> str:
     for address in text.split(",") if text else []:
         ip_network(address.strip())
+    return text
+
+
+def _origins(text: str) -> str:
+    for origin in text.replace(",", " ").split():
+        if origin != "*" and not ORIGIN.fullmatch(origin):
+            raise ValueError("give them as https://app.example.com, with commas between, or * for any")
     return text
 
 
@@ -60,6 +70,14 @@ class ServerSettings(Settings):
         str,
         AfterValidator(_address),
         Field(description="the address of the service in the published document; else the one at which that was read"),
+    ] = ""
+    insecure_open: Annotated[
+        bool, Field(description="listen on another address than loopback although no key was made")
+    ] = False
+    allowed_origins: Annotated[
+        str,
+        AfterValidator(_origins),
+        Field(description="where pages come from that may call the service from a browser, with commas between"),
     ] = ""
     max_connections: Annotated[
         int, Field(ge=1, description="how many connections each process may have with callers at the same time")

@@ -11,12 +11,13 @@ import psycopg
 from models.answers import KeptAnswer
 from models.database import at, connected, in_a_line
 from models.errors import ConfigurationError
+from models.keys import ApiKey
 from models.migrate import ensure_migrated, migrate
 from models.postgresql import Server
 from models.sqlite import SqliteFile
 from models.task import Task
 
-TABLES: tuple[type[peewee.Model], ...] = (Task, KeptAnswer)
+TABLES: tuple[type[peewee.Model], ...] = (Task, KeptAnswer, ApiKey)
 
 
 def copy(source: str, target: str) -> Iterator[tuple[int, int]]:

@@ -5,8 +5,8 @@ from pathlib import Path
 from peewee import Database, DatabaseError
 from playhouse.migrations import Runner
 
-from models.database import connected, in_a_line
-from models.errors import ConfigurationError
+from models.database import connected, database, in_a_line
+from models.errors import ConfigurationError, UnavailableError
 
 DIRECTORY = Path(__file__).with_name("migrations")
 
@@ -23,10 +23,10 @@ def migrate(url: str) -> list[str]:
     Raises:
         ConfigurationError: The database cannot be used or changed.
     """
-    with connected(url) as database:
+    with connected(url) as changed:
         try:
-            with database.migration():
-                applied: list[str] = Runner(database, str(DIRECTORY)).up()
+            with changed.migration():
+                applied: list[str] = Runner(changed, str(DIRECTORY)).up()
         except DatabaseError as error:
             raise ConfigurationError(f"The database could not be migrated: {in_a_line(error)}.") from error
     return applied
@@ -41,9 +41,9 @@ def prepare(url: str) -> None:
     Raises:
         ConfigurationError: The database cannot be used or changed, or it has an older schema.
     """
-    with connected(url) as database:
-        if not database.embedded:
-            ensure_migrated(database)
+    with connected(url) as used:
+        if not used.embedded:
+            ensure_migrated(used)
             return
     migrate(url)
 
@@ -59,3 +59,14 @@ def ensure_migrated(database: Database) -> None:
         raise ConfigurationError(
             f"The schema of the database is older than this release: run tasks-api migrate, for {', '.join(lacking)}."
         )
+
+
+async def ensure_ready() -> None:
+    """Make sure that the database that is served from answers, and has the schema of this release or a later one.
+
+    Raises:
+        UnavailableError: It is out of reach, or has an older schema.
+    """
+    applied = {name for (name,) in await database.read("SELECT name FROM schema_migration", [])}
+    if lacking := {path.stem for path in DIRECTORY.glob("[0-9]*.py")} - applied:
+        raise UnavailableError(f"the schema of the database lacks {', '.join(sorted(lacking))}; run tasks-api migrate")

@@ -16,7 +16,7 @@ from models.task import Task as Table
 from tests.conftest import COMMAND, Start, environment, run
 from tests.stores import Store
 
-MIGRATIONS = ["0001_create_task", "0002_add_version", "0003_create_kept_answer"]
+MIGRATIONS = ["0001_create_task", "0002_add_version", "0003_create_kept_answer", "0004_create_api_key"]
 INSERT = "INSERT INTO task (title, completed, created_at) VALUES ('a', false, '2026-05-12T10:32:14.000Z')"
 REBUILD = """
 from peewee import IntegerField
