@@ -11,6 +11,7 @@ from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Annotated, cast
 
 import click
@@ -24,6 +25,7 @@ from handlers import contract, documentation
 from handlers.protocol import Protocol
 from handlers.settings import ServerSettings, Settings, variable
 from handlers.workers import BACKLOG, SharedPort, Workers
+from models.backup import backup
 from models.copy import copy
 from models.errors import ConfigurationError
 from models.keys import create, find_all, revoke
@@ -77,6 +79,12 @@ class Key(BaseModel):
     revoke: CliSubCommand[RevokeKey] = Field(description=RevokeKey.__doc__)
 
 
+class Backup(Settings):
+    """Copy a SQLite file while the service goes on, and check the copy."""
+
+    file: Annotated[CliPositionalArg[Path], Field(description="the copy, which must not be there yet")]
+
+
 class Copy(BaseModel):
     """Move all tasks from a SQLite file to an empty database of a server, and compare what it keeps."""
 
@@ -103,6 +111,7 @@ class Command(
     serve: CliSubCommand[Serve] = Field(description=Serve.__doc__)
     migrate: CliSubCommand[Migrate] = Field(description=Migrate.__doc__)
     key: CliSubCommand[Key] = Field(description=Key.__doc__)
+    backup: CliSubCommand[Backup] = Field(description=Backup.__doc__)
     # Not `copy`, which is a method of every model.
     move: CliSubCommand[Copy] = Field(validation_alias="copy", description=Copy.__doc__)
 
@@ -118,6 +127,9 @@ def main() -> None:
                 print("Applied:", ", ".join(migrate(settings.database_url)) or "nothing, the schema is up to date")
             case Key() as key:
                 use_keys(get_subcommand(key, is_required=False))
+            case Backup() as settings:
+                tasks = backup(settings.database_url, settings.file)
+                print(f"Copied to {settings.file}, and checked; tasks in the copy: {tasks}")
             case Copy() as addresses:
                 copy_with_progress(addresses.source, addresses.target)
             case _ if command.version:

@@ -132,7 +132,7 @@ def test_taken_port(tmp_path: Path, taken_port: int) -> None:
             for url in ("tasks.example.com", "ftp://example.com", "https://", "https://example.com/?a=1")
         ),
         (["serve", "--prot", "80"], "unrecognized arguments: --prot 80; see tasks-api --help."),
-        (["sevre"], "argument {serve,migrate,key,copy}: invalid choice: 'sevre'"),
+        (["sevre"], "argument {serve,migrate,key,backup,copy}: invalid choice: 'sevre'"),
         (["serve", "--host", "192.0.2.1"], "Cannot listen on 192.0.2.1 port 8000: Cannot assign requested address"),
         (
             ["migrate", "--database-url", "tasks.db"],
