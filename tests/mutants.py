@@ -331,6 +331,11 @@ DEFECTS = [
     Defect("models/copy.py", "(Task, KeptAnswer)", "(Task,)"),
     Defect("models/copy.py", 'file.atomic("IMMEDIATE")', "file.atomic()"),
     Defect("models/copy.py", "        ensure_migrated(file)\n", ""),
+    # A copy of a file that is in use.
+    Defect("models/backup.py", 'execute("BEGIN")', 'execute("BEGIN IMMEDIATE")'),
+    Defect("models/backup.py", "PRAGMA journal_mode = delete", "PRAGMA journal_mode = wal"),
+    Defect("models/backup.py", 'if verdict != "ok":', "if False:"),
+    Defect("models/backup.py", "os.link(copy, file)", "os.replace(copy, file)"),
     # Several workers.
     Defect(
         "handlers/cli.py",
