@@ -6,12 +6,12 @@ further request would go unanswered. Each answer gets the header fields that all
 """
 
 import asyncio
-import math
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from itertools import count
 from secrets import token_hex
+from socket import IPPROTO_TCP, TCP_USER_TIMEOUT
 from typing import Any, cast
 
 import httptools
@@ -30,8 +30,6 @@ TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 # How many seconds a caller may go on sending to a connection that has given its last answer.
 LINGER = 5
-# So many connections beyond those that there may be are told so; what comes in greater numbers is cut off.
-TOLD = 100
 
 MAX_TARGET_BYTES: int = contract.responses(None)["414"]["x-max-bytes"]
 MAX_HEADERS_BYTES: int = contract.responses(None)["431"]["x-max-bytes"]
@@ -117,14 +115,13 @@ class Protocol(HttpToolsProtocol):
         self._waits = False  # whether requests are to be answered before the connection ends
         self._status = 0  # of the refusal that it then ends with
         self._arrival: asyncio.TimerHandle | None = None  # ends the patience with a request that is arriving
-        self._progress: asyncio.TimerHandle | None = None  # ends that with an answer that the caller does not read
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        # The system ends a connection whose other side has taken nothing of an answer for so long (man 7 tcp).
+        transport.get_extra_info("socket").setsockopt(IPPROTO_TCP, TCP_USER_TIMEOUT, int(self.patience * 1000))
         self._await_request()
-        if len(self.connections) > self.max_connections + TOLD:
-            transport.abort()
-        elif len(self.connections) > self.max_connections:
+        if len(self.connections) > self.max_connections:
             self._finish(503)
 
     def data_received(self, data: bytes) -> None:
@@ -151,25 +148,8 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         # uvicorn leaves the timer of a connection that was reset running, and with it keeps all that it knows of it.
         self._unset_keepalive_if_required()
-        for timer in filter(None, (self._arrival, self._progress)):
-            timer.cancel()
+        self._stop_arrival()
         super().connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._mind_progress(math.inf)
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if self._progress:
-            self._progress.cancel()
-            self._progress = None
-
-    def timeout_keep_alive_handler(self) -> None:
-        # To close a connection takes until the caller has read what was written.
-        if self.transport.get_write_buffer_size():
-            self.transport.abort()
-        super().timeout_keep_alive_handler()
 
     # uvicorn narrows what asyncio lets it return to None.
     def eof_received(self) -> bool:  # type: ignore[override]
@@ -207,6 +187,10 @@ class Protocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         last = not self.pipeline
         super().on_response_complete()
+        # Until now uvicorn may have read nothing of the next request.
+        if self._arrival:
+            self._stop_arrival()
+            self._mind_arrival()
         if last and self._waits:
             self._end()
 
@@ -219,12 +203,15 @@ class Protocol(HttpToolsProtocol):
             if not self._arrival:
                 self._arrival = self.loop.call_later(self.patience, self._give_up)
             return
-        if self._arrival:
-            self._arrival.cancel()
-            self._arrival = None
+        self._stop_arrival()
         # What begins no request, such as empty lines, is no reason to wait longer than for nothing.
         if not self._deaf and (not self.cycle or self.cycle.response_complete):
             self._await_request()
+
+    def _stop_arrival(self) -> None:
+        if self._arrival:
+            self._arrival.cancel()
+            self._arrival = None
 
     def _give_up(self) -> None:
         self._arrival = None
@@ -233,14 +220,6 @@ class Protocol(HttpToolsProtocol):
             self._mind_arrival()
         else:
             self._finish(408)
-
-    def _mind_progress(self, left_before: float) -> None:
-        """Cut the connection off if the caller has read nothing of an answer for too long."""
-        left = self.transport.get_write_buffer_size()
-        if left < left_before:
-            self._progress = self.loop.call_later(self.patience, self._mind_progress, left)
-        else:
-            self.transport.abort()
 
     def _is_unambiguous(self, fields: dict[bytes, bytes]) -> bool:
         """Return whether a head says for whom and how long the request is (RFC 9112, sections 3.2 and 6.3)."""
