@@ -115,6 +115,18 @@ class Server(PostgresqlDatabase):
         """Do some work as `write` does, all of it or none."""
         return await self._use(_repeat, _do_together, work, arguments)
 
+    def observe_batches(self, _: Callable[[int], None]) -> None:
+        """Do nothing: each write has a commit of its own, and the server lets them share a flush."""
+
+    def queue_depth(self) -> int:
+        """Return how many requests wait for a connection."""
+        return self._pool.get_stats()["requests_waiting"]
+
+    def connection_states(self) -> dict[str, int]:
+        """Return how many connections are in use, and how many are not."""
+        stats = self._pool.get_stats()
+        return {"used": stats["pool_size"] - stats["pool_available"], "idle": stats["pool_available"]}
+
     @contextmanager
     def migration(self) -> Iterator[None]:
         """Change the schema inside of this, all of it or nothing, while no other process does."""

@@ -47,6 +47,7 @@ class SqliteFile(SqliteDatabase):
         super().__init__(str(path), pragmas=PRAGMAS, timeout=BUSY_TIMEOUT)
         self._path = path
         self._waiting: deque[Write] = deque()
+        self._observe_batch: Callable[[int], None] = lambda _: None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
 
     def ensure_usable(self) -> None:
@@ -105,6 +106,18 @@ class SqliteFile(SqliteDatabase):
         self._thread.submit(self.close)
         self._thread.shutdown()
         self.close()
+
+    def observe_batches(self, observe: Callable[[int], None]) -> None:
+        """Let this be told, in the thread that writes, how many writes have shared a commit."""
+        self._observe_batch = observe
+
+    def queue_depth(self) -> int:
+        """Return how many writes wait for a commit."""
+        return len(self._waiting)
+
+    def connection_states(self) -> dict[str, int]:
+        """Return none, since there are always the same two connections."""
+        return {}
 
     @contextmanager
     def migration(self) -> Iterator[None]:
@@ -173,6 +186,7 @@ class SqliteFile(SqliteDatabase):
             # An error leaves the transaction open, or SQLite has ended it by itself, as it does when the disk is full.
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
+        self._observe_batch(len(batch))
         self._ensure_there()
         return outcomes
 
