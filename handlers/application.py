@@ -2,10 +2,11 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 from connexion import ConnexionMiddleware, ProblemException
 from connexion.resolver import Resolver
@@ -13,7 +14,7 @@ from inflection import underscore
 from starlette.exceptions import HTTPException
 from starlette.routing import Router
 
-from handlers import contract, documentation, health, idempotency, problems, tasks
+from handlers import contract, documentation, health, idempotency, observation, problems, tasks
 from handlers.cross_origin import CrossOrigin
 from handlers.dispatch import Dispatch
 from handlers.responses import ResponseValidation
@@ -31,19 +32,26 @@ def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
         settings: What is set; None for what the environment says.
     """
     settings = settings or ServerSettings()
+    observers = observation.observers(settings)
 
     @asynccontextmanager
-    async def lifespan(_: object) -> AsyncIterator[None]:
+    async def lifespan(_: object) -> AsyncIterator[Mapping[str, Any]]:
         bind(settings.database_url, settings.database_connections)
         await database.start()
-        forgetting = asyncio.create_task(idempotency.forget(timedelta(hours=settings.idempotency_hours)))
+        background = [asyncio.create_task(idempotency.forget(timedelta(hours=settings.idempotency_hours)))]
+        if settings.metrics:
+            from handlers import metrics  # noqa: PLC0415, as in observation.py
+
+            background.append(asyncio.create_task(metrics.watch_database()))
         # What is there now stays: without this, a full collection now and then looks at all of it, for 30 to 40 ms.
         gc.collect()
         gc.freeze()
-        yield
-        forgetting.cancel()
+        yield {"observers": observers}
+        for task in background:
+            task.cancel()
         await database.shut_down()
 
+    observed = [observation.Observation] if observers else []
     origins = settings.allowed_origins.replace(",", " ").split()
     cross_origin = [partial(CrossOrigin, origins=origins)] if origins else []
     # A wrong answer is itself answered by the outer layer.
@@ -52,7 +60,7 @@ def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
     security = partial(Security, open_routes=routes)
     app = ConnexionMiddleware(
         Router(routes, default=without_operation, lifespan=lifespan),
-        middlewares=[*cross_origin, *validation, problems.Exceptions, ContractRouting, security, Dispatch],
+        middlewares=[*observed, *cross_origin, *validation, problems.Exceptions, ContractRouting, security, Dispatch],
         resolver=Resolver(lambda operation_id: getattr(tasks, underscore(operation_id))),
         # What leads to no operation needs a key too.
         auth_all_paths=True,

@@ -7,12 +7,14 @@ import re
 import signal
 import socket
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.metadata import version
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, cast
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any, cast
 
 import click
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
@@ -21,7 +23,7 @@ from uvicorn import Config, Server
 from uvicorn.config import LOGGING_CONFIG
 from uvicorn.supervisors import ChangeReload
 
-from handlers import contract, documentation
+from handlers import access_log, contract, documentation
 from handlers.protocol import Protocol
 from handlers.settings import ServerSettings, Settings, variable
 from handlers.workers import BACKLOG, SharedPort, Workers
@@ -34,6 +36,15 @@ from models.migrate import migrate, prepare
 # For how many seconds an idle connection stays open: longer than clients and proxies keep one in their pools, which is
 # up to a minute, since what they send on a connection that is just being closed is lost.
 KEEP_ALIVE = 75
+# That of uvicorn, and what it lacks: a place for our own warnings, and the access log, whose lines are ready.
+LOGGING: dict[str, Any] = LOGGING_CONFIG | {
+    "root": {"handlers": ["default"], "level": "WARNING"},
+    "formatters": LOGGING_CONFIG["formatters"] | {"as_it_is": {"format": "%(message)s"}},
+    "handlers": LOGGING_CONFIG["handlers"]
+    | {"lines": {"class": "logging.StreamHandler", "formatter": "as_it_is", "stream": "ext://sys.stdout"}},
+    "loggers": LOGGING_CONFIG["loggers"]
+    | {access_log.logger.name: {"handlers": ["lines"], "level": "INFO", "propagate": False}},
+}
 
 
 class Serve(ServerSettings):
@@ -122,7 +133,8 @@ def main() -> None:
         command = CliApp.run(Command, cli_exit_on_error=False)
         match get_subcommand(command, is_required=False):
             case Serve() as settings:
-                serve(settings)
+                with _metrics_at(settings.metrics):
+                    serve(settings)
             case Migrate() as settings:
                 print("Applied:", ", ".join(migrate(settings.database_url)) or "nothing, the schema is up to date")
             case Key() as key:
@@ -174,7 +186,7 @@ def serve(settings: ServerSettings) -> None:
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=settings.shutdown_timeout,
         log_level="warning",
-        log_config=LOGGING_CONFIG | {"root": {"handlers": ["default"], "level": "WARNING"}},
+        log_config=LOGGING,
     )
     announcement = _announcement(settings.host, listener.getsockname()[1])
     # uvicorn raises the signal again when it has shut down.
@@ -225,6 +237,28 @@ def copy_with_progress(source: str, target: str) -> None:
             bar.length = total
             bar.update(done - bar.pos)
     print(f"Copied {bar.pos // 2} rows, each of which was compared.")
+
+
+@contextmanager
+def _metrics_at(address: str) -> Iterator[None]:
+    """Serve the metrics of this process and of those that it starts.
+
+    Args:
+        address: A host and a port; empty for no metrics.
+
+    Raises:
+        ConfigurationError: The address cannot be used.
+    """
+    if not address:
+        yield
+        return
+    # What another program has counted, and perhaps told us where, is no concern of ours.
+    with TemporaryDirectory(prefix="tasks-api-metrics-") as folder:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        from handlers import metrics  # noqa: PLC0415, as in observation.py; and not before the folder is known
+
+        metrics.serve(address)
+        yield
 
 
 def _announcement(host: str, port: int) -> str:

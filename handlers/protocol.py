@@ -7,7 +7,7 @@ further request would go unanswered. Each answer gets the header fields that all
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from itertools import count
 from secrets import token_hex
@@ -15,6 +15,7 @@ from socket import IPPROTO_TCP, TCP_USER_TIMEOUT
 from typing import Any, cast
 
 import httptools
+from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from handlers import contract, problems
@@ -51,11 +52,11 @@ def _names_host(field: bytes) -> bool:
     return HOST_FIELD.fullmatch(field) is not None
 
 
-def request_id(fields: Mapping[bytes, bytes]) -> str:
-    """Return the name of a request: what it is called by its own header fields, or else one that no other has."""
-    given = fields.get(b"x-request-id")
-    if given and REQUEST_ID.fullmatch(given):
-        return given.decode()
+def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """Return the name of a request: the one that its own header fields give it, or else one that no other has."""
+    given = [value for name, value in headers if name == b"x-request-id"]
+    if len(given) == 1 and REQUEST_ID.fullmatch(given[0]):
+        return given[0].decode()
     return f"{PROCESS}-{next(_numbers):x}"
 
 
@@ -149,6 +150,8 @@ class Protocol(HttpToolsProtocol):
         # uvicorn leaves the timer of a connection that was reset running, and with it keeps all that it knows of it.
         self._unset_keepalive_if_required()
         self._stop_arrival()
+        if self.cycle and not self.cycle.response_started:
+            self.cycle.scope["state"].setdefault("answered", None)
         super().connection_lost(exc)
 
     # uvicorn narrows what asyncio lets it return to None.
@@ -166,7 +169,7 @@ class Protocol(HttpToolsProtocol):
         fields = dict(self.headers)
         if not self._is_unambiguous(fields):
             raise ValueError
-        self.scope["state"]["request_id"] = request_id(fields)
+        self.scope["state"]["request_id"] = request_id(self.headers)
         super().on_headers_complete()
         # A body with both may be read, but it is the last of its connection (RFC 9112, section 6.3). And a caller who
         # waits to be told to continue, and is refused, does not send its body.
@@ -258,6 +261,8 @@ class Protocol(HttpToolsProtocol):
         elif in_body:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
+            # Who observes the application, which has begun with it, is to know.
+            self.scope["state"]["answered"] = status or None
             self._end()
         elif not self.cycle or self.cycle.response_complete:
             self._end()
@@ -269,23 +274,29 @@ class Protocol(HttpToolsProtocol):
         if not self._status:
             self.transport.close()
             return
+        scope = self._refused()
+        if "answered" not in scope["state"]:
+            for observe in self.app_state.get("observers", ()):
+                observe(scope, self._status, 0.0)
         body = problems.problem(None, self._status).model_dump_json(exclude_none=True).encode()
         fields = contract.constant_headers(None, self._status) | {
             "Content-Type": problems.MEDIA_TYPE,
             "Content-Length": str(len(body)),
             "Connection": "close",
-            "X-Request-ID": self._request_id(),
+            "X-Request-ID": scope["state"]["request_id"],
         }
         headers = [(name.lower().encode(), value.encode()) for name, value in fields.items()]
         lines = [name + b": " + value + b"\r\n" for name, value in self.server_state.default_headers + headers]
         self.transport.write(b"".join([STATUS_LINE[self._status], *lines, FIELDS, b"\r\n", body]))
         self._close()
 
-    def _request_id(self) -> str:
-        """Return the name of the request that is arriving, or one for what is no request."""
+    def _refused(self) -> Scope:
+        """Return the request that is arriving, or what stands for one, and give it a name if it has none."""
         if self.scope is self._complete:
-            return request_id({})
-        return str(self.scope["state"].get("request_id") or request_id(dict(self.headers)))
+            return {"state": {"request_id": request_id(())}, "headers": []}
+        if "request_id" not in self.scope["state"]:
+            self.scope["state"]["request_id"] = request_id(self.headers)
+        return cast(Scope, self.scope)
 
     def _close(self) -> None:
         """Close the connection, but not at once while the caller still sends: that would undo what was answered."""

@@ -34,6 +34,13 @@ def _address(text: str) -> str:
     return text.rstrip("/")
 
 
+def _listener(text: str) -> str:
+    found = re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+):([0-9]{1,5})", text, re.ASCII)
+    if text and not (found and 0 < int(found[1]) <= 65535):  # noqa: PLR2004
+        raise ValueError("give it as 127.0.0.1:9464 or [::1]:9464")
+    return text
+
+
 class Settings(BaseSettings):
     """What every command needs to know."""
 
@@ -91,6 +98,12 @@ class ServerSettings(Settings):
     idempotency_hours: Annotated[
         float, Field(gt=0, description="for how many hours the answer to a POST with an Idempotency-Key is kept")
     ] = contract.specification()["components"]["parameters"]["IdempotencyKey"]["x-retention-hours"]
+    access_log: Annotated[bool, Field(description="write a line of JSON for each request to standard output")] = False
+    metrics: Annotated[
+        str,
+        AfterValidator(_listener),
+        Field(description="the address on which Prometheus can read metrics, such as 127.0.0.1:9464"),
+    ] = ""
     validate_responses: Annotated[
         bool, Field(description="answer 500 where an answer would break the contract; for tests")
     ] = False

@@ -213,6 +213,22 @@ DEFECTS = [
     Defect("handlers/protocol.py", "has_body=self.scope", "has_body=True or self.scope"),
     Defect("handlers/protocol.py", '            self._head = b""\n', ""),
     Defect("handlers/protocol.py", "if self.cycle.keep_alive else self._close", "if True else self._close"),
+    # What can be seen.
+    Defect("handlers/observation.py", 'state.get("answered", status)', "status"),
+    Defect("handlers/observation.py", "status = status or 500", "pass"),
+    Defect("handlers/protocol.py", 'if "answered" not in scope["state"]:', "if True:"),
+    Defect("handlers/protocol.py", 'self.cycle.scope["state"].setdefault("answered", None)', "pass"),
+    Defect("handlers/protocol.py", "if len(given) == 1 and", "if given and"),
+    Defect("handlers/access_log.py", 'if b"%2f" in', 'if b"%2F" in'),
+    Defect("handlers/cli.py", '"level": "INFO", "propagate": False', '"level": "WARNING", "propagate": False'),
+    Defect(
+        "handlers/cli.py",
+        'os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder',
+        'os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", folder)',
+    ),
+    Defect("handlers/metrics.py", 'kind != "gauge" or _lives(int(process))', "bool(kind)"),
+    Defect("handlers/metrics.py", "    if not file.stat().st_size:\n", "    if False:\n"),
+    Defect("models/sqlite.py", "self._observe_batch(len(batch))", "self._observe_batch(1)"),
     # What is kept.
     Defect("models/queries.py", "where(Task.id > after", "where(Task.id >= after"),
     Defect("models/queries.py", ".order_by(Task.id)", ".order_by(Task.title)"),
