@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import re
+import resource
 import signal
 import socket
 import sys
@@ -36,6 +37,8 @@ from models.migrate import migrate, prepare
 # For how many seconds an idle connection stays open: longer than clients and proxies keep one in their pools, which is
 # up to a minute, since what they send on a connection that is just being closed is lost.
 KEEP_ALIVE = 75
+# How many files a process has open beside its connections, at the most.
+OTHER_FILES = 64
 # That of uvicorn, and what it lacks: a place for our own warnings, and the access log, whose lines are ready.
 LOGGING: dict[str, Any] = LOGGING_CONFIG | {
     "root": {"handlers": ["default"], "level": "WARNING"},
@@ -162,6 +165,7 @@ def serve(settings: ServerSettings) -> None:
     Raises:
         ConfigurationError: The database or the address cannot be used.
     """
+    _allow_files(settings)
     prepare(settings.database_url)
     listener = _bind(settings.host, settings.port)
     if not settings.insecure_open and not ip_address(listener.getsockname()[0]).is_loopback:
@@ -264,6 +268,19 @@ def _metrics_at(address: str) -> Iterator[None]:
 def _announcement(host: str, port: int) -> str:
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     return f"Tasks API at {address}{contract.path_of('listTasks')}, documentation at {address}{documentation.PATH}"
+
+
+def _allow_files(settings: ServerSettings) -> None:
+    """Let each process have as many open files as its connections need."""
+    needed = settings.max_connections + settings.database_connections + OTHER_FILES
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY and needed > most:
+        raise ConfigurationError(
+            f"--max-connections {settings.max_connections} needs {needed} open files, and a process may have {most}:"
+            " raise that, as with ulimit -n, or lower the number."
+        )
+    if allowed != resource.RLIM_INFINITY:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(allowed, needed), most))
 
 
 def _ensure_keys(database_url: str, address: str) -> None:

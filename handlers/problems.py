@@ -1,5 +1,6 @@
 """Every problem document (RFC 9457) that the service sends is made here, in the words of the contract."""
 
+import asyncio
 import logging
 from collections.abc import Iterable
 from functools import cache
@@ -52,6 +53,10 @@ class Exceptions(ExceptionMiddleware):
             answer = next(known[kind] for kind in type(error).__mro__ if kind in known)
             response = await answer(Request(scope), error)
             await response(scope, receive, send)
+        except asyncio.CancelledError as error:
+            # uvicorn does not wait longer for it, because the service ends.
+            response = await unavailable(Request(scope), error)
+            await response(scope, receive, send)
 
 
 def problem(operation_id: str | None, status: int, violations: Iterable[Violation] = ()) -> Problem:
@@ -75,7 +80,7 @@ async def refused(request: ConnexionRequest, exception: HTTPException) -> Connex
     return _response(request, exception.status_code, violations, dict(exception.headers or {}))
 
 
-async def unavailable(request: ConnexionRequest, exception: Exception) -> ConnexionResponse:
+async def unavailable(request: ConnexionRequest, exception: BaseException) -> ConnexionResponse:
     """Answer a request that may succeed if it is made again."""
     logger.warning("%s %s %s: %s", request.state.request_id, request.method, request.url.path, exception)
     return _response(request, HTTPStatus.SERVICE_UNAVAILABLE, (), {})

@@ -7,11 +7,11 @@ further request would go unanswered. Each answer gets the header fields that all
 
 import asyncio
 import re
+import socket
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from itertools import count
 from secrets import token_hex
-from socket import IPPROTO_TCP, TCP_USER_TIMEOUT
 from typing import Any, cast
 
 import httptools
@@ -34,6 +34,8 @@ LINGER = 5
 
 MAX_TARGET_BYTES: int = contract.responses(None)["414"]["x-max-bytes"]
 MAX_HEADERS_BYTES: int = contract.responses(None)["431"]["x-max-bytes"]
+
+USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
 
 # What every answer has, and what it has behind TLS.
 FIELDS, FIELDS_OF_TLS = (
@@ -119,8 +121,10 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        # The system ends a connection whose other side has taken nothing of an answer for so long (man 7 tcp).
-        transport.get_extra_info("socket").setsockopt(IPPROTO_TCP, TCP_USER_TIMEOUT, int(self.patience * 1000))
+        # Linux ends a connection whose other side has taken nothing of an answer for so long (man 7 tcp).
+        if USER_TIMEOUT:
+            connection = transport.get_extra_info("socket")
+            connection.setsockopt(socket.IPPROTO_TCP, USER_TIMEOUT, int(self.patience * 1000))
         self._await_request()
         if len(self.connections) > self.max_connections:
             self._finish(503)
@@ -169,7 +173,7 @@ class Protocol(HttpToolsProtocol):
         fields = dict(self.headers)
         if not self._is_unambiguous(fields):
             raise ValueError
-        self.scope["state"]["request_id"] = request_id(self.headers)
+        self.scope["state"]["request_id"] = request_id(self.headers if b"x-request-id" in fields else ())
         super().on_headers_complete()
         # A body with both may be read, but it is the last of its connection (RFC 9112, section 6.3). And a caller who
         # waits to be told to continue, and is refused, does not send its body.
@@ -223,6 +227,13 @@ class Protocol(HttpToolsProtocol):
             self._mind_arrival()
         else:
             self._finish(408)
+
+    def shutdown(self) -> None:
+        """Answer what has arrived, and refuse what has not, before the service ends."""
+        if self.scope is self._complete:
+            super().shutdown()
+        elif not self._deaf:
+            self._finish(503)
 
     def _is_unambiguous(self, fields: dict[bytes, bytes]) -> bool:
         """Return whether a head says for whom and how long the request is (RFC 9112, sections 3.2 and 6.3)."""

@@ -57,10 +57,10 @@ def bearer(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
-def wait_for(client: httpx.Client, status: int, **options: object) -> float:
+def wait_for(client: httpx.Client, status: int, path: str = "/api/tasks", **options: object) -> float:
     """Ask until the answer has a status, and return how many seconds that took."""
     start = monotonic()
-    while client.get("/api/tasks", **options).status_code != status:  # type: ignore[arg-type]
+    while client.get(path, **options).status_code != status:  # type: ignore[arg-type]
         assert monotonic() - start < 30
     return monotonic() - start
 
