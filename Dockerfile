@@ -21,6 +21,7 @@ RUN /venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /v
 
 FROM python:3.13-slim
 COPY --from=builder /venv /venv
+# It listens on every address, so it refuses to start until there is a key; the README says how to make one.
 ENV PATH="/venv/bin:$PATH" \
     PYTHONDONTWRITEBYTECODE=1 \
     DATABASE_URL=sqlite:////data/tasks.db \
@@ -36,6 +37,6 @@ EXPOSE 8000
 STOPSIGNAL SIGTERM
 # Past any proxy that the environment names, which urlopen would ask.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s --start-interval=1s --retries=3 \
-    CMD ["python", "-c", "from urllib.request import ProxyHandler, build_opener; build_opener(ProxyHandler({})).open('http://127.0.0.1:8000/api/tasks?limit=1', timeout=4)"]
+    CMD ["python", "-c", "from urllib.request import ProxyHandler, build_opener; build_opener(ProxyHandler({})).open('http://127.0.0.1:8000/health/ready', timeout=4)"]
 ENTRYPOINT ["tasks-api"]
 CMD ["serve"]

@@ -8,21 +8,27 @@ import json
 import os
 import re
 import socket
+import ssl
 import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
+from select import select
 from typing import Any
 
 import httpx
 import pytest
 import yaml
 
+from handlers import contract, problems
 from handlers.settings import ServerSettings, variable
+from tests import wire
 from tests.conftest import ROOT, SOURCES, Service, Start, run, tool
+from tests.stores import Store
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
@@ -75,6 +81,30 @@ def test_image_runs_without_root_and_without_writing() -> None:
     assert SERVICES["api"]["read_only"]
 
 
+def test_image_serves_nobody_until_there_is_a_key(start: Start, store: Store, tmp_path: Path) -> None:
+    set_here = dict(pair.split("=") for pair in re.findall(r"\w+=\S+", instruction("ENV")))
+    variables = set_here | {"DATABASE_URL": store.url, "TASKS_API_PORT": "0", "PATH": os.environ["PATH"]}
+    refused = run(tmp_path, *json.loads(instruction("CMD")), variables=variables)
+    # As the README says: the entry point with other words than `serve`.
+    key = run(tmp_path, "key", "new", "app", variables=variables).stdout.strip()
+    client = start(variables=variables).client
+
+    assert refused.returncode == 1
+    assert "make a key with tasks-api key new NAME" in refused.stderr
+    assert client.get("/api/tasks").status_code == 401
+    assert client.get("/api/tasks", headers={"Authorization": f"Bearer {key}"}).status_code == 200
+
+
+def test_nodes_are_told_to_be_open_and_are_not_published() -> None:
+    """In one place, which one may take away; tests/test_security.py shows that a key closes them in spite of it."""
+    assert SERVICES["api"]["environment"]["TASKS_API_INSECURE_OPEN"] == "true"
+    assert (ROOT / "compose.yaml").read_text().count("INSECURE_OPEN") == 1
+    assert "ports" not in SERVICES["api"]
+    # A key is made by a node, for which the migration is waited.
+    assert "docker compose run --rm api key new app" in (ROOT / "compose.yaml").read_text()
+    assert SERVICES["api"]["depends_on"] == {"migrate": {"condition": "service_completed_successfully"}}
+
+
 def check_health(port: int) -> int:
     """Run the health check of the image against a port, and return its exit status."""
     _, command = instruction("HEALTHCHECK").split(" CMD ")
@@ -92,6 +122,21 @@ def check_health(port: int) -> int:
 
 def test_health_check_finds_a_service(service: Service) -> None:
     assert check_health(httpx.URL(service.url).port or 80) == 0
+
+
+def test_health_check_finds_a_service_with_keys(start: Start, store: Store, tmp_path: Path) -> None:
+    assert run(tmp_path, "key", "new", "app", variables={"DATABASE_URL": store.url}).returncode == 0
+    service = start()
+
+    assert service.client.get("/api/tasks").status_code == 401
+    assert check_health(httpx.URL(service.url).port or 80) == 0
+
+
+def test_health_check_finds_a_service_that_is_not_ready(start: Start, store: Store) -> None:
+    service = start()
+    store.lose()
+
+    assert check_health(httpx.URL(service.url).port or 80) == 1
 
 
 def test_health_check_finds_none() -> None:
@@ -128,20 +173,21 @@ def nginx() -> str:
     return str(tool("nginx", "/usr/sbin/nginx"))
 
 
-def configuration(port: int, nodes: list[str], folder: Path) -> str:
+def configuration(port: int, nodes: list[str], folder: Path, text: str) -> str:
     """Return the proxy's configuration for a port, with nodes that it need not ask a name server for."""
     servers = " ".join(f"server {node};" for node in nodes)
-    text, found = re.subn(r"resolver .*;\n +server api:8000 resolve;", servers, PROXY)
+    text, found = re.subn(r"resolver .*;\n +server api:8000 resolve;", servers, text)
     assert found == 1
-    return text.replace("listen 8080;", f"listen 127.0.0.1:{port};").replace("/tmp/", f"{folder}/")
+    text = re.sub(r"(?m)^( +listen) \d+", rf"\1 127.0.0.1:{port}", text)
+    return text.replace("/tmp/", f"{folder}/").replace("/etc/nginx/tls/", f"{folder}/")
 
 
 @contextmanager
-def proxy(nginx: str, nodes: list[str], folder: Path) -> Iterator[httpx.Client]:
+def proxy(nginx: str, nodes: list[str], folder: Path, text: str = PROXY) -> Iterator[httpx.Client]:
     """Run the proxy in front of nodes, and yield a client of it; its log is the file `access`."""
     with closing(socket.create_server(("127.0.0.1", 0))) as listener, (folder / "access").open("ab") as access:
         port = listener.getsockname()[1]
-        (folder / "proxy.conf").write_text(configuration(port, nodes, folder))
+        (folder / "proxy.conf").write_text(configuration(port, nodes, folder, text))
         process = subprocess.Popen(
             # As root, if root starts it, because another user could not get to the folder.
             [nginx, "-p", folder, "-c", folder / "proxy.conf", "-e", "stderr", "-g", "daemon off; user root;"],
@@ -213,7 +259,8 @@ def test_proxy_says_for_whom_it_asks(nginx: str, tmp_path: Path) -> None:
         ):
             caller.sendall(
                 b"GET /api/tasks?a=%2F//b HTTP/1.1\r\nHost: tasks.example.com:8000\r\n"
-                b"X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: https\r\nConnection: close\r\n\r\n"
+                b"X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: https\r\nX-Request-ID: a\r\n"
+                b"Connection: close\r\n\r\n"
             )
             connection, _ = node.accept()
             with connection:
@@ -225,6 +272,7 @@ def test_proxy_says_for_whom_it_asks(nginx: str, tmp_path: Path) -> None:
         "Host: tasks.example.com:8000",
         "X-Forwarded-For: 127.0.0.1",
         "X-Forwarded-Proto: http",
+        "X-Request-ID: a",
     ]
 
 
@@ -257,3 +305,104 @@ def test_refusals_are_the_services_own(client: httpx.Client) -> None:
         assert refused.headers["content-type"] == "application/problem+json"
         assert refused.json()["status"] == status
     assert client.get("/api/tasks").json() == []
+
+
+def test_request_has_one_name_for_the_caller_and_in_both_logs(
+    nginx: str, start: Start, store: Store, tmp_path: Path
+) -> None:
+    service = start("--trusted-proxies", "127.0.0.1")
+    with proxy(nginx, [node_of(service)], tmp_path) as client:
+        given = client.get("/api/tasks", headers={"X-Request-ID": "given"})
+        made = client.get("/api/tasks")
+        store.lose()
+        failed = client.delete("/api/tasks/1")
+
+    names = [answer.headers["x-request-id"] for answer in (given, made, failed)]
+    assert names[0] == "given"
+    assert [line.split()[-2] for line in (tmp_path / "access").read_text().splitlines()] == names
+    assert failed.status_code == 503
+    assert names[2] in service.log()
+
+
+@pytest.mark.parametrize("path", ["/health/ready", "/health/live", "/health%2Fready", "//health/./ready"])
+def test_health_is_not_published(client: httpx.Client, nodes: list[Service], path: str) -> None:
+    answer = client.get(path)
+
+    assert nodes[0].client.get("/health/ready").status_code == 200
+    assert answer.status_code == 404
+    assert_is_the_contracts_own(answer)
+
+
+def assert_is_the_contracts_own(answer: httpx.Response) -> None:
+    """A refusal of the proxy's own is, but for what the service alone knows, word for word the contract's."""
+    said = problems.problem(None, answer.status_code).model_dump(exclude_none=True)
+    assert answer.json() == said
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["x-request-id"]
+    for name, value in contract.constant_headers(None, answer.status_code).items():
+        assert answer.headers.get_list(name) == [value]
+
+
+def test_requests_of_one_address_have_a_limit(nginx: str, tmp_path: Path) -> None:
+    """Those that are under way; connections that are idle are not counted."""
+    limit = int(re.findall(r"limit_conn addresses (\d+);", PROXY)[0])
+    with (
+        ExitStack() as stack,
+        socket.create_server(("127.0.0.1", 0), backlog=2 * limit) as node,
+        proxy(nginx, [f"127.0.0.1:{node.getsockname()[1]}"], tmp_path) as client,
+    ):
+        callers = [stack.enter_context(wire.connect(str(client.base_url))) for _ in range(limit)]
+        for caller in callers:
+            caller.sendall(b"GET /api/tasks HTTP/1.1\r\nHost: a\r\n\r\n")
+            stack.enter_context(node.accept()[0])
+
+        refused = client.get("/api/tasks")
+
+    assert refused.status_code == 429
+    assert_is_the_contracts_own(refused)
+
+
+def test_callers_that_stall_are_cut_off(nginx: str, nodes: list[Service], tmp_path: Path) -> None:
+    """After a second here, where the configuration says ten: with the head, byte by byte, and with the body."""
+    shortened, found = re.subn(r"(_timeout) 10s;", r"\1 1s;", PROXY)
+    assert found == 3
+    head = b"POST /api/tasks HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 14\r\n\r\n"
+
+    def stall(first: bytes, rest: bytes) -> bytes:
+        with wire.connect(str(client.base_url)) as connection:
+            connection.sendall(first)
+            for byte in rest:
+                if select([connection], [], [], 0.1)[0]:
+                    break
+                connection.sendall(bytes([byte]))
+            return wire.read_to_end(connection)
+
+    with proxy(nginx, [node_of(nodes[0])], tmp_path, shortened) as client, ThreadPoolExecutor() as pool:
+        slow_head = pool.submit(stall, head[:1], head[1:])
+        slow_body = pool.submit(stall, head + b"{", b"")
+        received = [slow_head.result(), slow_body.result()]
+
+    assert received == [b"", b""]
+    # It was not the service that gave up: no node has heard of them.
+    assert [line.split()[-4::3] for line in (tmp_path / "access").read_text().splitlines()] == [["408", "-"]] * 2
+
+
+def test_proxy_may_end_tls(nginx: str, nodes: list[Service], tmp_path: Path) -> None:
+    """With the lines that are commented out, the service knows it, and sends what browsers are to know."""
+    tls = re.sub(r"# (?=listen|ssl_)", "", PROXY.replace("        listen 8080;\n", ""))
+    assert len(re.findall(r"^ +(?:listen 8443 ssl|ssl_\w+ .*);$", tls, re.MULTILINE)) == 4
+    certificate, key = tmp_path / "fullchain.pem", tmp_path / "privkey.pem"
+    request = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"]
+    name = ["-subj", "/CN=tasks.example.com", "-addext", "subjectAltName=IP:127.0.0.1"]
+    files = ["-keyout", key, "-out", certificate]
+    subprocess.run([tool("openssl"), *request, *name, *files], check=True, capture_output=True)
+
+    with proxy(nginx, [node_of(nodes[0])], tmp_path, tls) as plain:
+        address = str(plain.base_url).replace("http://", "https://")
+        with httpx.Client(base_url=address, verify=ssl.create_default_context(cafile=certificate)) as client:
+            for title in "ab":
+                client.post("/api/tasks", json={"title": title})
+            page = client.get("/api/tasks?limit=1")
+
+    assert page.links["next"]["url"].startswith("https://")
+    assert page.headers["strict-transport-security"] == "max-age=31536000"
