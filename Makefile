@@ -14,7 +14,7 @@ REFERENCE ?= build/docs/index.html
 REPORTS ?= build/contract
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test contract stories nightly mutants bench bench-scale lint lint-contract diff docs format generate \
+.PHONY: help run dev test contract stories nightly mutants bench bench-scale lint lint-contract audit diff docs format generate \
   sdk sdk-python sdk-typescript lock swagger-ui clean node
 
 help: ## List the targets
@@ -64,6 +64,9 @@ lint: $(VENV)/development node ## Check style, types, the generated models, the 
 	$(BIN)/openapi-spec-validator openapi.yaml
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@! command -v npm >/dev/null || $(MAKE) --no-print-directory lint-contract
+
+audit: $(VENV)/development ## Look for known vulnerabilities in what is installed with the service
+	@$(BIN)/python -m tests.audit
 
 lint-contract:
 	$(NODE)/redocly lint --config tests/redocly.yaml openapi.yaml tests/contract/stories.arazzo.yaml
