@@ -95,6 +95,19 @@ def test_image_serves_nobody_until_there_is_a_key(start: Start, store: Store, tm
     assert client.get("/api/tasks", headers={"Authorization": f"Bearer {key}"}).status_code == 200
 
 
+def test_readme_runs_the_image_as_it_is() -> None:
+    readme = (ROOT / "README.md").read_text()
+    runs = re.findall(r"docker run [^`\n]*", readme)
+    settings = {variable(name) for name in ServerSettings.model_fields}
+
+    assert len(runs) == 3
+    assert {path for line in runs for path in re.findall(r"-v \w+:(\S+)", line)} == {instruction("VOLUME")}
+    assert {port for line in runs for port in re.findall(r"-p (\S+)", line)} == {
+        f"127.0.0.1:8000:{instruction('EXPOSE')}"
+    }
+    assert {name for line in runs for name in re.findall(r"-e (\w+)=", line)} == {"TASKS_API_INSECURE_OPEN"} <= settings
+
+
 def test_nodes_are_told_to_be_open_and_are_not_published() -> None:
     """In one place, which one may take away; tests/test_security.py shows that a key closes them in spite of it."""
     assert SERVICES["api"]["environment"]["TASKS_API_INSECURE_OPEN"] == "true"
@@ -368,8 +381,8 @@ def test_callers_that_stall_are_cut_off(nginx: str, nodes: list[Service], tmp_pa
     assert found == 3
     head = b"POST /api/tasks HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 14\r\n\r\n"
 
-    def stall(first: bytes, rest: bytes) -> bytes:
-        with wire.connect(str(client.base_url)) as connection:
+    def stall(url: httpx.URL, first: bytes, rest: bytes) -> bytes:
+        with wire.connect(str(url)) as connection:
             connection.sendall(first)
             for byte in rest:
                 if select([connection], [], [], 0.1)[0]:
@@ -378,8 +391,8 @@ def test_callers_that_stall_are_cut_off(nginx: str, nodes: list[Service], tmp_pa
             return wire.read_to_end(connection)
 
     with proxy(nginx, [node_of(nodes[0])], tmp_path, shortened) as client, ThreadPoolExecutor() as pool:
-        slow_head = pool.submit(stall, head[:1], head[1:])
-        slow_body = pool.submit(stall, head + b"{", b"")
+        slow_head = pool.submit(stall, client.base_url, head[:1], head[1:])
+        slow_body = pool.submit(stall, client.base_url, head + b"{", b"")
         received = [slow_head.result(), slow_body.result()]
 
     assert received == [b"", b""]
@@ -394,7 +407,7 @@ def test_proxy_may_end_tls(nginx: str, nodes: list[Service], tmp_path: Path) -> 
     certificate, key = tmp_path / "fullchain.pem", tmp_path / "privkey.pem"
     request = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"]
     name = ["-subj", "/CN=tasks.example.com", "-addext", "subjectAltName=IP:127.0.0.1"]
-    files = ["-keyout", key, "-out", certificate]
+    files = ["-keyout", str(key), "-out", str(certificate)]
     subprocess.run([tool("openssl"), *request, *name, *files], check=True, capture_output=True)
 
     with proxy(nginx, [node_of(nodes[0])], tmp_path, tls) as plain:

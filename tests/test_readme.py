@@ -1,12 +1,14 @@
 """The README's calls and its recipe for a new field, as a reader would follow them."""
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-from tests.conftest import FROM_FOLDER, ROOT, Service, Start
+from tests.conftest import COMMAND, FROM_FOLDER, ROOT, Service, Start, environment
 from tests.stores import Store
+from tests.test_security import bearer, wait_for
 
 README = (ROOT / "README.md").read_text()
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -48,6 +50,34 @@ def test_conditions_and_keys_do_what_the_readme_says(service: Service) -> None:
     assert service.client.get("/api/tasks/2").json()["title"] == "Mine"
     again = service.client.post("/api/tasks", json={"title": "Once"}, headers={"Idempotency-Key": "0b7e6f4e"})
     assert again.headers["idempotency-replayed"] == "true"
+
+
+def test_keys_are_made_and_revoked_as_the_readme_says(start: Start, store: Store, tmp_path: Path) -> None:
+    client = start().client
+    commands = block("sh", "## Keys").replace("http://127.0.0.1:8000", str(client.base_url).rstrip("/"))
+    *_, revoke = commands.splitlines()
+    shell = ["bash", "-ec", commands.replace(revoke, "echo $key")]
+    path = f"{Path(COMMAND).parent}:{os.environ['PATH']}"
+    variables = environment({"DATABASE_URL": store.url, "PATH": path})
+
+    made = subprocess.run(shell, env=variables, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    listed, key = made.removeprefix("[]").splitlines()
+    wait_for(client, 401)
+    let_in = client.get("/api/tasks", headers=bearer(key))
+    subprocess.run(["bash", "-ec", revoke], env=variables, cwd=tmp_path, capture_output=True, check=True)
+    wait_for(client, 401, headers=bearer(key))
+
+    assert listed.startswith("app  made ")
+    assert let_in.json() == []
+    # As it says too: with the last key, nobody is let in, and what needs none still needs none.
+    assert client.get("/api/tasks").status_code == 401
+    assert [client.get(path).status_code for path in ("/docs", "/openapi.yaml", "/health/ready")] == [200] * 3
+
+
+def test_checklist_says_what_the_proxy_is_set_to() -> None:
+    (line,) = re.findall(r"`(client_header_timeout \w+;)`", README)
+
+    assert f" {line}\n" in (ROOT / "docs/proxy.conf").read_text()
 
 
 def test_a_field_is_added_as_the_readme_says(start: Start, checkout: Path, store: Store) -> None:
