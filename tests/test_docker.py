@@ -102,9 +102,8 @@ def test_readme_runs_the_image_as_it_is() -> None:
 
     assert len(runs) == 3
     assert {path for line in runs for path in re.findall(r"-v \w+:(\S+)", line)} == {instruction("VOLUME")}
-    assert {port for line in runs for port in re.findall(r"-p (\S+)", line)} == {
-        f"127.0.0.1:8000:{instruction('EXPOSE')}"
-    }
+    published = {port for line in runs for port in re.findall(r"-p (\S+)", line)}
+    assert published == {f"127.0.0.1:8000:{instruction('EXPOSE')}"}
     assert {name for line in runs for name in re.findall(r"-e (\w+)=", line)} == {"TASKS_API_INSECURE_OPEN"} <= settings
 
 

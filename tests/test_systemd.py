@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from handlers.protocol import TOLD
 from handlers.settings import ServerSettings, variable
 from tests.conftest import COMMAND, ROOT, UNMEASURED, Start, run, tool
 
@@ -68,7 +67,8 @@ def test_variables_are_settings() -> None:
 
 
 def test_limits_leave_room_for_those_of_the_service() -> None:
-    assert int(directive("LimitNOFILE")) > default("max_connections") + TOLD + default("database_connections")
+    # One that is too many has a file too, until it was told so.
+    assert int(directive("LimitNOFILE")) >= 2 * default("max_connections")
     assert int(directive("TimeoutStopSec")) > default("shutdown_timeout")
     assert directive("KillMode") == "mixed"
 
