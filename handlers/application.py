@@ -60,7 +60,16 @@ def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
     security = partial(Security, open_routes=routes)
     app = ConnexionMiddleware(
         Router(routes, default=without_operation, lifespan=lifespan),
-        middlewares=[*observed, *cross_origin, *validation, problems.Exceptions, ContractRouting, security, Dispatch],
+        middlewares=[
+            *observed,
+            *cross_origin,
+            *validation,
+            problems.Exceptions,
+            ContractRouting,
+            *_rate_limits(settings),
+            security,
+            Dispatch,
+        ],
         resolver=Resolver(lambda operation_id: getattr(tasks, underscore(operation_id))),
         # What leads to no operation needs a key too.
         auth_all_paths=True,
@@ -75,3 +84,15 @@ def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
     app.add_error_handler(ChangedError, problems.changed)
     app.add_error_handler(UnavailableError, problems.unavailable)
     return app
+
+
+def _rate_limits(settings: ServerSettings) -> list[Any]:
+    """Return the layers that limit requests; none where there are no limits."""
+    if not settings.rate_limit:
+        return []
+    # Its libraries take 7 MB, which only a service with limits has use for.
+    from handlers.rate_limits import RateLimits  # noqa: PLC0415
+
+    limits = partial(RateLimits, rate_limit=settings.rate_limit, storage=settings.rate_limit_storage)
+    # Refusals from behind it pass through it too.
+    return [limits, problems.Exceptions]

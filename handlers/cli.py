@@ -163,8 +163,12 @@ def serve(settings: ServerSettings) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Raises:
-        ConfigurationError: The database or the address cannot be used.
+        ConfigurationError: The database or the address cannot be used, or the workers cannot count together.
     """
+    if settings.rate_limit and settings.workers > 1 and not settings.rate_limit_storage:
+        raise ConfigurationError(
+            "Several workers can keep to --rate-limit only together: name a Redis server in --rate-limit-storage."
+        )
     _allow_files(settings)
     prepare(settings.database_url)
     listener = _bind(settings.host, settings.port)

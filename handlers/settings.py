@@ -41,6 +41,29 @@ def _listener(text: str) -> str:
     return text
 
 
+def _limits(text: str) -> str:
+    if text:
+        # The library takes memory that only a service with limits has use for.
+        from limits import parse_many  # noqa: PLC0415
+
+        longest = contract.document()["components"]["headers"]["RetryAfter"]["schema"]["maximum"]
+        try:
+            usable = all(limit.amount and limit.get_expiry() <= longest for limit in parse_many(text))
+        except ValueError:
+            usable = False
+        if not usable:
+            raise ValueError("give it as 100/second;5000/hour, with at least one request and at most a day in each")
+    return text
+
+
+def _redis(text: str) -> str:
+    url = urlsplit(text)
+    usable = url.scheme in ("redis", "rediss") and url.hostname and url.port and re.fullmatch("(/[0-9]*)?", url.path)
+    if text and (not usable or url.query or url.fragment):
+        raise ValueError("give it as redis://127.0.0.1:6379/0")
+    return text
+
+
 class Settings(BaseSettings):
     """What every command needs to know."""
 
@@ -103,6 +126,18 @@ class ServerSettings(Settings):
         str,
         AfterValidator(_listener),
         Field(description="the address on which Prometheus can read metrics, such as 127.0.0.1:9464"),
+    ] = ""
+    rate_limit: Annotated[
+        str,
+        AfterValidator(_limits),
+        Field(description="how many requests a caller may make in which time, as in 100/second;5000/hour"),
+    ] = ""
+    rate_limit_storage: Annotated[
+        str,
+        AfterValidator(_redis),
+        Field(
+            description="where they are counted for several processes: a Redis server, as in redis://127.0.0.1:6379/0"
+        ),
     ] = ""
     validate_responses: Annotated[
         bool, Field(description="answer 500 where an answer would break the contract; for tests")

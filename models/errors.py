@@ -2,7 +2,7 @@
 
 
 class ConfigurationError(Exception):
-    """The database cannot be used as it is configured; the message says what to do."""
+    """The service cannot be run as it is configured; the message says what to do."""
 
 
 class MissingError(Exception):

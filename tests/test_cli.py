@@ -131,6 +131,18 @@ def test_taken_port(tmp_path: Path, taken_port: int) -> None:
             (["serve", f"--public-url={url}"], "--public-url or TASKS_API_PUBLIC_URL: give it as https://")
             for url in ("tasks.example.com", "ftp://example.com", "https://", "https://example.com/?a=1")
         ),
+        *(
+            (["serve", f"--rate-limit={limit}"], "--rate-limit or TASKS_API_RATE_LIMIT: give it as 100/second;")
+            for limit in ("many/second", "0/second", "9/hour;9/2 days")
+        ),
+        *(
+            (["serve", f"--rate-limit-storage={url}"], "--rate-limit-storage or TASKS_API_RATE_LIMIT_STORAGE: ")
+            for url in ("memory://h:1/0", "redis://:secret@h", "redis://h:99999", "redis://h:1/one", "redis://h:1?a=b")
+        ),
+        (
+            ["serve", "--rate-limit", "100/second", "--workers", "2"],
+            "Several workers can keep to --rate-limit only together: name a Redis server in --rate-limit-storage.",
+        ),
         (["serve", "--prot", "80"], "unrecognized arguments: --prot 80; see tasks-api --help."),
         (["sevre"], "argument {serve,migrate,key,backup,copy}: invalid choice: 'sevre'"),
         (["serve", "--host", "192.0.2.1"], "Cannot listen on 192.0.2.1 port 8000: Cannot assign requested address"),
