@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from handlers.problems import Refusal
 from handlers.request_counts import counting
+from handlers.security import key_name
 
 # Who looks after the service asks here how it is, and is told however many requests there are.
 UNLIMITED = "/health/"
@@ -61,7 +62,8 @@ def _name(limit: RateLimitItem) -> str:
 
 def _whose(scope: Scope) -> str:
     """Return who makes a request: whoever has its key, or else its address."""
-    return f"address {_network(scope['client'][0])}"
+    name = key_name(scope)
+    return f"key {name}" if name else f"address {_network(scope['client'][0])}"
 
 
 @lru_cache

@@ -15,13 +15,11 @@ from handlers.problems import Refusal
 from models.keys import ring
 
 
-async def key_name(scope: Scope) -> str | None:
+def key_name(scope: Scope) -> str | None:
     """Return the name of the key that a request comes with, or None if it has none that is valid.
 
-    Raises:
-        UnavailableError: It cannot be told, as the database is out of reach.
+    The keys are what they were when they were last looked at, so that this does not wait for the database.
     """
-    await ring.refresh()
     credentials = [value for name, value in scope["headers"] if name == b"authorization"]
     scheme, _, key = (credentials[0] if len(credentials) == 1 else b"").partition(b" ")
     return ring.name_of(key.strip(b" ")) if scheme.lower() == b"bearer" else None
@@ -64,7 +62,8 @@ class Security(SecurityMiddleware):
 
 
 async def _verify(request: ConnexionRequest) -> dict[str, str]:
-    name = await key_name(request.scope)
+    await ring.refresh()
+    name = key_name(request.scope)
     if name is None:
         raise Refusal(401)
     request.scope["state"]["key"] = name

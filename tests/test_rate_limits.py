@@ -24,6 +24,7 @@ from tests.conftest import Start, environment, tool
 from tests.stores import Store
 from tests.test_problems import assert_is_problem
 from tests.test_readme import block
+from tests.test_security import bearer, make
 from tests.wire import Answer, exchange, request
 
 POLICY = '"2-per-1-second";q=2;w=1, "5-per-1-hour";q=5;w=3600'
@@ -68,6 +69,8 @@ def left(answer: httpx.Response | Answer) -> list[int]:
         ("POST /api/tasks", 415, {"content": b"title"}),
         ("DELETE /api/tasks/99", 404, {}),
         ("PUT /api/tasks/99", 404, TASK),
+        ("PATCH /api/tasks", 405, {}),
+        ("OPTIONS /api/tasks", 204, {}),
         ("GET /nowhere", 404, {}),
         ("GET /", 307, {}),
         ("GET /docs", 200, {}),
@@ -181,6 +184,21 @@ def test_nobody_but_a_trusted_proxy_says_who_asks(start: Start) -> None:
     assert [answer.status_code for answer in answers] == [200, 200, 429]
     with httpx.Client(transport=httpx.HTTPTransport(local_address="127.0.0.2")) as elsewhere:
         assert elsewhere.get(service.url + PATH).headers["ratelimit"] == FIRST
+
+
+def test_key_has_limits_of_its_own_wherever_it_is_used(start: Start, store: Store, tmp_path: Path) -> None:
+    keys = [bearer(make(store, tmp_path, name)) for name in ("first", "second")]
+    client = start().client
+    callers = [{**keys[0], "X-Forwarded-For": "192.0.2.1"}, {**keys[0], "X-Forwarded-For": "192.0.2.2"}, keys[1], {}]
+    # The keys are looked at with the first request.
+    assert client.get(PATH).status_code == 401
+
+    answers = [client.get(PATH, headers=caller) for caller in callers]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 401]
+    assert [left(answer)[1] for answer in answers] == [4, 3, 4, 3]
+    # Whoever tries out keys is soon told to wait, and no longer whether they are right.
+    assert [client.get(PATH, headers=bearer(f"tasks_{number}")).status_code for number in range(4)][-1] == 429
 
 
 def test_health_is_told_without_limits(client: httpx.Client, caller: dict[str, str]) -> None:
