@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from handlers import contract
+from models.errors import UnavailableError
 from models.schemas import Problem, Violation
 
 MEDIA_TYPE = "application/problem+json"
@@ -48,15 +49,17 @@ class Exceptions(ExceptionMiddleware):
             return
         try:
             await self.app(scope, receive, send)
+        except asyncio.CancelledError:
+            # uvicorn waits for it no longer, because the service ends.
+            await self._answer(scope, receive, send, UnavailableError("the service ended before it was done"))
         except Exception as error:
-            known = self._exception_handlers
-            answer = next(known[kind] for kind in type(error).__mro__ if kind in known)
-            response = await answer(Request(scope), error)
-            await response(scope, receive, send)
-        except asyncio.CancelledError as error:
-            # uvicorn does not wait longer for it, because the service ends.
-            response = await unavailable(Request(scope), error)
-            await response(scope, receive, send)
+            await self._answer(scope, receive, send, error)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, error: Exception) -> None:
+        known = self._exception_handlers
+        answer = next(known[kind] for kind in type(error).__mro__ if kind in known)
+        response = await answer(Request(scope), error)
+        await response(scope, receive, send)
 
 
 def problem(operation_id: str | None, status: int, violations: Iterable[Violation] = ()) -> Problem:
@@ -80,7 +83,7 @@ async def refused(request: ConnexionRequest, exception: HTTPException) -> Connex
     return _response(request, exception.status_code, violations, dict(exception.headers or {}))
 
 
-async def unavailable(request: ConnexionRequest, exception: BaseException) -> ConnexionResponse:
+async def unavailable(request: ConnexionRequest, exception: Exception) -> ConnexionResponse:
     """Answer a request that may succeed if it is made again."""
     logger.warning("%s %s %s: %s", request.state.request_id, request.method, request.url.path, exception)
     return _response(request, HTTPStatus.SERVICE_UNAVAILABLE, (), {})

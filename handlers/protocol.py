@@ -269,6 +269,9 @@ class Protocol(HttpToolsProtocol):
             self._waits = True
         elif in_body and self.cycle.response_complete:
             self.transport.close()
+        elif in_body and self.cycle.response_started:
+            # A refusal in the midst of an answer would be taken for a part of it.
+            self._status, self._waits = 0, True
         elif in_body:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
