@@ -205,7 +205,9 @@ DEFECTS = [
         "handlers/protocol.py", "            if self._pending > MAX", "            if False and self._pending > MAX"
     ),
     Defect(
-        "handlers/protocol.py", "        self._unset_keepalive_if_required()\n        self._stop", "        self._stop"
+        "handlers/protocol.py",
+        "_unset_keepalive_if_required()\n        self._stop",
+        "_stop_arrival()\n        self._stop",
     ),
     Defect("handlers/protocol.py", 'CONTINUE = b"HTTP/1.1 100 "', 'CONTINUE = b"HTTP/1.1 999 "'),
     Defect("handlers/protocol.py", 'if self._scope["method"] != "HEAD":', "if True:"),
@@ -213,9 +215,7 @@ DEFECTS = [
     Defect("handlers/protocol.py", "if self.cycle.keep_alive else self._close", "if True else self._close"),
     # Callers who are slow, many, or of other origins.
     Defect("handlers/protocol.py", "            self._finish(408)", "            self._finish(400)"),
-    Defect(
-        "handlers/protocol.py", "        self._mind_arrival()\n\n    def connection_lost", "\n    def connection_lost"
-    ),
+    Defect("handlers/protocol.py", "._mind_arrival()\n\n    def connection", "._deaf\n\n    def connection"),
     Defect("handlers/protocol.py", "self.flow.read_paused or self._deaf", "self._deaf"),
     Defect("handlers/protocol.py", "            if not self._arrival:", "            if True:"),
     Defect("handlers/protocol.py", "if len(self.connections) > self.max", "if len(self.connections) >= self.max"),
@@ -224,14 +224,12 @@ DEFECTS = [
     Defect("handlers/protocol.py", "        elif not self._deaf:\n            self._finish(503)", ""),
     Defect("handlers/protocol.py", "            super().shutdown()", "            pass"),
     Defect("handlers/protocol.py", "REQUEST_ID.fullmatch(", "REQUEST_ID.match("),
-    Defect(
-        "handlers/protocol.py", 'if self._scope["scheme"] == "https" else', 'if self._scope["scheme"] != "https" else'
-    ),
+    Defect("handlers/protocol.py", 'self._scope["scheme"] == "https"', 'self._scope["scheme"] != "https"'),
     Defect("handlers/cli.py", "(max(allowed, needed), most)", "(allowed, most)"),
     Defect("handlers/cli.py", "and needed > most:", "and needed < 0:"),
     Defect("handlers/cross_origin.py", 'if p["in"] == "header"', 'if p["in"] == "query"'),
     Defect("handlers/cross_origin.py", "status_code=204", "status_code=400"),
-    Defect("handlers/application.py", "[*observed, *cross_origin, *validation,", "[*observed, *validation,"),
+    Defect("handlers/application.py", "            *cross_origin,\n", ""),
     Defect("handlers/settings.py", 'if origin != "*" and not', "if not"),
     # Keys.
     Defect("handlers/security.py", "if name is None:", "if False:"),

@@ -1,16 +1,18 @@
 """Callers who take their time, or come in great numbers, hold nobody else up."""
 
 import socket
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 from select import select
 
 import httpx
 import pytest
 
 from tests import wire
-from tests.conftest import Service, Start, running
+from tests.conftest import COMMAND, Service, Start, environment, running
 from tests.stores import SqliteStore
 from tests.test_problems import assert_is_problem
 from tests.test_security import wait_for
@@ -193,3 +195,25 @@ def test_a_thousand_slow_callers_hold_nobody_up(start: Start) -> None:
         assert answers == [201] * 200 + [200] * 200
         for connection in slow:
             assert_too_slow(wire.read_to_end(connection))
+
+
+def test_process_gets_the_files_that_its_connections_take(start: Start) -> None:
+    """Where the system lets it, however few it has been given."""
+    limited = ("sh", "-c", 'ulimit -Sn 100; exec "$0" "$@"', COMMAND)
+    service = start("--max-connections", "300", command=limited)
+    with ExitStack() as stack:
+        connections = [stack.enter_context(wire.connect(service.url)) for _ in range(300)]
+        assert {wire.call(connection, "GET", "/api/tasks").status for connection in connections} == {200}
+
+
+def test_more_connections_than_files_are_refused(tmp_path: Path) -> None:
+    command = ["sh", "-c", f"ulimit -n 200; exec {COMMAND} serve --port 0 --max-connections 300"]
+    ended = subprocess.run(
+        command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False, timeout=30
+    )
+
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == (
+        "--max-connections 300 needs 374 open files, and a process may have 200: raise that, as with ulimit -n, or"
+        " lower the number.\n"
+    )
