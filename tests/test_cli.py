@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from handlers.settings import ServerSettings, variable
+from tests import inside
 from tests.conftest import FROM_FOLDER, ROOT, Start, run
 from tests.test_migrate import MIGRATIONS
 
@@ -177,7 +178,7 @@ def test_bad_setting_ends_with_one_sentence(tmp_path: Path, arguments: list[str]
     with closing(sqlite3.connect(tmp_path / "other.db")) as database:
         database.execute("CREATE TABLE task (somebody_elses TEXT)")
 
-    failed = run(tmp_path, *arguments)
+    failed = inside.run(tmp_path, *arguments)
 
     assert failed.returncode == 1
     assert failed.stdout == ""

@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from models.migrate import migrate
+from tests import inside
 from tests.conftest import Service, Start, run
 from tests.stores import PostgresqlStore, SqliteStore, Store
 
@@ -123,7 +124,7 @@ def test_addresses_that_do_not_fit_are_refused(
     urls |= {name: f"sqlite:///{tmp_path}/{name}.db" for name in ("old", "no")}
     flags = [part for flag, url in zip(("--from", "--to"), given, strict=False) for part in (flag, urls[url])]
 
-    refused = run(tmp_path, "copy", *flags)
+    refused = inside.run(tmp_path, "copy", *flags)
 
     assert refused.returncode == 1
     sentence = refused.stderr.splitlines()[-1]

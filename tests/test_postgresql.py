@@ -24,6 +24,7 @@ from models.errors import UnavailableError
 from models.migrate import migrate
 from models.postgresql import MIGRATION
 from models.statements import Execute
+from tests import inside
 from tests.conftest import Service, Start, run
 from tests.stores import PostgresqlStore, bind_here, postgresql_server
 from tests.test_failures import CALLS, assert_unavailable, call
@@ -289,7 +290,7 @@ def test_migration_waits_for_that_of_another_node(store: PostgresqlStore, tmp_pa
     ],
 )
 def test_address_that_leads_nowhere(tmp_path: Path, command: str, url: str, sentence: str) -> None:
-    failed = run(tmp_path, command, variables={"DATABASE_URL": url})
+    failed = inside.run(tmp_path, command, variables={"DATABASE_URL": url})
 
     assert (failed.returncode, failed.stdout) == (1, "")
     assert failed.stderr.startswith(sentence)
