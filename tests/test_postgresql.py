@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from threading import Event
@@ -224,7 +224,9 @@ def test_server_that_is_killed_and_started_again(own_server: PostgresServer, loa
     _, load = loaded
     killed = processes(own_server)
     for process in killed:
-        process.kill()
+        # The others may end by themselves once the first is gone.
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
     psutil.wait_procs(killed)
     load.wait_for(503)
     own_server.ensure_postgres_running()
