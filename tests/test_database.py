@@ -126,6 +126,19 @@ def test_commit_that_is_refused_fails_alone() -> None:
     assert asyncio.run(database.read("SELECT task_id FROM note", [])) == [(None,), (None,)]
 
 
+def test_write_that_undoes_the_transaction_of_all_fails_alone() -> None:
+    asyncio.run(database.write(run, "CREATE TABLE note (id UNIQUE ON CONFLICT ROLLBACK)"))
+
+    async def write() -> list[Any]:
+        writes = [database.write(run, "INSERT INTO note VALUES (?)", id) for id in (1, 1, 2)]
+        return await asyncio.gather(*writes, return_exceptions=True)
+
+    first, second, third = asyncio.run(write())
+    assert (first, third) == ([], [])
+    assert isinstance(second, sqlite3.IntegrityError)
+    assert asyncio.run(database.read("SELECT id FROM note", [])) == [(1,), (2,)]
+
+
 @pytest.mark.parametrize("number", [0.1, 0.1 + 0.2, 1 / 3, 1e300, -5e-324, 3.0])
 def test_number_is_written_with_all_its_digits(number: float) -> None:
     """The contract has none yet, but a field that is added may be one."""
