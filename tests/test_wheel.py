@@ -21,14 +21,14 @@ def test_wheel_serves_in_an_empty_folder(start: Start, checkout: Path, tmp_path:
     pip = (sys.executable, "-m", "pip", "--quiet")
     subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", tmp_path, checkout], check=True)
     (wheel,) = tmp_path.glob("tasks_api-*.whl")
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
     python = tmp_path / "venv/bin/python"
-    pip = (str(python), "-m", "pip", "--quiet")
-    # What is never imported need not be compiled.
-    install = (*pip, "install", "--no-compile")
+    # What is never imported need not be compiled, nor is another pip needed.
+    there = (*pip, "--python", str(python))
+    install = (*there, "install", "--no-compile")
     subprocess.run([*install, "--require-hashes", "-r", ROOT / "requirements.lock"], check=True)
     subprocess.run([*install, "--no-deps", wheel], check=True)
-    subprocess.run([*pip, "check"], check=True)
+    subprocess.run([*there, "check"], check=True)
     empty = tmp_path / "empty"
     empty.mkdir()
 
