@@ -7,7 +7,7 @@ from time import monotonic
 import httpx
 import pytest
 
-from tests.conftest import Start
+from tests.conftest import UNMEASURED, Start
 from tests.stores import Store
 from tests.test_idempotency import TASK, assert_replayed, post, titles
 
@@ -39,7 +39,7 @@ def test_failed_request_is_not_remembered(start: Start, store: Store, table: str
 
 def test_request_that_is_still_running_is_not_done_beside_itself(start: Start, store: Store) -> None:
     """In one process; between two, the second one waits for the first."""
-    url = start().url
+    url = start(variables=UNMEASURED).url
     client = httpx.Client(base_url=url, timeout=30)
     with client, ThreadPoolExecutor() as pool:
         with store.writes_held():
@@ -55,23 +55,23 @@ def test_request_that_is_still_running_is_not_done_beside_itself(start: Start, s
 
 
 def test_answer_outlives_the_service(start: Start) -> None:
-    service = start()
+    service = start(variables=UNMEASURED)
     first = post(service.client, "key")
     assert service.stop() == 0
 
-    assert_replayed(post(start().client, "key"), first)
+    assert_replayed(post(start(variables=UNMEASURED).client, "key"), first)
 
 
 def test_answer_is_kept_for_as_long_as_is_set(start: Start, store: Store) -> None:
     """More of them than are removed at a time, while a younger one stays."""
-    client = start().client
+    client = start(variables=UNMEASURED).client
     first = [post(client, str(number)) for number in range(250)]
     store.execute("UPDATE kept_answer SET created_at = '2026-01-01T00:00:00.000Z'")
     young = post(client, "young")
     assert_replayed(post(client, "249"), first[249])
 
     # It removes them when it starts; the next look is long after this test.
-    client = start().client
+    client = start(variables=UNMEASURED).client
     wait_until(lambda: answers_in(store) == 1)
 
     assert_replayed(post(client, "young"), young)
@@ -79,7 +79,7 @@ def test_answer_is_kept_for_as_long_as_is_set(start: Start, store: Store) -> Non
 
 
 def test_answers_are_removed_while_the_service_runs(start: Start) -> None:
-    client = start("--idempotency-hours", "0.0001").client
+    client = start("--idempotency-hours", "0.0001", variables=UNMEASURED).client
     post(client, "key")
 
     wait_until(lambda: post(client, "key", {"title": "another"}).status_code == 201)
@@ -97,7 +97,7 @@ def test_answers_are_removed_later_where_it_fails(start: Start, store: Store) ->
 
 
 def test_neither_key_nor_credentials_are_kept(start: Start, store: Store) -> None:
-    service = start()
+    service = start(variables=UNMEASURED)
     post(service.client, "secret-key", Authorization="Bearer secret-token")
     assert service.stop() == 0
 

@@ -27,7 +27,7 @@ import yaml
 from handlers import contract, problems
 from handlers.settings import ServerSettings, variable
 from tests import wire
-from tests.conftest import ROOT, SOURCES, Service, Start, run, tool
+from tests.conftest import ROOT, SOURCES, UNMEASURED, Service, Start, run, tool
 from tests.stores import Store
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
@@ -40,6 +40,12 @@ PROXY = (ROOT / "docs/proxy.conf").read_text()
 def backend() -> str:
     """What stands in front of the service is the same for each."""
     return "sqlite"
+
+
+@pytest.fixture(scope="module")
+def variables() -> dict[str, str]:
+    """No line is reached here alone."""
+    return UNMEASURED
 
 
 def instruction(name: str) -> str:

@@ -5,13 +5,19 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.conftest import FROM_FOLDER, Start
+from tests.conftest import FROM_FOLDER, UNMEASURED, Start
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql", "two nodes"])
 def backend(request: pytest.FixtureRequest) -> str:
     """Two nodes on one PostgreSQL give the guarantees of one."""
     return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def variables() -> dict[str, str]:
+    """No line is reached here alone."""
+    return UNMEASURED
 
 
 MOMENTARY = {"date"}

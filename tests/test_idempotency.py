@@ -5,11 +5,19 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.conftest import UNMEASURED
+
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql", "two nodes"])
 def backend(request: pytest.FixtureRequest) -> str:
     """Two nodes on one PostgreSQL give the guarantees of one."""
     return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def variables() -> dict[str, str]:
+    """No line is reached here alone."""
+    return UNMEASURED
 
 
 TASK = {"title": "Write the tutorial", "completed": False}

@@ -8,9 +8,10 @@ from threading import Event
 
 import httpx
 import psutil
+import pytest
 
 from tests import wire
-from tests.conftest import Start
+from tests.conftest import UNMEASURED, Start
 from tests.test_idempotency import TASK, titles
 from tests.test_tasks import create, walk
 

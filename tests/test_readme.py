@@ -6,12 +6,20 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.conftest import COMMAND, FROM_FOLDER, ROOT, Service, Start, environment
+import pytest
+
+from tests.conftest import COMMAND, FROM_FOLDER, ROOT, UNMEASURED, Service, Start, environment
 from tests.stores import Store
 from tests.test_security import bearer, wait_for
 
 README = (ROOT / "README.md").read_text()
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+
+
+@pytest.fixture(scope="module")
+def variables() -> dict[str, str]:
+    """No line is reached here alone."""
+    return UNMEASURED
 
 
 def block(language: str, after: str) -> str:

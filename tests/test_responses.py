@@ -10,7 +10,7 @@ from connexion.middleware.abstract import ROUTING_CONTEXT
 from starlette.types import Message, Receive, Scope, Send
 
 from handlers.responses import InvalidResponseError, ResponseValidation
-from tests.conftest import FROM_FOLDER, Start
+from tests.conftest import FROM_FOLDER, UNMEASURED, Start
 
 TASK = {"id": 1, "title": "a", "description": None, "completed": False, "createdAt": "2026-05-12T10:32:14.000Z"}
 PROBLEM = {"type": "about:blank", "title": "Not Found", "status": 404, "detail": "Task not found"}
@@ -18,6 +18,12 @@ JSON = {"content-type": "application/json", "cache-control": "private, no-cache"
 TAGGED = {**JSON, "etag": '"1-a"'}
 CREATED = {**TAGGED, "cache-control": "no-store", "location": "/api/tasks/1"}
 REFUSED = {"content-type": "application/problem+json", "cache-control": "no-store"}
+
+
+@pytest.fixture(scope="module")
+def variables() -> dict[str, str]:
+    """No line is reached here alone."""
+    return UNMEASURED
 
 
 def sent(operation_id: str | None, status: int, headers: dict[str, str], body: Any) -> list[Message]:

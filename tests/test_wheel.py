@@ -8,13 +8,19 @@ import pytest
 import yaml
 
 from handlers import contract
-from tests.conftest import ROOT, Start
+from tests.conftest import ROOT, UNMEASURED, Start
 
 
 @pytest.fixture(scope="module")
 def backend() -> str:
     """What is in the wheel is the same for each."""
     return "sqlite"
+
+
+@pytest.fixture(scope="module")
+def variables() -> dict[str, str]:
+    """No line is reached here alone."""
+    return UNMEASURED
 
 
 def test_wheel_serves_in_an_empty_folder(start: Start, checkout: Path, tmp_path: Path) -> None:
