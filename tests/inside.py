@@ -1,6 +1,7 @@
 """The command inside of the tests' own process, where it says the same but need not be started."""
 
 import os
+import resource
 import sys
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from io import StringIO
@@ -14,7 +15,7 @@ from tests.conftest import environment
 
 def run(folder: Path, *arguments: str, variables: dict[str, str] | None = None) -> CompletedProcess[str]:
     """Run the command `tasks-api` to its end, for what is refused before anything is served."""
-    said = ""
+    said, files = "", resource.getrlimit(resource.RLIMIT_NOFILE)
     with (
         chdir(folder),
         patch.dict(os.environ, environment(variables), clear=True),
@@ -27,4 +28,7 @@ def run(folder: Path, *arguments: str, variables: dict[str, str] | None = None) 
         except SystemExit as end:
             # Python prints the text with which a process exits, whose status is then 1.
             said = f"{end.code}\n"
+        finally:
+            # It may have allowed itself more, which services that tests start would have from here.
+            resource.setrlimit(resource.RLIMIT_NOFILE, files)
     return CompletedProcess(arguments, int(said != ""), out.getvalue(), err.getvalue() + said)
