@@ -126,6 +126,20 @@ def test_commit_that_is_refused_fails_alone() -> None:
     assert asyncio.run(database.read("SELECT task_id FROM note", [])) == [(None,), (None,)]
 
 
+def test_write_that_fails_halfway_leaves_nothing() -> None:
+    async def insert_and_fail(execute: Execute) -> None:
+        await queries.insert(execute, TaskInput(title="half"))
+        raise ArithmeticError
+
+    async def write() -> list[Any]:
+        first, last = (database.write(queries.insert, TaskInput(title=title)) for title in "ab")
+        writes = [first, database.write(insert_and_fail), last]
+        return await asyncio.gather(*writes, return_exceptions=True)
+
+    assert isinstance(asyncio.run(write())[1], ArithmeticError)
+    assert asyncio.run(database.read("SELECT title FROM task ORDER BY id", [])) == [("a",), ("b",)]
+
+
 def test_write_that_undoes_the_transaction_of_all_fails_alone() -> None:
     asyncio.run(database.write(run, "CREATE TABLE note (id UNIQUE ON CONFLICT ROLLBACK)"))
 
