@@ -173,7 +173,7 @@ def serve(settings: ServerSettings) -> None:
     prepare(settings.database_url)
     listener = _bind(settings.host, settings.port)
     if not settings.insecure_open and not ip_address(listener.getsockname()[0]).is_loopback:
-        _ensure_keys(settings.database_url, listener.getsockname()[0])
+        _ensure_keys(settings.database_url, listener)
     # Processes that uvicorn starts make their application from what the environment says.
     os.environ.update({variable(name): str(value) for name, value in settings.model_dump().items()})
     config = Config(
@@ -287,8 +287,10 @@ def _allow_files(settings: ServerSettings) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(allowed, needed), most))
 
 
-def _ensure_keys(database_url: str, address: str) -> None:
+def _ensure_keys(database_url: str, listener: socket.socket) -> None:
     if not find_all(database_url):
+        address = listener.getsockname()[0]
+        listener.close()
         raise ConfigurationError(
             f"Whoever reaches {address} could read and change every task: make a key with tasks-api key new NAME,"
             " or say --insecure-open."

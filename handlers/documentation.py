@@ -31,14 +31,16 @@ CONTENT_SECURITY_POLICY = (
 def routes(settings: ServerSettings) -> list[BaseRoute]:
     """Return the routes of what is published, as the settings have it."""
     closed = _published(settings)
+    document = yaml.load(closed, yaml.CSafeLoader)
     # There are no keys to ask for.
     opened = _with(closed, ("security",), "[]")
+    closed_json, opened_json = _as_json(document), _as_json({**document, "security": []})
     return [
         Route("/", _root),
         Route(PATH, _page),
         Mount(f"{PATH}/assets", StaticFiles(directory=ASSETS)),
         Route("/openapi.yaml", _contract(closed.encode(), opened.encode(), "application/yaml")),
-        Route("/openapi.json", _contract(_as_json(closed), _as_json(opened), "application/json")),
+        Route("/openapi.json", _contract(closed_json, opened_json, "application/json")),
         *(
             Route(f"{PATH}/contract/{path.name}", _document(path.read_bytes(), "text/plain; charset=utf-8"))
             for path in contract.TESTS.iterdir()
@@ -89,8 +91,8 @@ def _published(settings: ServerSettings) -> str:
     return _with(text, ("servers", 0, "url"), json.dumps(settings.public_url)) if settings.public_url else text
 
 
-def _as_json(text: str) -> bytes:
-    return json.dumps(yaml.load(text, yaml.CSafeLoader), ensure_ascii=False, separators=(",", ":")).encode()
+def _as_json(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _with(text: str, path: tuple[str | int, ...], value: str) -> str:

@@ -46,10 +46,6 @@ class Observation:
 
         try:
             await self.app(scope, receive, note)
-        except BaseException:
-            # So uvicorn answers what no layer caught, such as the end of the time to shut down.
-            status = status or 500
-            raise
         finally:
             seconds, state = perf_counter() - began, scope["state"]
             for observe in state["observers"]:

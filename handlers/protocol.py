@@ -115,6 +115,7 @@ class Protocol(HttpToolsProtocol):
         self._received = 0  # bytes in the piece that is being read
         self._pending = 0  # bytes since a head or a piece of a body was complete
         self._deaf = False  # whether what arrives is no longer read
+        self._ended = False  # whether the caller has said that nothing more will come
         self._waits = False  # whether requests are to be answered before the connection ends
         self._status = 0  # of the refusal that it then ends with
         self._arrival: asyncio.TimerHandle | None = None  # ends the patience with a request that is arriving
@@ -161,6 +162,7 @@ class Protocol(HttpToolsProtocol):
     # uvicorn narrows what asyncio lets it return to None.
     def eof_received(self) -> bool:  # type: ignore[override]
         """Say whether a caller that has nothing more to say still waits for an answer."""
+        self._ended = True
         if not self._deaf:
             self._finish()
         return self._waits
@@ -230,10 +232,10 @@ class Protocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """Answer what has arrived, and refuse what has not, before the service ends."""
-        if self.scope is self._complete:
-            super().shutdown()
-        elif not self._deaf:
+        if not self._deaf and self.scope is not self._complete:
             self._finish(503)
+        if not self._waits:
+            super().shutdown()
 
     def _is_unambiguous(self, fields: dict[bytes, bytes]) -> bool:
         """Return whether a head says for whom and how long the request is (RFC 9112, sections 3.2 and 6.3)."""
@@ -316,7 +318,7 @@ class Protocol(HttpToolsProtocol):
         """Close the connection, but not at once while the caller still sends: that would undo what was answered."""
         self._deaf, self._waits = True, False
         self.pipeline.clear()
-        if self.scope is self._complete:
+        if self.scope is self._complete or self._ended:
             self.transport.close()
         else:
             self.transport.write_eof()

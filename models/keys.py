@@ -10,7 +10,7 @@ from time import monotonic
 import peewee
 
 from models.database import connected, database
-from models.errors import ConfigurationError
+from models.errors import ConfigurationError, UnavailableError
 from models.statements import Statement, render
 from models.task import now
 
@@ -19,6 +19,8 @@ PREFIX = "tasks_"
 BYTES = 32
 # For so many seconds the keys are taken to be what they were: to look at them takes longer than a request.
 TRUST = 0.5
+# For so many seconds a request waits until it is known which keys there are.
+PATIENCE = 2.0
 # By so many bytes of its hash a key is found. Who measures how long that takes learns something of the hash, and
 # nothing of the key.
 FINDER = 8
@@ -44,27 +46,33 @@ class KeyRing:
         # Until it is known whether there are keys, and from when there were some, one is required.
         self.required = True
         self.fresh_until = -1.0
-        self._looking = asyncio.Lock()
+        self._look: asyncio.Task[None] | None = None
         self._kept: dict[bytes, tuple[bytes, str]] = {}
         self._had_keys = False
 
     async def refresh(self) -> None:
-        """Look at the keys again, if the last look is too long ago.
+        """Look at the keys again, if the last look is too long ago; all who wait share one look.
 
         Raises:
-            UnavailableError: The database is out of reach.
+            UnavailableError: The database is out of reach, or takes too long.
         """
         if monotonic() < self.fresh_until:
             return
-        async with self._looking:
-            started = monotonic()
-            if started < self.fresh_until:
-                return
-            rows = await database.read(_select().sql, [])
-            self._kept = {digest[:FINDER]: (digest, name) for name, digest, revoked in rows if not revoked}
-            self._had_keys |= bool(rows)
-            self.required = self._had_keys
-            self.fresh_until = started + TRUST
+        if not self._look or self._look.done():
+            self._look = asyncio.create_task(self._look_again())
+        # Not by ending the look, for which others may wait as well.
+        done, _ = await asyncio.wait([self._look], timeout=PATIENCE)
+        if not done:
+            raise UnavailableError("the keys cannot be looked at: the database takes too long")
+        self._look.result()
+
+    async def _look_again(self) -> None:
+        started = monotonic()
+        rows = await database.read(_select().sql, [])
+        self._kept = {digest[:FINDER]: (digest, name) for name, digest, revoked in rows if not revoked}
+        self._had_keys |= bool(rows)
+        self.required = self._had_keys
+        self.fresh_until = started + TRUST
 
     def name_of(self, key: bytes) -> str | None:
         """Return the name of a key, or None if it is none, or was revoked."""

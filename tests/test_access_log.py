@@ -262,9 +262,9 @@ def test_request_that_is_cut_off_by_the_end_has_a_line(start: Start, store: Sqli
         assert service.client.get("/docs").status_code == 200
         assert [entry["status"] for entry in entries(service, 1)] == [200]
         service.process.send_signal(signal.SIGTERM)
-        assert read_answer(connection).status == 500
+        assert read_answer(connection).status == 503
 
-    assert [entry["status"] for entry in entries(service, 1)] == [500]
+    assert [entry["status"] for entry in entries(service, 1)] == [503]
 
 
 def test_nothing_is_written_or_loaded_unless_it_is_asked_for(start: Start) -> None:

@@ -11,9 +11,10 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from handlers import contract
-from tests.conftest import UNMEASURED, Service, Start, run
+from tests.conftest import UNMEASURED, Service, Start
+from tests.inside import run
 from tests.test_browser import browser as browser  # noqa: PLC0414, a fixture
-from tests.test_security import wait_for
+from tests.test_keys import wait_for
 
 # Calls every operation, and tells of each answer what a page may read.
 CALLS = """async (url) => {

@@ -20,7 +20,7 @@ def variables() -> dict[str, str]:
     return UNMEASURED
 
 
-MOMENTARY = {"date"}
+MOMENTARY = {"date", "x-request-id"}
 FRAMING = {"content-type", "content-length"}
 
 

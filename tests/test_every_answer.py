@@ -24,10 +24,17 @@ REQUESTS = [
     wire.request("GET", "/" + "a" * 9000),
     b"nonsense\r\n\r\n",
 ]
+
 ALWAYS = {
     "x-content-type-options": "nosniff",
     "cross-origin-resource-policy": "same-origin",
 }
+
+
+@pytest.fixture(scope="module")
+def backend() -> str:
+    """What all answers have in common is the same for each."""
+    return "sqlite"
 
 
 @pytest.mark.parametrize("request_", REQUESTS, ids=lambda request: request[:30].decode())

@@ -5,8 +5,8 @@ import pytest
 
 from tests.conftest import Start
 from tests.stores import Store
+from tests.test_keys import wait_for
 from tests.test_problems import assert_is_problem
-from tests.test_security import wait_for
 
 PATHS = ["/health/live", "/health/ready"]
 

@@ -72,7 +72,8 @@ def test_every_status_has_the_one_shape(start: Start, store: Store) -> None:
     store.lose()
     assert_is_problem(503, client.delete("/api/tasks/1"))
 
-    # Those to a caller without a key, in a hurry and too slow: test_security.py, test_rate_limits.py, test_protocol.py.
+    # Those to a caller without a key, in a hurry and too slow: test_security.py, test_rate_limits.py,
+    # test_slow_callers.py.
     seen = {400, 401, 408, 409, 429, 500, 503} | {status for status, *_ in REFUSALS}
     foreseen = {int(status) for id in (*contract.operations(), None) for status in contract.responses(id)}
     assert seen == {status for status in foreseen if status >= 400}

@@ -22,9 +22,9 @@ from limits.errors import StorageError
 from handlers.request_counts import Memory, WhileReachable, Window
 from tests.conftest import Start, environment, tool
 from tests.stores import Store
+from tests.test_keys import bearer, make
 from tests.test_problems import assert_is_problem
 from tests.test_readme import block
-from tests.test_security import bearer, make
 from tests.wire import Answer, exchange, request
 
 POLICY = '"2-per-1-second";q=2;w=1, "5-per-1-hour";q=5;w=3600'

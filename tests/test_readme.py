@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import COMMAND, FROM_FOLDER, ROOT, UNMEASURED, Service, Start, environment
 from tests.stores import Store
-from tests.test_security import bearer, wait_for
+from tests.test_keys import bearer, wait_for
 
 README = (ROOT / "README.md").read_text()
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")

@@ -21,6 +21,12 @@ from tests.stores import Store
 BEGUN = wire.request("POST", "/api/tasks", {"title": "a"})[:-5]
 
 
+@pytest.fixture
+def workers(backend: str) -> str:
+    """One of them with a file, several with a server, as is usual."""
+    return "1" if backend == "sqlite" else "2"
+
+
 def free_port() -> int:
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
@@ -37,7 +43,6 @@ def refuses(service: Service) -> bool:
     return False
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
 def test_request_that_has_arrived_is_answered(start: Start, store: Store, workers: str) -> None:
     """While nothing new is accepted; what has not arrived, and an idle connection, do not keep the service."""
     service = start("--workers", workers)
@@ -83,7 +88,6 @@ def test_request_that_takes_too_long_is_told_so(start: Start, store: Store) -> N
     assert "Traceback" not in service.log()
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
 def test_restart_under_load_fails_no_request(start: Start, store: Store, tmp_path: Path, workers: str) -> None:
     """Behind clients that ask again where they got no answer, or a 503: each POST is done, and done once."""
     flags = ("--workers", workers)

@@ -14,8 +14,8 @@ import pytest
 from tests import wire
 from tests.conftest import COMMAND, Service, Start, environment, running
 from tests.stores import SqliteStore
+from tests.test_keys import wait_for
 from tests.test_problems import assert_is_problem
-from tests.test_security import wait_for
 
 HEAD = b"POST /api/tasks HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
 BODY = b'{"title": "a"}'

@@ -51,7 +51,7 @@ SwaggerUIBundle({
   deepLinking: true,
   defaultModelsExpandDepth: 0,
   displayRequestDuration: true,
-  persistAuthorization: true,
+  persistAuthorization: false,
   tryItOutEnabled: true,
 });
 
