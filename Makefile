@@ -28,7 +28,7 @@ dev: $(VENV)/runtime ## Serve it, and restart when the code or the contract chan
 
 test: $(VENV)/development node ## Run the tests, which must reach every branch
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest --numprocesses $$(($$(nproc) + 1)) --dist worksteal
+	$(BIN)/coverage run -m pytest --numprocesses $$(($$(nproc) + 2)) --dist worksteal
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

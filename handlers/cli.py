@@ -283,8 +283,8 @@ def _allow_files(settings: ServerSettings) -> None:
             f"--max-connections {settings.max_connections} needs {needed} open files, and a process may have {most}:"
             " raise that, as with ulimit -n, or lower the number."
         )
-    if allowed != resource.RLIM_INFINITY:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(allowed, needed), most))
+    enough = allowed if allowed == resource.RLIM_INFINITY else max(allowed, needed)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (enough, most))
 
 
 def _ensure_keys(database_url: str, listener: socket.socket) -> None:

@@ -35,7 +35,8 @@ LINGER = 5
 MAX_TARGET_BYTES: int = contract.responses(None)["414"]["x-max-bytes"]
 MAX_HEADERS_BYTES: int = contract.responses(None)["431"]["x-max-bytes"]
 
-USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)
+# Linux ends a connection whose other side has taken nothing of an answer for so many milliseconds (man 7 tcp).
+USER_TIMEOUT = [socket.TCP_USER_TIMEOUT] if hasattr(socket, "TCP_USER_TIMEOUT") else []
 
 # What every answer has, and what it has behind TLS.
 FIELDS, FIELDS_OF_TLS = (
@@ -122,10 +123,8 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        # Linux ends a connection whose other side has taken nothing of an answer for so long (man 7 tcp).
-        if USER_TIMEOUT:
-            connection = transport.get_extra_info("socket")
-            connection.setsockopt(socket.IPPROTO_TCP, USER_TIMEOUT, int(self.patience * 1000))
+        for option in USER_TIMEOUT:
+            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, option, int(self.patience * 1000))
         self._await_request()
         if len(self.connections) > self.max_connections:
             self._finish(503)

@@ -60,6 +60,8 @@ class KeyRing:
             return
         if not self._look or self._look.done():
             self._look = asyncio.create_task(self._look_again())
+            # Nobody may be left to be told that it failed.
+            self._look.add_done_callback(lambda look: look.cancelled() or look.exception())
         # Not by ending the look, for which others may wait as well.
         done, _ = await asyncio.wait([self._look], timeout=PATIENCE)
         if not done:

@@ -35,16 +35,15 @@ def test_service_without_its_database_lives_and_is_not_ready(start: Start, store
     wait_for(client, 200, "/health/ready")
 
 
-@pytest.mark.parametrize(
-    "change", ["DELETE FROM schema_migration WHERE name LIKE '0004%'", "DROP TABLE schema_migration"]
-)
-def test_service_with_an_older_schema_is_not_ready(start: Start, store: Store, change: str) -> None:
+def test_service_with_an_older_schema_is_not_ready(start: Start, store: Store) -> None:
     service = start()
     assert service.client.get("/health/ready").status_code == 200
-    store.execute(change)
 
-    assert_is_problem(503, service.client.get("/health/ready"))
-    assert "not ready: " in service.log()
+    for change in ("DELETE FROM schema_migration WHERE name LIKE '0004%'", "DROP TABLE schema_migration"):
+        store.execute(change)
+        assert_is_problem(503, service.client.get("/health/ready"))
+
+    assert service.log().count("not ready: ") == 2
     assert "Traceback" not in service.log()
 
 
