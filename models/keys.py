@@ -97,7 +97,9 @@ def create(url: str, name: str) -> str:
         ConfigurationError: There is a key with this name, or the database cannot be used.
     """
     key = PREFIX + token_urlsafe(BYTES)
-    values = {ApiKey.name: name, ApiKey.hash: _digest(key.encode()), ApiKey.created_at: now(), ApiKey.revoked_at: None}
+    # As it is: what Peewee would make of it depends on the database that it was told of last.
+    digest = peewee.Value(_digest(key.encode()), converter=False)
+    values = {ApiKey.name: name, ApiKey.hash: digest, ApiKey.created_at: now(), ApiKey.revoked_at: None}
     query = ApiKey.insert(values).on_conflict(
         conflict_target=[ApiKey.name], update=values, where=ApiKey.revoked_at.is_null(False)
     )

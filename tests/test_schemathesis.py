@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import ROOT, UNMEASURED, Service
 
 CONTRACT_TESTS = ROOT / "tests/contract"
-EXAMPLES = os.environ.get("CONTRACT_EXAMPLES", "100")
+EXAMPLES = os.environ.get("CONTRACT_EXAMPLES", "50")
 SEED = os.environ.get("CONTRACT_SEED", "1")
 
 

@@ -1,5 +1,8 @@
 """Keys: who has one is let in, and nobody else, as soon as there is one."""
 
+import os
+import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,9 +14,9 @@ from tests.conftest import UNMEASURED, Service, Start, opened, running
 from tests.inside import run
 from tests.stores import Store
 from tests.test_contract_testing import calls, finish
-from tests.test_contract_testing import make as command
 from tests.test_keys import bearer, make
 from tests.test_problems import assert_is_problem
+from tests.test_schemathesis import CONTRACT_TESTS
 
 CALLS = [
     ("GET", "/api/tasks"),
@@ -171,8 +174,14 @@ def test_service_listens_elsewhere_with_a_key_or_when_told(start: Start, store: 
 def test_schemathesis_finds_no_fault_with_a_key(closed: tuple[Service, str], tmp_path: Path) -> None:
     """Neither with the key nor without: it sees for itself that each operation refuses who has none."""
     service, key = closed
-    run = finish(command(tmp_path, service.url, f"KEY={key}", "EXAMPLES=10"))
+    folder = shutil.copytree(CONTRACT_TESTS, tmp_path / "contract")
+    with (folder / "schemathesis.toml").open("a") as configuration:
+        configuration.write('\n[auth.openapi.ApiKey]\nbearer = "${KEY}"\n')
+    har = tmp_path / "har.json"
+    command = (str(Path(sys.executable).with_name("schemathesis")), "run", f"{service.url}/openapi.yaml")
+    options = ("--max-examples", "25", "--seed", "1", "--report-har-path", str(har))
+    run = finish([*command, *options], cwd=folder, env={**os.environ, "KEY": key})
 
     assert run.returncode == 0, run.stdout
-    assert {200, 201, 401} <= {call["response"]["status"] for call in calls(tmp_path / "har.json")}
-    assert key not in run.stdout + (tmp_path / "har.json").read_text() + (tmp_path / "junit.xml").read_text()
+    assert {200, 201, 401} <= {call["response"]["status"] for call in calls(har)}
+    assert key not in run.stdout + har.read_text()

@@ -64,24 +64,27 @@ def assert_too_slow(received: bytes) -> None:
     assert received.count(b"HTTP/1.1 408") == 1
 
 
-@pytest.mark.parametrize("begun", BEGUN)
-def test_request_that_does_not_arrive_is_refused(impatient: Service, begun: bytes) -> None:
+def test_request_that_does_not_arrive_is_refused(impatient: Service) -> None:
     before = len(impatient.client.get("/api/tasks").json())
-    with wire.connect(impatient.url) as connection:
-        connection.sendall(begun)
-        assert_too_slow(wire.read_to_end(connection))
+    with ExitStack() as stack:
+        slow = [stack.enter_context(wire.connect(impatient.url)) for _ in BEGUN]
+        for connection, begun in zip(slow, BEGUN, strict=True):
+            connection.sendall(begun)
+        for connection in slow:
+            assert_too_slow(wire.read_to_end(connection))
 
     assert len(impatient.client.get("/api/tasks").json()) == before
 
 
-@pytest.mark.parametrize("begun", BEGUN[1::3])
-def test_answers_before_it_are_given(impatient: Service, begun: bytes) -> None:
-    with wire.connect(impatient.url) as connection:
-        connection.sendall(wire.request("GET", "/api/tasks?limit=1") * 2 + begun)
-        received = wire.read_to_end(connection)
-
-    assert [answer.status for answer in wire.answers(received)] == [200, 200, 408]
-    assert_too_slow(received)
+def test_answers_before_it_are_given(impatient: Service) -> None:
+    with ExitStack() as stack:
+        slow = [stack.enter_context(wire.connect(impatient.url)) for _ in BEGUN]
+        for connection, begun in zip(slow, BEGUN, strict=True):
+            connection.sendall(wire.request("GET", "/api/tasks?limit=1") * 2 + begun)
+        for connection in slow:
+            received = wire.read_to_end(connection)
+            assert [answer.status for answer in wire.answers(received)] == [200, 200, 408]
+            assert_too_slow(received)
 
 
 def test_request_that_arrives_in_pieces_is_in_time_as_a_whole_or_not(impatient: Service) -> None:
