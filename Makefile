@@ -50,7 +50,7 @@ nightly: $(VENV)/development ## Fuzz a service of its own with 1,000 examples an
 mutants: $(VENV)/development node ## Plant defects one at a time, and list those that the tests do not find
 	$(BIN)/python -m tests.mutants
 
-bench: $(VENV)/benchmark build/service ## Measure the service beside its peers with wrk, in six minutes
+bench: $(VENV)/benchmark build/service ## Measure the service beside its peers with wrk, in seven minutes
 	$(BIN)/python -m tests.benchmarks
 
 bench-scale: $(VENV)/benchmark build/service ## Measure one worker and two, on SQLite and PostgreSQL, in four minutes

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 import httpx
 
+from tests import wire
 from tests.benchmarks import load
 from tests.benchmarks.chart import draw
 from tests.benchmarks.load import Figures
@@ -20,6 +21,8 @@ from tests.conftest import ROOT
 # On a disk, which the folder for temporary files may not be.
 BUILD = ROOT / "build"
 ROUNDS = 5
+SLOW = 1000
+BEGUN = wire.request("POST", "/api/tasks", {"title": "a"})
 OPERATIONS = {
     "GET one": ("GET", "/api/tasks/1"),
     "GET a list of 50": ("GET", "/api/tasks?limit=50"),
@@ -78,6 +81,46 @@ def reads_beside_writes(folder: Path) -> Iterator[str]:
         f"p99 of GET one on 16 connections: {median(alone) / 1000:.2f} ms, and {median(beside) / 1000:.2f} ms while 8 "
         f"connections write ({median(beside) / median(alone):.1f} ×, target at most 3 ×)."
     )
+
+
+def beside_slow_callers(folder: Path) -> Iterator[str]:
+    fill(folder, 1000)
+    with running(SERVICE, folder) as server:
+        alone, beside = [], []
+        for _ in range(ROUNDS):
+            alone.append(load.wrk(server, "GET", "/api/tasks/1").p99)
+            with ExitStack() as stack:
+                for number in range(SLOW):
+                    connection = stack.enter_context(wire.connect(server.url))
+                    # A piece of a head, a head, or a head and a piece of a body.
+                    connection.sendall(BEGUN[: (10, -5, -1)[number % 3]])
+                beside.append(load.wrk(server, "GET", "/api/tasks/1").p99)
+    yield (
+        f"p99 of GET one on 16 connections: {median(alone) / 1000:.2f} ms, and {median(beside) / 1000:.2f} ms while "
+        f"{SLOW:,} other connections wait with the rest of a request."
+    )
+
+
+def what_can_be_turned_on(folder: Path) -> Iterator[str]:
+    features = {
+        "`--access-log`": ("--access-log",),
+        "`--metrics`": ("--metrics", "127.0.0.1:19464"),
+        "`--rate-limit`": ("--rate-limit", "10000000/second"),
+    }
+    figures: dict[str, list[Figures]] = {}
+    with ExitStack() as stack:
+        servers = {}
+        for name, flags in {"nothing": (), **features}.items():
+            place = folder / name.strip("`-")
+            place.mkdir()
+            fill(place, 1000)
+            servers[name] = stack.enter_context(running(SERVICE, place, *flags))
+        for _ in range(ROUNDS):
+            for name, server in servers.items():
+                figures.setdefault(name, []).append(load.wrk(server, "GET", "/api/tasks/1"))
+    cpu = {name: load.middle(rounds).cpu for name, rounds in figures.items()}
+    more = ", ".join(f"{cpu[name] - cpu['nothing']:.0f} µs with {name}" for name in features)
+    yield f"CPU of GET one: {cpu['nothing']:.0f} µs with nothing turned on, and so much more: {more}."
 
 
 def pages_of_a_large_table(folder: Path) -> Iterator[str]:
@@ -149,7 +192,14 @@ def main() -> None:
     if not load.WRK:
         return
     draw({key: figures.requests for key, figures in results.items()}, ROOT / "docs/benchmark.png")
-    for section in (reads_beside_writes, pages_of_a_large_table, start_up, memory):
+    for section in (
+        reads_beside_writes,
+        beside_slow_callers,
+        what_can_be_turned_on,
+        pages_of_a_large_table,
+        start_up,
+        memory,
+    ):
         with TemporaryDirectory(dir=BUILD) as folder:
             for line in section(Path(folder)):
                 print("\n" + line, flush=True)

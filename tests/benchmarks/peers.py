@@ -62,13 +62,13 @@ def variables(folder: Path) -> dict[str, str]:
 
 
 @contextmanager
-def running(peer: str, folder: Path) -> Iterator[Server]:
+def running(peer: str, folder: Path, *flags: str) -> Iterator[Server]:
     """Start a peer, on a processor of its own where there are two, and stop it in the end."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     command = (COMMAND, "serve") if peer == SERVICE else (*UVICORN, APPLICATIONS[peer])
     before = time.monotonic()
-    process = subprocess.Popen([*command, "--port", port], env=variables(folder), stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([*command, "--port", port, *flags], env=variables(folder), stdout=subprocess.DEVNULL)
     pin(process.pid, 0)
     try:
         url = f"http://127.0.0.1:{port}"
