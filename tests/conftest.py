@@ -151,9 +151,12 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def variables() -> dict[str, str]:
-    """Environment variables that the services of a module have beside those of every test."""
-    return {}
+def variables(backend: str) -> dict[str, str]:
+    """Environment variables that the services of a module have beside those of every test.
+
+    What a server alone leads to is measured by tests of their own.
+    """
+    return {} if backend == "sqlite" else UNMEASURED
 
 
 @contextmanager

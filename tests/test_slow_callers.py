@@ -169,6 +169,25 @@ def test_answer_that_is_not_read_is_cut_off(impatient: Service) -> None:
     assert wire.answers(cut) == []
 
 
+def test_answer_is_not_broken_off_by_a_refusal(impatient: Service) -> None:
+    """Its end comes first, where its own request does not arrive in time while it is read."""
+    whole = impatient.client.get("/docs/assets/swagger-ui-bundle.js").content
+    with socket.socket() as connection:
+        # So that the system takes little of it at a time off the service's hands.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
+        connection.connect(("127.0.0.1", httpx.URL(impatient.url).port))
+        connection.sendall(b"GET /docs/assets/swagger-ui-bundle.js HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n")
+        received = b""
+        while len(received) < 200_000:
+            received += connection.recv(10_000)
+            select([], [], [], 0.1)
+        while piece := connection.recv(1 << 20):
+            received += piece
+
+    assert [answer.body for answer in wire.answers(received)] == [whole]
+
+
 def test_connections_beyond_the_limit_are_told_so(start: Start) -> None:
     """And those that there are stay; a place that becomes free is given to the next."""
     service = start("--max-connections", "8")
