@@ -11,6 +11,12 @@ from handlers import contract
 from tests.conftest import ROOT, Start
 
 
+@pytest.fixture(scope="module")
+def backend() -> str:
+    """What is published is the same for each."""
+    return "sqlite"
+
+
 def test_root_leads_to_the_documentation(shared_client: httpx.Client) -> None:
     answer = shared_client.get("/")
 

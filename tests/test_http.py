@@ -45,6 +45,12 @@ CALLS = [
 STATUSES = {"STATUS_BAD_REQUEST", "STATUS_URI_TOO_LONG"}
 
 
+@pytest.fixture(scope="module")
+def backend() -> str:
+    """How answers are written is the same for each."""
+    return "sqlite"
+
+
 def notes(request: bytes, answer: bytes) -> dict[str, str]:
     """Return the level of each note that httplint makes on an answer, by its name."""
     judged = HttpRequestLinter(start_time=time())

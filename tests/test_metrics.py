@@ -64,7 +64,15 @@ def workers(service: Service) -> set[int]:
     """Return the processes of a service that answer."""
     process = service.process.pid
     children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-    return {int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()}
+    return {int(child) for child in children if b"spawn_main" in _command(child)}
+
+
+def _command(process: str) -> bytes:
+    """Return the command of a process; empty if it has just ended."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def call_often(service: Service, times: int) -> None:

@@ -25,6 +25,12 @@ CHUNKS = b'7\r\n{"title\r\n7\r\n": "a"}\r\n0\r\n\r\n'
 
 
 @pytest.fixture(scope="module")
+def backend() -> str:
+    """What arrives on a socket is the same for each."""
+    return "sqlite"
+
+
+@pytest.fixture(scope="module")
 def url(shared_client: httpx.Client) -> str:
     """The address of a service, which must not log anything, whatever it is sent."""
     return str(shared_client.base_url).rstrip("/")

@@ -17,6 +17,12 @@ MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
 @pytest.fixture(scope="module")
+def backend() -> str:
+    """What the README shows is the same for each."""
+    return "sqlite"
+
+
+@pytest.fixture(scope="module")
 def variables() -> dict[str, str]:
     """No line is reached here alone."""
     return UNMEASURED

@@ -15,6 +15,13 @@ from tests.conftest import ROOT, UNMEASURED, Service
 CONTRACT_TESTS = ROOT / "tests/contract"
 EXAMPLES = os.environ.get("CONTRACT_EXAMPLES", "50")
 SEED = os.environ.get("CONTRACT_SEED", "1")
+BACKENDS = ["sqlite", "postgresql"] if "CONTRACT_EXAMPLES" in os.environ else ["sqlite"]
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    """The one that a service has by itself; every night each of them, with many more examples."""
+    return str(request.param)
 
 
 @pytest.fixture(scope="module")
