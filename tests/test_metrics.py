@@ -28,6 +28,12 @@ TASK = {"title": "a"}
 
 
 @pytest.fixture(scope="module")
+def variables() -> dict[str, str]:
+    """Of a server, the figures are told here alone."""
+    return {}
+
+
+@pytest.fixture(scope="module")
 def backend() -> str:
     """Most of what is counted is the same with each."""
     return "sqlite"
