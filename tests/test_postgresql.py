@@ -36,6 +36,12 @@ PATIENCE = 10
 
 
 @pytest.fixture(scope="module")
+def variables() -> dict[str, str]:
+    """What a server alone leads to is measured here."""
+    return {}
+
+
+@pytest.fixture(scope="module")
 def backend() -> str:
     """The one that this is about."""
     return "postgresql"
