@@ -45,10 +45,10 @@ stories: node ## Play the stories of tests/contract against the deployment at UR
 
 nightly: $(VENV)/development ## Fuzz a service of its own with 1,000 examples an operation and a random seed
 	@seed=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' '); echo "Seed: $$seed"; \
-	  CONTRACT_EXAMPLES=1000 CONTRACT_SEED=$$seed $(BIN)/pytest tests/test_schemathesis.py
+	  CONTRACT_EXAMPLES=1000 CONTRACT_SEED=$$seed $(BIN)/pytest tests/conformance/test_schemathesis.py
 
 mutants: $(VENV)/development node ## Plant defects one at a time, and list those that the tests do not find
-	$(BIN)/python -m tests.mutants
+	$(BIN)/python -m tests.tools.mutants
 
 bench: $(VENV)/benchmark build/service ## Measure the service beside its peers with wrk, in seven minutes
 	$(BIN)/python -m tests.benchmarks
@@ -66,14 +66,14 @@ lint: $(VENV)/development node ## Check style, types, the generated models, the 
 	@! command -v npm >/dev/null || $(MAKE) --no-print-directory lint-contract
 
 audit: $(VENV)/development ## Look for known vulnerabilities in what is installed with the service
-	@$(BIN)/python -m tests.audit
+	@$(BIN)/python -m tests.tools.audit
 
 lint-contract:
 	$(NODE)/redocly lint --config tests/redocly.yaml openapi.yaml tests/contract/stories.arazzo.yaml
 	$(NODE)/spectral lint --fail-severity hint openapi.yaml
 
 diff: $(VENV)/development node ## Compare the contract with its last release, or with BASE=..., a tag or a file
-	@$(BIN)/python -m tests.diff $(BASE)
+	@$(BIN)/python -m tests.tools.diff $(BASE)
 
 docs: node ## Build the reference in one file, build/docs/index.html
 	@! command -v npm >/dev/null || $(NODE)/redocly build-docs --config tests/redocly.yaml --template docs/reference.hbs openapi.yaml \

@@ -11,12 +11,12 @@ from tempfile import TemporaryDirectory
 
 import httpx
 
-from tests import wire
 from tests.benchmarks import load
 from tests.benchmarks.chart import draw
 from tests.benchmarks.load import Figures
 from tests.benchmarks.peers import APPLICATIONS, CONNEXION, FASTAPI, FLOOR, SERVICE, fill, running
-from tests.conftest import ROOT
+from tests.support import wire
+from tests.support.project import ROOT
 
 # On a disk, which the folder for temporary files may not be.
 BUILD = ROOT / "build"

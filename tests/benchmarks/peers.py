@@ -15,7 +15,8 @@ import httpx
 import psutil
 
 from models.migrate import migrate
-from tests.conftest import ROOT, environment
+from tests.support.project import ROOT
+from tests.support.service import environment
 
 SERVICE = "Tasks API"
 FLOOR = "bare ASGI function"

@@ -22,8 +22,9 @@ import psycopg
 from models.migrate import migrate
 from tests.benchmarks import load
 from tests.benchmarks.peers import COMMAND, fill
-from tests.conftest import ROOT, environment
-from tests.stores import postgresql_server
+from tests.support.project import ROOT
+from tests.support.service import environment
+from tests.support.stores import postgresql_server
 
 GROUP = Path("/sys/fs/cgroup/cpu/tasks-benchmark")
 PERIOD = 10_000  # µs, of which a worker may use a share

@@ -1,0 +1,253 @@
+"""Contract tests of a deployment, as others run them: what they report, and what they leave behind."""
+
+import ast
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from tests.support.project import FROM_FOLDER, ROOT
+from tests.support.reports import calls, failures, finish
+from tests.support.service import Service, Start
+
+BIN = Path(sys.executable).parent
+PAGE = (ROOT / "docs/contract-testing.md").read_text()
+WORKFLOW: dict[str, Any] = yaml.safe_load((ROOT / ".github/workflows/contract.yml").read_text())
+STEPS: list[dict[str, Any]] = WORKFLOW["jobs"]["contract"]["steps"]
+INSTALLED = re.compile("schemathesis>=[0-9.]+,<[0-9]+")
+KEY = "not-to-be-read-in-a-report"
+
+
+@pytest.fixture
+def broken(start: Start, checkout: Path) -> Service:
+    """A service that breaks its contract: a PUT does not look at If-Match, and nobody at the key that is asked for."""
+    for file, old, new in (
+        ("tasks.py", "id, body, entity_tags.versions(if_match)", "id, body, None"),
+        ("documentation.py", '("security",), "[]"', '("security",), "[{ApiKey: []}]"'),
+    ):
+        code = checkout / "handlers" / file
+        assert code.read_text().count(old) == 1
+        code.write_text(code.read_text().replace(old, new))
+    return start(folder=checkout, command=FROM_FOLDER, variables={"TASKS_API_VALIDATE_RESPONSES": "false"})
+
+
+def make(folder: Path, url: str, *variables: str) -> list[str]:
+    """Return the command `make contract` with its reports in a folder, and with what this Python has installed."""
+    here = (f"BIN={BIN}", f"REPORTS={folder}", f"URL={url}")
+    return ["make", "--directory", str(ROOT), "--old-file", ".venv/development", "contract", *here, *variables]
+
+
+def test_make_tests_a_deployment_and_spares_its_tasks(client: httpx.Client, service: Service, tmp_path: Path) -> None:
+    for title in ("a", "b", "c"):
+        client.post("/api/tasks", json={"title": title})
+    before = client.get("/api/tasks")
+
+    run = finish(make(tmp_path, service.url, f"KEY={KEY}", "EXAMPLES=5"))
+
+    assert run.returncode == 0, run.stdout
+    assert f"JUnit: {tmp_path}/junit.xml" in run.stdout
+    assert f"HAR: {tmp_path}/har.json" in run.stdout
+    assert failures(tmp_path / "junit.xml") == []
+    made = calls(tmp_path / "har.json")
+    assert {call["request"]["method"] for call in made} >= {"GET", "POST", "PUT", "DELETE"}
+    assert KEY not in run.stdout + (tmp_path / "har.json").read_text() + (tmp_path / "junit.xml").read_text()
+    after = client.get("/api/tasks")
+    assert (after.content, after.headers["etag"]) == (before.content, before.headers["etag"])
+
+
+def test_make_fails_at_a_finding_and_leaves_no_tasks(broken: Service, tmp_path: Path) -> None:
+    kept = broken.client.post("/api/tasks", json={"title": "Not of the run"}).json()
+
+    run = finish(make(tmp_path, broken.url, f"KEY={KEY}", "EXAMPLES=5"))
+
+    assert run.returncode == 2, run.stdout
+    found = "".join(failures(tmp_path / "junit.xml"))
+    assert KEY not in found + (tmp_path / "har.json").read_text()
+    assert "tag_is_known_and_stale_tag_is_refused" in found
+    # To find this, Schemathesis sends requests past the hooks of the checks, which create tasks too.
+    assert "API accepts requests without authentication" in found
+    assert calls(tmp_path / "har.json")
+    assert broken.client.get("/api/tasks").json() == [kept]
+
+
+def test_interrupted_run_leaves_no_tasks(service: Service, tmp_path: Path) -> None:
+    with subprocess.Popen(
+        make(tmp_path, service.url, "EXAMPLES=1000"), stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as run:
+        assert run.stdout
+        said = ""
+        while "Coverage" not in said:
+            said += run.stdout.readline()
+        # Not between two phases, where Schemathesis may go on for a while.
+        tasks = "/api/tasks?limit=1000"
+        there = len(service.client.get(tasks).json())
+        while len(service.client.get(tasks).json()) < there + 10:
+            assert run.poll() is None
+        os.killpg(run.pid, signal.SIGINT)
+        said += run.stdout.read()
+
+    assert run.returncode != 0
+    assert "No issues found" not in said
+    assert service.client.get("/api/tasks").json() == []
+
+
+def documented(language: str) -> list[str]:
+    """Return the code blocks of the page in a language."""
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+
+
+def test_documented_commands_need_nothing_but_schemathesis(service: Service, tmp_path: Path) -> None:
+    commands = documented("sh")[0].replace("https://tasks.example.com", service.url)
+    run, found = re.subn(
+        "uvx --from '.*' schemathesis run", f"{BIN}/schemathesis run --max-examples 5 --phases examples", commands
+    )
+    assert found == 1
+
+    said = finish(["bash", "-ec", run], cwd=tmp_path)
+
+    assert said.returncode == 0, said.stdout
+    assert {path.name.partition("-")[0] for path in tmp_path.iterdir()} >= {"checks.py", "schemathesis.toml"}
+    (junit,) = tmp_path.glob("schemathesis-report/junit-*.xml")
+    (har,) = tmp_path.glob("schemathesis-report/har-*.json")
+    assert failures(junit) == []
+    assert calls(har)
+    assert service.client.get("/api/tasks").json() == []
+
+
+def test_checks_are_loaded_by_a_configuration_of_another(broken: Service, tmp_path: Path) -> None:
+    (tmp_path / "schemathesis.toml").write_text(documented("toml")[0])
+    (tmp_path / "checks.py").write_text(broken.client.get("/docs/contract/checks.py").text)
+    options = (
+        "--max-examples",
+        "5",
+        "--phases",
+        "examples,stateful",
+        "--report",
+        "junit",
+        "--report-junit-path",
+        "junit.xml",
+    )
+
+    run = finish([str(BIN / "schemathesis"), "run", f"{broken.url}/openapi.yaml", *options], cwd=tmp_path)
+
+    assert run.returncode == 1, run.stdout
+    assert "tag_is_known_and_stale_tag_is_refused" in "".join(failures(tmp_path / "junit.xml"))
+    assert broken.client.get("/api/tasks").json() == []
+
+
+def test_page_names_every_check_and_is_short() -> None:
+    statements = ast.parse((ROOT / "tests/contract/checks.py").read_text()).body
+    checks = [
+        statement.name
+        for statement in statements
+        if isinstance(statement, ast.FunctionDef | ast.ClassDef)
+        and "schemathesis.check" in map(ast.unparse, statement.decorator_list)
+    ]
+
+    assert len(checks) > 10
+    assert re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE) == checks
+    assert len(PAGE.splitlines()) < 100
+
+
+def test_schemathesis_is_everywhere_the_one_that_is_tested_with() -> None:
+    (dependency,) = (
+        name
+        for name in tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["dev"]
+        if name.startswith("schemathesis")
+    )
+    named = {name for text in (PAGE, json.dumps(WORKFLOW)) for name in INSTALLED.findall(text)}
+    assert named == {dependency}
+
+
+def test_documented_workflow_calls_what_there_is() -> None:
+    (example,) = documented("yaml")
+    # YAML 1.1 takes `on` for a boolean.
+    called: dict[str, Any] = WORKFLOW[True]["workflow_call"]  # type: ignore[index]
+
+    for job in yaml.safe_load(example)["jobs"].values():
+        assert job["uses"].endswith("/.github/workflows/contract.yml@main")
+        assert job["with"].keys() <= called["inputs"].keys()
+        assert job.get("secrets", {}).keys() <= called["secrets"].keys()
+
+
+def test_workflow_has_no_rights_and_puts_nothing_into_a_script() -> None:
+    assert WORKFLOW["permissions"] == {}
+    for step in STEPS:
+        assert "${{" not in step.get("run", "")
+        assert re.fullmatch(r"actions/[a-z-]+@v\d+", step.get("uses", "actions/none@v0"))
+    assert STEPS[-1]["if"] == "always()"
+    assert STEPS[-1]["with"]["path"] == "schemathesis-report"
+
+
+def run_workflow(folder: Path, **given: str) -> tuple[str | None, str]:
+    """Run the steps of the workflow that are scripts, without an image; return which one failed, and what was said."""
+    values = {f"inputs.{name}": "" for name in ("url", "image", "seed")} | {"inputs.examples": "5", "secrets.key": ""}
+    values |= {f"{'secrets' if name == 'key' else 'inputs'}.{name}": value for name, value in given.items()}
+    values["inputs.url || 'http://127.0.0.1:8000'"] = values["inputs.url"] or "http://127.0.0.1:8000"
+    said = ""
+    for step in STEPS:
+        if "run" not in step or "if" in step:
+            assert step.get("if") in (None, "always()", "inputs.image", "failure() && inputs.image")
+            continue
+        variables = {
+            name: re.sub(r"\$\{\{ (.*?) \}\}", lambda found: values[found[1]], value)
+            for name, value in (WORKFLOW["jobs"]["contract"]["env"] | step.get("env", {})).items()
+        }
+        run = finish(
+            ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]],
+            cwd=folder,
+            env=os.environ
+            | {"PATH": f"{BIN}:{os.environ['PATH']}", "CI": "true", "GITHUB_ACTIONS": "true"}
+            | variables,
+        )
+        said += run.stdout
+        if run.returncode:
+            return step["name"], said
+    return None, said
+
+
+def test_workflow_passes(service: Service, tmp_path: Path) -> None:
+    failed, said = run_workflow(tmp_path, url=f"{service.url}/", key=KEY, seed="7")
+
+    assert failed is None, said
+    assert "Seed: 7\n" in said
+    (junit,) = tmp_path.glob("schemathesis-report/junit-*.xml")
+    (har,) = tmp_path.glob("schemathesis-report/har-*.json")
+    assert failures(junit) == []
+    assert KEY not in said + har.read_text()
+    assert service.client.get("/api/tasks").json() == []
+
+
+def test_workflow_fails_at_a_finding(broken: Service, tmp_path: Path) -> None:
+    failed, said = run_workflow(tmp_path, url=broken.url)
+
+    assert failed == "Test it", said
+    (junit,) = tmp_path.glob("schemathesis-report/junit-*.xml")
+    (har,) = tmp_path.glob("schemathesis-report/har-*.json")
+    assert "tag_is_known_and_stale_tag_is_refused" in "".join(failures(junit))
+    assert calls(har)
+    assert broken.client.get("/api/tasks").json() == []
+
+
+def test_workflow_fails_where_no_tests_are_published(service: Service, tmp_path: Path) -> None:
+    failed, said = run_workflow(tmp_path, url=f"{service.url}/elsewhere")
+
+    assert failed == "Fetch the checks"
+    assert "404" in said
+
+
+@pytest.mark.parametrize("given", [{}, {"url": "https://tasks.example.com", "image": "tasks-api"}])
+def test_workflow_tests_one_thing(given: dict[str, str], tmp_path: Path) -> None:
+    failed, said = run_workflow(tmp_path, **given)
+
+    assert failed == STEPS[0]["name"]
+    assert said == "::error::Name a url or an image to test; one of them, and not both.\n"

@@ -1,0 +1,172 @@
+"""Every example of the contract, replayed against the service."""
+
+import re
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from handlers import contract
+from tests.support.project import FROM_FOLDER
+from tests.support.service import Service, Start
+from tests.support.stores import Store
+from tests.support.wire import exchange, request
+
+JSON = {"Content-Type": "application/json"}
+KEY = {"Idempotency-Key": "key"}
+STALE = {"If-Match": '"0"'}
+# What each operation may answer once there are keys to set.
+FORESEEN = {"KeyRequired", "RequestTimeout", "NotReady"}
+LIMIT = 100  # requests in a second
+MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+
+
+def bodies() -> dict[str, Any]:
+    """Return every named example of a body."""
+    named = dict(contract.specification()["components"]["examples"])
+    for response in contract.responses(None).values():
+        for content in response.get("content", {}).values():
+            named |= content["examples"]
+    return {name: example["value"] for name, example in named.items()}
+
+
+EXAMPLES = bodies()
+
+
+def answers(service: Service, folder: Path, store: Store) -> Iterator[tuple[str, httpx.Response]]:
+    """Yield the name of each example of an answer, with the answer that the service really gives."""
+    client = service.client
+    yield "EmptyPage", client.get("/api/tasks")
+    yield "TaskNotFound", client.get("/api/tasks/1")
+    yield "TutorialTask", client.post("/api/tasks", json=EXAMPLES["TutorialInput"], headers=KEY)
+    yield "IdempotencyKeyReused", client.post("/api/tasks", json=EXAMPLES["CompletedInput"], headers=KEY)
+    yield "TaskHasChanged", client.put("/api/tasks/1", json=EXAMPLES["CompletedInput"], headers=STALE)
+    yield "TaskHasChanged", client.delete("/api/tasks/1", headers=STALE)
+    yield "CompletedTask", client.put("/api/tasks/1", json=EXAMPLES["CompletedInput"])
+    yield "CompletedTask", client.get("/api/tasks/1")
+    client.post("/api/tasks", json={"title": "Water the plants"})
+    yield "TaskPage", client.get("/api/tasks")
+    yield "TaskDeleted", client.delete("/api/tasks/1")
+    yield "InvalidQuery", client.get("/api/tasks?limit=1001")
+    yield "InvalidEntityTags", client.get("/api/tasks/2", headers={"If-None-Match": "1"})
+    for method, path in (("POST", "/api/tasks"), ("PUT", "/api/tasks/2")):
+        yield "TitleRequired", client.request(method, path, json={})
+        yield "TitleRequired", client.request(method, path, json={"title": ""})
+        yield "SeveralViolations", client.request(method, path, json={"title": "", "completed": "yes"})
+        yield "BodyTooLarge", client.request(method, path, content=b" " * 70000, headers=JSON)
+        yield "NotJson", client.request(method, path, content=b"title")
+    yield "TargetTooLong", client.get("/" + "a" * 9000)
+    yield "HeadersTooLarge", client.get("/", headers={"A": "a" * 20000})
+    yield "NoSuchPath", client.get("/nowhere")
+    yield "NoSuchMethod", client.patch("/api/tasks")
+    with ThreadPoolExecutor() as pool, store.writes_held():
+        task = {"title": "Twice at once"}
+        same = [pool.submit(client.post, "/api/tasks", json=task, headers={"Idempotency-Key": "b"}) for _ in range(2)]
+        yield "FirstRequestRunning", next(as_completed(same)).result()
+    (malformed,) = exchange(service.url, b"nonsense\r\n\r\n")
+    yield "NotHttp", httpx.Response(malformed.status, headers=malformed.headers, content=malformed.body)
+    # They may come in two of the seconds for each of which there is a limit.
+    given = exchange(service.url, request("GET", "/nowhere") * (2 * LIMIT + 1))
+    refused = next(answer for answer in given if answer.status == 429)
+    yield "TooManyRequests", httpx.Response(refused.status, headers=refused.headers, content=refused.body)
+    time.sleep(int(refused.headers["retry-after"]))
+    store.execute("DROP TABLE task")
+    yield "ListTasksFailed", client.get("/api/tasks")
+    yield "CreateTaskFailed", client.post("/api/tasks", json={"title": "a"})
+    yield "GetTaskFailed", client.get("/api/tasks/1")
+    yield "ReplaceTaskFailed", client.put("/api/tasks/1", json={"title": "a"})
+    yield "DeleteTaskFailed", client.delete("/api/tasks/1")
+    store.lose()
+    yield "Unavailable", client.delete("/api/tasks/1")
+    (folder / "handlers/swagger_ui/index.html").unlink()
+    yield "Failed", client.get("/docs")
+
+
+def masked(body: Any) -> Any:
+    """Return a body with the same time wherever there is one."""
+    if isinstance(body, list):
+        return [masked(item) for item in body]
+    if isinstance(body, dict):
+        return {name: masked(value) for name, value in body.items()}
+    return MOMENT.sub("moment", body) if isinstance(body, str) else body
+
+
+def test_every_example_of_a_body_is_what_is_sent(start: Start, checkout: Path, store: Store) -> None:
+    service = start("--rate-limit", f"{LIMIT}/second", folder=checkout, command=FROM_FOLDER)
+    replayed = {"TutorialInput", "CompletedInput"}
+
+    for name, answer in answers(service, checkout, store):
+        assert masked(answer.json()) == masked(EXAMPLES[name]), name
+        assert answer.is_success or answer.status_code == EXAMPLES[name]["status"]
+        replayed.add(name)
+
+    assert replayed == EXAMPLES.keys() - FORESEEN
+
+
+def test_every_example_of_a_parameter_is_taken(client: httpx.Client) -> None:
+    client.post("/api/tasks", json=EXAMPLES["TutorialInput"])
+    calls = []
+    for path, item in contract.specification()["paths"].items():
+        for method in item.keys() & {"get", "post", "put", "delete"}:
+            for parameter in [*item.get("parameters", []), *item[method].get("parameters", [])]:
+                named = parameter.get("examples") or {"": {"value": parameter["example"]}}
+                calls += [(method, path, parameter, example["value"]) for example in named.values()]
+    names = {parameter["name"] for _, _, parameter, _ in calls}
+    assert names == {"id", "limit", "after", "completed", "If-Match", "If-None-Match", "Idempotency-Key"}
+
+    for method, path, parameter, example in calls:
+        place, name, text = parameter["in"], parameter["name"], str(example)
+        answer = client.request(
+            method,
+            path.format(id=text if place == "path" else 1),
+            params={name: text.lower()} if place == "query" else {},
+            headers={name: text} if place == "header" else {},
+            json=EXAMPLES["TutorialInput"] if method in ("post", "put") else None,
+        )
+        # A tag is that of a task only by chance, and a task is there until it is deleted.
+        assert answer.status_code in (200, 201, 404, 412)
+
+
+def test_every_example_of_a_property_is_taken(client: httpx.Client) -> None:
+    properties = contract.specification()["components"]["schemas"]["TaskInput"]["properties"]
+    body = {name: schema["example"] for name, schema in properties.items()}
+
+    created = client.post("/api/tasks", json=body)
+
+    assert created.status_code == 201
+    kept = contract.specification()["components"]["schemas"]["Task"]["properties"]
+    assert masked(created.json()) == masked({name: schema["example"] for name, schema in kept.items()})
+
+
+def test_every_example_of_a_header_is_what_is_sent(start: Start, store: Store) -> None:
+    service = start("--rate-limit", f"{LIMIT}/second")
+    client = service.client
+    examples = {name: header["example"] for name, header in contract.document()["components"]["headers"].items()}
+    created = [client.post("/api/tasks", json={"title": "a"}, headers=KEY) for _ in range(2)]
+    for _ in range(50):
+        client.post("/api/tasks", json={"title": "a"})
+    page = client.get("/api/tasks?limit=50")
+    refused = client.patch("/api/tasks")
+    store.lose()
+    unavailable = client.delete("/api/tasks/1", headers={"X-Request-ID": examples["RequestId"]})
+
+    # How tasks are written is no concern of the contract.
+    assert re.fullmatch(r'"1-[0-9a-f]{8}"', created[0].headers["etag"])
+    assert re.fullmatch(r'"1-[0-9a-f]{8}"', examples.pop("ETag"))
+    assert examples.pop("WwwAuthenticate") == contract.constant_headers("listTasks", 401)["WWW-Authenticate"]
+    allow = contract.specification()["x-responses"]["405"]["headers"]["Allow"]
+    assert allow["example"] == refused.headers["allow"]
+    assert examples == {
+        "CacheControl": page.headers["cache-control"],
+        "IdempotencyReplayed": created[1].headers["idempotency-replayed"] == "true",
+        "Link": page.headers["link"].replace(service.url, "http://127.0.0.1:8000"),
+        "Location": created[0].headers["location"],
+        "NoStore": created[0].headers["cache-control"],
+        "RateLimit": created[0].headers["ratelimit"],
+        "RateLimitPolicy": created[0].headers["ratelimit-policy"],
+        "RetryAfter": int(unavailable.headers["retry-after"]),
+        "RequestId": unavailable.headers["x-request-id"],
+    }

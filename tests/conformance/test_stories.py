@@ -1,0 +1,96 @@
+"""The stories of callers, which Redocly Respect plays against a running service."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.project import FROM_FOLDER, ROOT
+from tests.support.service import Service, Start
+
+STORIES = ROOT / "tests/contract/stories.arazzo.yaml"
+# The stories, and a defect that each of them alone finds.
+DEFECTS = {
+    "write-find-complete-delete": ("await database.write(queries.delete, id, entity_tags.versions(if_match))", "pass"),
+    "retry-with-idempotency-key": ("_create, body, caller, idempotency_key", "_create, body, caller, None"),
+    "edit-that-loses-the-race": ("id, body, entity_tags.versions(if_match)", "id, body, None"),
+}
+
+
+def redocly(node: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run Redocly, which tells nobody of it."""
+    silent = {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"}
+    return subprocess.run(
+        [node / "redocly", *arguments],
+        env=os.environ | silent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def play(node: Path, service: Service, folder: Path, *options: str) -> tuple[int, dict[str, str]]:
+    """Play the stories against a service, and return the exit status, and how each story ended."""
+    report = folder / "report.json"
+    server = f"tasks={service.url}"
+    run = redocly(node, "respect", STORIES, "--server", server, "--json-output", report, *options)
+    assert report.exists(), run.stdout
+    (played,) = json.loads(report.read_text())["files"].values()
+    return run.returncode, {story["workflowId"]: story["status"] for story in played["executedWorkflows"]}
+
+
+def authorizations(har: Path) -> set[str]:
+    """Return what the calls of a HAR report said in Authorization."""
+    entries: list[dict[str, Any]] = json.loads(har.read_text())["log"]["entries"]
+    headers = [{field["name"].lower(): field["value"] for field in entry["request"]["headers"]} for entry in entries]
+    return {header["authorization"] for header in headers}
+
+
+def test_document_has_no_problems(node: Path) -> None:
+    run = redocly(node, "lint", STORIES)
+
+    assert run.returncode == 0, run.stdout
+    assert "warning" not in run.stdout.replace("Deprecation warning", "")
+
+
+def test_stories_end_well_and_leave_no_tasks(node: Path, service: Service, tmp_path: Path) -> None:
+    kept = service.client.post("/api/tasks", json={"title": "Not of a story"}).json()
+
+    for _ in range(2):
+        assert play(node, service, tmp_path) == (0, dict.fromkeys(DEFECTS, "success"))
+        assert service.client.get("/api/tasks").json() == [kept]
+
+
+def test_key_goes_with_every_call(node: Path, service: Service, tmp_path: Path) -> None:
+    har = tmp_path / "calls.har"
+
+    status, _ = play(node, service, tmp_path, "--input", "key=a-key", "--no-secrets-masking", "--har-output", str(har))
+
+    assert status == 0
+    assert authorizations(har) == {"Bearer a-key"}
+
+
+def test_make_plays_them(node: Path, service: Service) -> None:
+    command = ["make", "--directory", str(ROOT), "--old-file", "build/node/installed", "stories", f"URL={service.url}"]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    assert run.returncode == 0, run.stdout
+    assert "Workflows: 3 passed, 3 total" in run.stdout
+
+
+@pytest.mark.parametrize("story", DEFECTS)
+def test_story_finds_what_breaks_it(node: Path, start: Start, checkout: Path, tmp_path: Path, story: str) -> None:
+    code, (old, new) = checkout / "handlers/tasks.py", DEFECTS[story]
+    assert code.read_text().count(old) == 1
+    code.write_text(code.read_text().replace(old, new))
+    service = start(folder=checkout, command=FROM_FOLDER)
+
+    status, ended = play(node, service, tmp_path)
+
+    assert status == 1
+    assert ended == dict.fromkeys(DEFECTS, "success") | {story: "error"}

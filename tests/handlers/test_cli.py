@@ -1,0 +1,230 @@
+"""The command: what it prints, and what it says of a setting that cannot be used."""
+
+import socket
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from importlib.metadata import version
+from pathlib import Path
+
+import httpx
+import pytest
+
+from handlers.settings import ServerSettings, variable
+from models.migrate import DIRECTORY
+from tests.support import inside
+from tests.support.project import FROM_FOLDER, ROOT
+from tests.support.service import Start, run
+
+MIGRATIONS = sorted(path.stem for path in DIRECTORY.glob("[0-9]*.py"))
+
+
+def test_version_and_help(tmp_path: Path) -> None:
+    assert run(tmp_path, "--version").stdout == f"tasks-api {version('tasks-api')}\n"
+    for arguments in ([], ["--help"]):
+        asked = run(tmp_path, *arguments)
+        assert asked.returncode == 0
+        assert "serve" in asked.stdout
+        assert "migrate" in asked.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_serve_announces_itself_and_ends_on_sigterm(start: Start, tmp_path: Path) -> None:
+    service = start()
+    url = service.url
+    assert service.announcement == f"Tasks API at {url}/api/tasks, documentation at {url}/docs\n"
+    assert url.startswith("http://127.0.0.1:")
+    assert httpx.get(f"{url}/docs").status_code == 200
+
+    assert service.stop() == 0
+    assert service.log() == ""
+    assert [path.name for path in tmp_path.iterdir() if path.name != "log"] == ["tasks.db"]
+
+
+@pytest.mark.parametrize("flags", [(), ("--workers", "2"), ("--reload",)])
+def test_serve_ends_on_ctrl_c(start: Start, flags: tuple[str, ...]) -> None:
+    service = start(*flags)
+    service.client.get("/api/tasks")
+    service.process.send_signal(2)
+    service.process.wait(timeout=30)
+
+    assert service.process.returncode == 0
+    assert service.log() == ""
+
+
+def test_serve_ends_after_the_requests_that_it_has_begun(start: Start) -> None:
+    service = start()
+    with socket.create_connection(("127.0.0.1", httpx.URL(service.url).port or 80), timeout=30) as connection:
+        connection.sendall(
+            b"POST /api/tasks HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 14\r\n\r\n"
+        )
+        assert service.client.get("/api/tasks").json() == []
+        service.process.terminate()
+        connection.sendall(b'{"title": "a"}')
+        answer = connection.recv(65536)
+
+    assert answer.startswith(b"HTTP/1.1 201 Created\r\n")
+    assert service.process.wait(timeout=30) == 0
+    assert service.log() == ""
+
+
+def test_serve_on_ipv6(start: Start) -> None:
+    service = start("--host", "::1")
+
+    assert service.url.startswith("http://[::1]:")
+    assert service.client.get("/api/tasks").json() == []
+
+
+def test_migrate_says_what_it_did(tmp_path: Path) -> None:
+    assert run(tmp_path, "migrate").stdout == f"Applied: {', '.join(MIGRATIONS)}\n"
+    assert run(tmp_path, "migrate").stdout == "Applied: nothing, the schema is up to date\n"
+
+
+def test_flag_beats_environment_beats_file(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("DATABASE_URL=sqlite:///file.db\nSOMETHING_ELSE=1\n")
+    in_environment = {"DATABASE_URL": "sqlite:///environment.db"}
+
+    run(tmp_path, "migrate")
+    run(tmp_path, "migrate", variables=in_environment)
+    run(tmp_path, "migrate", "--database-url", "sqlite:///flag.db", variables=in_environment)
+
+    assert {path.name for path in tmp_path.glob("*.db")} == {"file.db", "environment.db", "flag.db"}
+
+
+def test_server_is_set_by_the_environment(start: Start) -> None:
+    service = start(variables={"TASKS_API_HOST": "127.0.0.2", "TASKS_API_WORKERS": "1"})
+
+    assert service.url.startswith("http://127.0.0.2:")
+
+
+def test_absolute_path_takes_four_slashes(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "here it is.db"
+    service = start("--database-url", f"sqlite:///{path}")
+
+    assert service.client.post("/api/tasks", json={"title": "a"}).status_code == 201
+    assert path.exists()
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+def test_taken_port(tmp_path: Path, taken_port: int) -> None:
+    failed = run(tmp_path, "serve", "--port", str(taken_port))
+
+    assert failed.returncode == 1
+    assert failed.stderr == (f"Port {taken_port} is taken: stop what listens there, or choose another with --port.\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["serve", "--port", "http"], "--port or TASKS_API_PORT: Input should be a valid integer"),
+        (["serve", "--port", "65536"], "--port or TASKS_API_PORT: Input should be less than or equal to 65535."),
+        (["serve", "--workers", "0"], "--workers or TASKS_API_WORKERS: Input should be greater than or equal to 1."),
+        *(
+            (["serve", f"--public-url={url}"], "--public-url or TASKS_API_PUBLIC_URL: give it as https://")
+            for url in ("tasks.example.com", "ftp://example.com", "https://", "https://example.com/?a=1")
+        ),
+        *(
+            (["serve", f"--rate-limit={limit}"], "--rate-limit or TASKS_API_RATE_LIMIT: give it as 100/second;")
+            for limit in ("many/second", "0/second", "9/hour;9/2 days")
+        ),
+        *(
+            (["serve", f"--rate-limit-storage={url}"], "--rate-limit-storage or TASKS_API_RATE_LIMIT_STORAGE: ")
+            for url in ("memory://h:1/0", "redis://:secret@h", "redis://h:99999", "redis://h:1/one", "redis://h:1?a=b")
+        ),
+        (
+            ["serve", "--rate-limit", "100/second", "--workers", "2"],
+            "Several workers can keep to --rate-limit only together: name a Redis server in --rate-limit-storage.",
+        ),
+        (["serve", "--prot", "80"], "unrecognized arguments: --prot 80; see tasks-api --help."),
+        (["sevre"], "argument {serve,migrate,key,backup,copy}: invalid choice: 'sevre'"),
+        (["serve", "--host", "192.0.2.1"], "Cannot listen on 192.0.2.1 port 8000: Cannot assign requested address"),
+        (
+            ["migrate", "--database-url", "tasks.db"],
+            "DATABASE_URL must name a SQLite file, as in sqlite:///tasks.db, or a s",
+        ),
+        (["migrate", "--database-url", "mysql://u:secret@h/d"], "DATABASE_URL must name a SQLite file"),
+        (["migrate", "--database-url", "sqlite://"], "DATABASE_URL must name a SQLite file"),
+        (["migrate", "--database-url", "sqlite:///"], "DATABASE_URL must name a SQLite file"),
+        (["migrate", "--database-url", "sqlite:///:memory:"], "DATABASE_URL must name a SQLite file"),
+        (["migrate", "--database-url", "sqlite:///a.db?mode=ro"], "DATABASE_URL must name a SQLite file"),
+        (["serve", "--database-url", "sqlite:///no/tasks.db"], "The folder of no/tasks.db does not exist: create it"),
+        (["serve", "--database-url", "sqlite:///folder"], "folder is a folder: name a file in DATABASE_URL."),
+        (["serve", "--database-url", "sqlite:///log/a.db"], "The folder of log/a.db does not exist: create it"),
+        (
+            ["serve", "--database-url", "sqlite:///log"],
+            "The database cannot be used: file is not a database; mend that, or change DATABASE_URL.",
+        ),
+        (
+            ["serve", "--database-url", "sqlite:////proc/tasks.db"],
+            "The database cannot be used: unable to open database file; ",
+        ),
+        (["serve", "--database-url", "sqlite:///read-only.db"], "read-only.db is read-only: make it writable"),
+        (["migrate", "--database-url", "sqlite:///other.db"], "The database could not be migrated: "),
+    ],
+)
+def test_bad_setting_ends_with_one_sentence(tmp_path: Path, arguments: list[str], sentence: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "log").write_text("This has been written by a program that knows nothing of databases.")
+    (tmp_path / "read-only.db").touch(mode=0o444)
+    with closing(sqlite3.connect(tmp_path / "other.db")) as database:
+        database.execute("CREATE TABLE task (somebody_elses TEXT)")
+
+    failed = inside.run(tmp_path, *arguments)
+
+    assert failed.returncode == 1
+    assert failed.stdout == ""
+    assert failed.stderr.startswith(sentence)
+    assert failed.stderr.count("\n") == 1
+    assert "secret" not in failed.stderr
+
+
+def test_bad_variable_ends_with_one_sentence(tmp_path: Path) -> None:
+    failed = run(tmp_path, "serve", variables={"TASKS_API_PORT": "http"})
+
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("--port or TASKS_API_PORT: Input should be a valid integer")
+
+
+def test_every_setting_is_in_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for name, field in ServerSettings.model_fields.items():
+        flag = name.replace("_", "-")
+        default = f" `{field.default}`" if field.default != "" else ""
+        assert f"| `--{flag}` | `{variable(name)}` |{default} | {field.description} |" in readme
+
+
+@pytest.mark.parametrize(
+    ("proxies", "scheme"),
+    [("127.0.0.1", "https"), ("10.0.0.0/8, ::1,127.0.0.0/8", "https"), ("10.0.0.0/8", "http"), ("", "http")],
+)
+def test_link_has_the_scheme_that_a_trusted_proxy_names(start: Start, proxies: str, scheme: str) -> None:
+    client = start("--trusted-proxies", proxies).client
+    for title in "ab":
+        client.post("/api/tasks", json={"title": title})
+    headers = {"Host": "tasks.example.com", "X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.1"}
+
+    page = client.get("/api/tasks?limit=1", headers=headers)
+
+    assert page.links["next"]["url"] == f"{scheme}://tasks.example.com/api/tasks?limit=1&after=1"
+
+
+def test_reload_follows_the_contract(start: Start, checkout: Path) -> None:
+    service = start("--reload", folder=checkout, command=FROM_FOLDER)
+    assert service.client.get("/api/tasks/1").json()["detail"] == "Task not found"
+
+    contract = checkout / "openapi.yaml"
+    contract.write_text(contract.read_text().replace("Task not found", "No such task"))
+
+    deadline = time.monotonic() + 20
+    detail = ""
+    while detail != "No such task":
+        assert time.monotonic() < deadline, service.log()
+        # The old process closes its connections when it goes.
+        with suppress(httpx.TransportError):
+            detail = service.client.get("/api/tasks/1").json()["detail"]

@@ -1,0 +1,200 @@
+"""The contract: valid, complete, with true examples, and nothing of it written down twice."""
+
+import asyncio
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from connexion.operations import OpenAPIOperation
+from connexion.resolver import Resolver
+from connexion.spec import Specification
+from openapi_spec_validator import validate
+
+from handlers import contract, tasks
+from handlers.dispatch import Plan
+from handlers.problems import Refusal
+from handlers.validation import Rules
+from tests.support.project import ROOT
+
+OPERATIONS = ["listTasks", "createTask", "getTask", "replaceTask", "deleteTask"]
+
+
+def nodes(node: Any, path: str = "#") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every object of a document with the path to it."""
+    if isinstance(node, dict):
+        yield path, node
+        for key, value in node.items():
+            yield from nodes(value, f"{path}/{key}")
+    if isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from nodes(value, f"{path}/{index}")
+
+
+def examples() -> Iterator[tuple[str, dict[str, Any], Any]]:
+    """Yield every example with the schema that it stands for."""
+    for path, node in nodes(contract.specification().spec):
+        schema = node if "type" in node and "/schemas/" in path else node.get("schema")
+        if isinstance(schema, dict):
+            if "example" in node:
+                yield path, schema, node["example"]
+            for name, example in node.get("examples", {}).items():
+                yield f"{path}/examples/{name}", schema, example["value"]
+
+
+def test_contract_is_valid_openapi() -> None:
+    validate(contract.document())
+    assert contract.document()["openapi"] == "3.0.3"
+
+
+@pytest.mark.parametrize(("path", "schema", "example"), [pytest.param(*case, id=case[0]) for case in examples()])
+def test_example_fits_its_schema(path: str, schema: dict[str, Any], example: Any) -> None:
+    assert list(Rules(schema, "example").violations(example)) == []
+
+
+def test_everything_named_has_an_example() -> None:
+    components = contract.specification()["components"]
+    lacking = [
+        f"{kind}/{name}"
+        for kind in ("parameters", "headers", "requestBodies", "responses")
+        for name, component in components[kind].items()
+        for holder in component.get("content", {"": component}).values()
+        if not {"example", "examples"} & holder.keys()
+        # A response without a body has headers, and these have examples.
+        and "headers" not in holder
+    ]
+    lacking += [
+        path
+        for path, node in nodes(components["schemas"])
+        if node.get("type") in ("string", "integer", "boolean") and "example" not in node
+    ]
+    assert lacking == []
+
+
+def test_operations_are_described() -> None:
+    operations = contract.operations()
+    assert list(operations) == OPERATIONS
+    for _, operation in operations.values():
+        assert operation["summary"]
+        assert operation["description"]
+        assert operation["tags"] == ["Tasks"]
+        assert {"401", "414", "429", "431", "500", "503"} <= operation["responses"].keys()
+
+
+@pytest.mark.parametrize("operation_id", [*OPERATIONS, None])
+def test_refusals_word_their_own_status(operation_id: str | None) -> None:
+    for status, response in contract.responses(operation_id).items():
+        content = response.get("content", {})
+        for example in content.get("application/problem+json", {}).get("examples", {}).values():
+            assert str(example["value"]["status"]) == status
+
+
+def test_every_component_is_used() -> None:
+    text = contract.PATH.read_text()
+    unused = [
+        f"{kind}/{name}"
+        for kind, components in contract.document()["components"].items()
+        for name in components
+        # A scheme is used by its bare name.
+        if (f"  - {name}:" if kind == "securitySchemes" else f"#/components/{kind}/{name}'") not in text
+    ]
+    assert unused == []
+
+
+def test_contract_knows_no_python() -> None:
+    assert not re.search(r"x-openapi-router-controller|handlers|models\.", contract.PATH.read_text())
+
+
+def test_size_limit_is_told_to_the_reader() -> None:
+    limited = [node for _, node in nodes(contract.document()) if "x-max-bytes" in node]
+    assert len(limited) == 3
+    for node in limited:
+        assert f"{node['x-max-bytes']:,} bytes" in node["description"]
+
+
+def test_retention_is_told_to_the_reader() -> None:
+    (kept,) = [node for _, node in nodes(contract.document()) if "x-retention-hours" in node]
+    assert f"{kept['x-retention-hours']} hours" in kept["description"]
+
+
+def test_every_answer_says_who_may_keep_it() -> None:
+    for operation_id in (*OPERATIONS, None):
+        for status in contract.responses(operation_id):
+            reusable = status in ("200", "304") and operation_id in ("listTasks", "getTask")
+            directive = contract.constant_headers(operation_id, int(status))["Cache-Control"]
+            assert directive == ("private, no-cache" if reusable else "no-store")
+
+
+def test_own_messages_belong_to_rules() -> None:
+    """A sentence for a keyword that the schema does not have would never be said."""
+    for path, node in nodes(contract.document()["components"]["schemas"]):
+        assert node.get("x-messages", {}).keys() <= {*node, "required"}, path
+
+
+def test_python_repeats_no_sentence_of_the_contract() -> None:
+    sources = "".join(
+        path.read_text()
+        for folder in ("handlers", "models")
+        for path in (ROOT / folder).rglob("*.py")
+        if path.name != "schemas.py"
+    )
+    sentences = {
+        value
+        for path, node in nodes(contract.document())
+        for key, value in node.items()
+        if isinstance(value, str) and (key == "detail" or "x-messages" in path) and value.count(" ") > 1
+    }
+    assert len(sentences) > 20
+    assert [sentence for sentence in sentences if sentence in sources] == []
+
+
+def test_models_are_generated_from_the_contract() -> None:
+    generator = Path(sys.executable).with_name("datamodel-codegen")
+    check = subprocess.run([generator, "--check"], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert check.returncode == 0, check.stdout + check.stderr
+
+
+def test_schemas_are_compiled_as_json_schema() -> None:
+    """Formats count, and what OpenAPI 3.0 calls nullable is a type."""
+    schema = contract.specification()["components"]["schemas"]["Task"]
+    task = {"id": 1, "title": "a", "description": None, "completed": False, "createdAt": "2026-13-12T10:32:14.000Z"}
+
+    assert [path for path, _ in Rules(schema, "task").violations(task)] == [["createdAt"]]
+
+
+def test_handler_that_does_not_fit_the_contract_is_refused_at_start() -> None:
+    operation = OpenAPIOperation.from_spec(
+        contract.specification(), path="/api/tasks/{id}", method="get", resolver=Resolver(lambda _: tasks.list_tasks)
+    )
+    with pytest.raises(TypeError, match="missing a required argument: 'limit'"):
+        Plan(operation)
+
+
+def test_parameter_that_another_contract_requires_is_asked_for() -> None:
+    text = contract.PATH.read_text().replace("      in: query\n", "      in: query\n      required: true\n")
+    plan = Plan(
+        OpenAPIOperation.from_spec(
+            Specification.load(yaml.safe_load(text)),
+            path="/api/tasks",
+            method="get",
+            resolver=Resolver(lambda _: tasks.list_tasks),
+        )
+    )
+    scope = {"path_params": {}, "query_string": b"after=0", "headers": []}
+
+    async def unused(*_: object) -> Any:
+        raise AssertionError
+
+    with pytest.raises(Refusal) as refused:
+        asyncio.run(plan(scope, unused, unused))
+
+    assert refused.value.status_code == 400
+    assert [violation.detail for violation in refused.value.violations] == [
+        "limit is required",
+        "completed is required",
+    ]

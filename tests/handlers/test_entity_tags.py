@@ -1,0 +1,220 @@
+"""Conditional requests: nothing is sent that is known already, and no change is undone that was not seen."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.project import FROM_FOLDER
+from tests.support.service import Start
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql", "two nodes"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Two nodes on one PostgreSQL give the guarantees of one."""
+    return str(request.param)
+
+
+MOMENTARY = {"date", "x-request-id"}
+FRAMING = {"content-type", "content-length"}
+
+
+@pytest.fixture
+def task(shared_client: httpx.Client) -> httpx.Response:
+    """The answer to the creation of a task."""
+    return shared_client.post("/api/tasks", json={"title": "a"})
+
+
+def lasting(answer: httpx.Response) -> dict[str, str]:
+    return {name: value for name, value in answer.headers.items() if name not in MOMENTARY}
+
+
+def lines(field: str, values: list[str]) -> list[tuple[bytes, bytes]]:
+    return [(field.encode(), value.encode("latin-1")) for value in values]
+
+
+def test_tag_is_strong_and_changes_with_every_change(shared_client: httpx.Client, task: httpx.Response) -> None:
+    path = task.headers["location"]
+    tags = [task.headers["etag"]]
+    for title in ("b", "c", "c", "a"):
+        assert shared_client.get(path).headers["etag"] == shared_client.head(path).headers["etag"] == tags[-1]
+        tags.append(shared_client.put(path, json={"title": title}).headers["etag"])
+
+    assert len(set(tags)) == 5
+    assert all(tag[0] == tag[-1] == '"' for tag in tags)
+
+
+def test_version_is_not_in_the_body(task: httpx.Response) -> None:
+    assert task.json().keys() == {"id", "title", "description", "completed", "createdAt"}
+
+
+@pytest.mark.parametrize(
+    ("values", "known"),
+    [
+        (["{tag}"], True),
+        (["W/{tag}"], True),
+        (["*"], True),
+        (['"other", {tag}'], True),
+        (['"a,b",,{tag} ,'], True),
+        (['"other"', "{tag}"], True),
+        (["", "{tag}"], True),
+        (['"other"'], False),
+        (['W/"other", "another"'], False),
+        (['""'], False),
+    ],
+)
+@pytest.mark.parametrize("path", ["/api/tasks", "{task}"])
+def test_what_is_known_is_not_sent_again(
+    shared_client: httpx.Client, task: httpx.Response, path: str, values: list[str], known: bool
+) -> None:
+    path = path.format(task=task.headers["location"])
+    whole = shared_client.get(path)
+    fields = lines("If-None-Match", [value.format(tag=whole.headers["etag"]) for value in values])
+
+    for method in ("GET", "HEAD"):
+        answer = shared_client.request(method, path, headers=fields)
+
+        if known:
+            assert (answer.status_code, answer.content) == (304, b"")
+            assert lasting(answer) == {name: value for name, value in lasting(whole).items() if name not in FRAMING}
+        else:
+            assert (answer.status_code, answer.content) == (200, whole.content if method == "GET" else b"")
+            assert lasting(answer) == lasting(whole)
+
+
+@pytest.mark.parametrize("path", ["/api/tasks", "/api/tasks/1"])
+@pytest.mark.parametrize("value", ["1", "", '"', '*, "a"', '"a" "b"', "é"])
+def test_what_is_no_tag_is_refused(shared_client: httpx.Client, path: str, value: str) -> None:
+    refused = shared_client.get(path, headers=lines("If-None-Match", [value]))
+
+    assert refused.status_code == 400
+    assert [error["parameter"] for error in refused.json()["errors"]] == ["If-None-Match"]
+
+
+def test_tag_of_a_page_changes_with_all_that_it_answers(client: httpx.Client) -> None:
+    def tag(query: str = "?limit=2") -> str:
+        page = client.get(f"/api/tasks{query}")
+        assert client.get(f"/api/tasks{query}", headers={"If-None-Match": page.headers["etag"]}).status_code == 304
+        return page.headers["etag"]
+
+    tags = [tag()]
+    for title in ("a", "b", "c"):
+        client.post("/api/tasks", json={"title": title})
+        tags.append(tag())
+    client.put("/api/tasks/1", json={"title": "c"})
+    tags.append(tag())
+    client.delete("/api/tasks/1")
+    tags.append(tag())
+
+    # The third task is not on the page, but it gave the page a successor.
+    assert len(set(tags)) == 6
+    client.post("/api/tasks", json={"title": "d"})
+    assert tag() != tags[-1]
+    unchanged = tag()
+    client.post("/api/tasks", json={"title": "e"})
+    assert tag() == unchanged
+    assert tag("?completed=true") != unchanged
+    assert tag("?after=2&limit=2") != unchanged
+
+
+@pytest.mark.parametrize(
+    ("values", "status"),
+    [
+        (["{tag}"], 200),
+        (["*"], 200),
+        (['"other", {tag}'], 200),
+        (['W/"other"', "{tag}"], 200),
+        (["{tag},{tag}"], 200),
+        (["W/{tag}"], 412),
+        (['"other"'], 412),
+        (['"0{bare}"'], 412),
+        (['"99999999999999999999{bare}"'], 412),
+        (['"2{rest}"'], 412),
+        (['"1"'], 412),
+        (["{bare}"], 400),
+        (['*, "other"'], 400),
+        (["*", "*"], 400),
+        (['"other" {tag}'], 400),
+        (["'{bare}'"], 400),
+        (['w/"other"'], 400),
+        (['"'], 400),
+        ([""], 400),
+        (["é"], 400),
+    ],
+)
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+def test_only_what_was_seen_is_changed(
+    shared_client: httpx.Client, task: httpx.Response, method: str, values: list[str], status: int
+) -> None:
+    path, tag = task.headers["location"], task.headers["etag"]
+    texts = [value.format(tag=tag, bare=tag.strip('"'), rest=tag.strip('"')[1:]) for value in values]
+    body = {"title": "b"} if method == "PUT" else None
+
+    answer = shared_client.request(method, path, headers=lines("If-Match", texts), json=body)
+
+    assert answer.status_code == status
+    kept = shared_client.get(path)
+    if status == 200:
+        assert kept.status_code == (404 if method == "DELETE" else 200)
+        assert kept.headers.get("etag") == answer.headers.get("etag")
+    else:
+        assert (kept.json(), kept.headers["etag"]) == (task.json(), tag)
+        assert ("If-Match" in answer.json()["detail"]) == (status == 412)
+        assert [error["parameter"] for error in answer.json().get("errors", [])] == ["If-Match"] * (status == 400)
+
+
+@pytest.mark.parametrize("tag", ["*", '"1"'])
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+def test_condition_on_no_task_changes_nothing(shared_client: httpx.Client, method: str, tag: str) -> None:
+    body = {"title": "b"} if method == "PUT" else None
+
+    assert shared_client.request(method, "/api/tasks/9999", headers={"If-Match": tag}, json=body).status_code == 404
+
+
+def test_many_tags_are_taken(shared_client: httpx.Client, task: httpx.Response) -> None:
+    tag = task.headers["etag"]
+    tags = ", ".join(f'"{version}{tag[2:]}' for version in range(1000, 0, -1))
+    assert len(tags) < 16000
+
+    first = shared_client.put(task.headers["location"], json={"title": "b"}, headers={"If-Match": tags})
+    second = shared_client.put(task.headers["location"], json={"title": "c"}, headers={"If-Match": tags})
+
+    assert (first.status_code, second.status_code) == (200, 200)
+
+
+def test_tag_is_another_one_where_tasks_are_written_otherwise(start: Start, checkout: Path) -> None:
+    """Else a caller would be told, after an update of the service, that what it has is still right."""
+    service = start(folder=checkout, command=FROM_FOLDER)
+    created = service.client.post("/api/tasks", json={"title": "a"})
+    service.stop()
+    queries = checkout / "models/queries.py"
+    titles = "fn.upper(column) if name == 'title' else column"
+    text = queries.read_text().replace("(getattr(table, name), Task", f"({titles}, Task")
+    queries.write_text(text.replace("in names.items()}\n", "in names.items() for column in [getattr(table, name)]}\n"))
+
+    changed = start(folder=checkout, command=FROM_FOLDER).client.get(
+        created.headers["location"], headers={"If-None-Match": created.headers["etag"]}
+    )
+
+    assert changed.status_code == 200
+    assert changed.json() == {**created.json(), "title": "A"}
+
+
+def test_all_violations_are_named_at_once(shared_client: httpx.Client) -> None:
+    refused = shared_client.put("/api/tasks/1?limit=1", json={"title": ""}, headers={"If-Match": "1"})
+
+    named = [error.get("parameter", error.get("pointer")) for error in refused.json()["errors"]]
+    assert refused.status_code == 400
+    assert named == ["limit", "If-Match", "/title"]
+
+
+@pytest.mark.parametrize("field", ["Accept", "Accept-Encoding", "Accept-Language", "Origin", "User-Agent", "Cookie"])
+def test_answer_depends_on_no_field_that_vary_would_name(
+    shared_client: httpx.Client, task: httpx.Response, field: str
+) -> None:
+    for path in ("/api/tasks", task.headers["location"]):
+        usual = shared_client.get(path)
+        other = shared_client.get(path, headers={field: "text/html;q=0.1, gzip"})
+
+        assert (other.content, lasting(other)) == (usual.content, lasting(usual))
+        assert "vary" not in usual.headers

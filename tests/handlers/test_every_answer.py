@@ -1,0 +1,71 @@
+"""What every answer has, whatever it answers."""
+
+import httpx
+import pytest
+
+from handlers import contract
+from tests.support import wire
+from tests.support.service import Start
+
+REQUESTS = [
+    wire.request("GET", "/api/tasks"),
+    wire.request("HEAD", "/api/tasks"),
+    wire.request("POST", "/api/tasks", {"title": "a"}),
+    wire.request("POST", "/api/tasks", {"title": ""}),
+    wire.request("GET", "/api/tasks", headers={"If-None-Match": "*"}),
+    wire.request("OPTIONS", "/api/tasks"),
+    wire.request("PATCH", "/api/tasks"),
+    wire.request("GET", "/nowhere"),
+    wire.request("GET", "/docs"),
+    wire.request("GET", "/docs/assets/theme.css"),
+    wire.request("GET", "/"),
+    wire.request("GET", "/openapi.json"),
+    wire.request("GET", "/health/ready"),
+    wire.request("GET", "/" + "a" * 9000),
+    b"nonsense\r\n\r\n",
+]
+
+ALWAYS = {
+    "x-content-type-options": "nosniff",
+    "cross-origin-resource-policy": "same-origin",
+}
+
+
+@pytest.mark.parametrize("request_", REQUESTS, ids=lambda request: request[:30].decode())
+def test_answer_is_not_sniffed_nor_embedded_nor_boasts(shared_client: httpx.Client, request_: bytes) -> None:
+    with wire.connect(str(shared_client.base_url)) as connection:
+        connection.sendall(request_)
+        connection.shutdown(1)
+        received = wire.read_to_end(connection)
+    head = received.partition(b"\r\n\r\n")[0].decode().lower().split("\r\n")[1:]
+    headers = dict(line.split(": ", 1) for line in head)
+
+    assert headers.items() >= ALWAYS.items()
+    assert headers["x-request-id"]
+    # None is there twice, nor says what the service is made of, nor is TLS promised where there is none.
+    assert len(headers) == len(head)
+    assert not headers.keys() & {"server", "x-powered-by", "via", "strict-transport-security"}
+
+
+def test_fields_are_those_of_the_contract() -> None:
+    described = contract.document()["x-headers"]
+
+    assert {name.lower(): header["example"] for name, header in described.items()} == ALWAYS
+
+
+def test_request_has_a_name_of_its_own(shared_client: httpx.Client) -> None:
+    names = [shared_client.get("/api/tasks").headers["x-request-id"] for _ in range(20)]
+    names += [httpx.get(f"{shared_client.base_url}/nowhere").headers["x-request-id"] for _ in range(20)]
+
+    assert len(set(names)) == 40
+
+
+@pytest.mark.parametrize(("proxy", "trusted"), [("127.0.0.1", True), ("10.0.0.0/8", False)])
+def test_tls_is_promised_behind_a_proxy_that_has_it(start: Start, proxy: str, trusted: bool) -> None:
+    client = start("--trusted-proxies", proxy).client
+
+    behind = client.get("/api/tasks", headers={"X-Forwarded-Proto": "https"})
+    plain = client.get("/api/tasks", headers={"X-Forwarded-Proto": "http"})
+
+    assert behind.headers.get("strict-transport-security") == ("max-age=31536000" if trusted else None)
+    assert "strict-transport-security" not in plain.headers

@@ -1,0 +1,371 @@
+"""What arrives on a socket, whatever it is: each request gets its answer, and the next one is served."""
+
+import resource
+import socket
+import struct
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.schemas import Problem
+from tests.support.service import Service, Start
+from tests.support.stores import Store
+from tests.support.wire import HOST, JSON, Answer, answers, call, connect, exchange, read_answer, read_to_end
+
+GET = b"GET /api/tasks HTTP/1.1\r\n" + HOST + b"\r\n"
+BODY = b'{"title": "a"}'
+POST = b"POST /api/tasks HTTP/1.1\r\n" + HOST + JSON
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+CHUNKS = b'7\r\n{"title\r\n7\r\n": "a"}\r\n0\r\n\r\n'
+
+
+@pytest.fixture(scope="module")
+def url(shared_client: httpx.Client) -> str:
+    """The address of a service, which must not log anything, whatever it is sent."""
+    return str(shared_client.base_url).rstrip("/")
+
+
+def is_problem(answer: Answer) -> bool:
+    problem = Problem.model_validate_json(answer.body)
+    return problem.status == answer.status and answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    "bytes_",
+    [
+        b"\r\n\r\n\r\n\0",
+        b"nonsense\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET /api/tasks\r\n\r\n",
+        b"GET /api/tasks HTTP/0.9\r\n" + HOST + b"\r\n",
+        b"GET /api/tasks HTTP/2.0\r\n" + HOST + b"\r\n",
+        b"GET /api/tasks HTTP/9.9\r\n" + HOST + b"\r\n",
+        b"GET /api/tasks FTP/1.1\r\n" + HOST + b"\r\n",
+        b"GET api/tasks HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"GET /api/tasks/\xff HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"GET /api/tasks?a=\xff HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"GET /api/tasks\0 HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"G\xcbT /api/tasks HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"CONNECT localhost:80 HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"GET /api/tasks HTTP/1.1\r\n\r\n",
+        b"GET /api/tasks HTTP/1.1\r\n" + HOST + HOST + b"\r\n",
+        b"GET /api/tasks HTTP/1.0\r\n" + HOST + HOST + b"\r\n",
+        b'GET /api/tasks HTTP/1.1\r\nHost: a>; rel="next", <b\r\n\r\n',
+        b"GET /api/tasks HTTP/1.1\r\nHost: a b\r\n\r\n",
+        b"GET /api/tasks HTTP/1.1\r\nHost: a/b\r\n\r\n",
+        b"GET /api/tasks HTTP/1.1\r\nHost: a:http\r\n\r\n",
+        b"GET /api/tasks HTTP/1.1\r\nHost: \xe9\r\n\r\n",
+        b"GET /api/tasks HTTP/1.1\r\nHost: a@b\r\n\r\n",
+        b"GET /api/tasks HTTP/1.1\r\n" + HOST + b"no colon\r\n\r\n",
+        b"GET /api/tasks HTTP/1.1\r\n" + HOST + b"A : b\r\n\r\n",
+        b"GET /api/tasks HTTP/1.1\r\n" + HOST + b" folded\r\n\r\n",
+        b"GET /api/tasks HTTP/1.1\r\n" + HOST + b"A: \0\r\n\r\n",
+        b"GET /api/tasks HTTP/1.1\n" + b"Host: localhost\n\n",
+        POST + b"Content-Length: fourteen\r\n\r\n" + BODY,
+        POST + b"Content-Length: -1\r\n\r\n" + BODY,
+        POST + b"Content-Length: +14\r\n\r\n" + BODY,
+        POST + b"Content-Length: 14, 14\r\n\r\n" + BODY,
+        POST + b"Content-Length: 99999999999999999999\r\n\r\n" + BODY,
+        POST + b"Content-Length: 14\r\nContent-Length: 15\r\n\r\n" + BODY,
+        POST + CHUNKED + b"\r\nnonsense\r\n",
+        POST + CHUNKED + b"\r\n-1\r\n",
+        POST + CHUNKED + b"\r\nfffffffffffffffff\r\n",
+        POST + CHUNKED + b"\r\n1\r\n{}\r\n",
+        POST + b"Transfer-Encoding: gzip\r\n\r\n" + BODY,
+        POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n" + CHUNKS,
+        POST + b"Transfer-Encoding: identity\r\n" + CHUNKED + b"\r\n" + CHUNKS,
+    ],
+    ids=repr,
+)
+def test_what_is_no_request_is_a_problem(url: str, bytes_: bytes) -> None:
+    (answer,) = exchange(url, bytes_)
+
+    assert answer.status == 400
+    assert is_problem(answer)
+    assert answer.json()["detail"].startswith("This is no HTTP/1.1 request (RFC 9112)")
+    assert answer.headers["connection"] == "close"
+    assert "date" in answer.headers
+    assert exchange(url, GET)[0].status == 200
+
+
+@pytest.mark.parametrize(
+    "bytes_",
+    [
+        GET,
+        b"\r\n\r\n" + GET,
+        b"GET http://localhost/api/tasks HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"GET /api/tasks HTTP/1.0\r\n\r\n",
+        b"GET /api/tasks HTTP/1.0\r\n" + HOST + b"\r\n",
+        b"GET /api/tasks HTTP/1.1\r\n" + HOST + b"A: b\r\nA: b\r\n\r\n",
+        b"GET /api/tasks HTTP/1.1\r\n" + HOST + b"A: \xff\r\nA: b\r\n\r\n",
+        b"GET /api/tasks HTTP/1.1\r\nhOST: x\r\nConnection: close\r\n\r\n",
+        b"GET /api/tasks HTTP/1.1\r\n" + HOST + b"Content-Length: 2\r\n\r\n{}",
+        b"GET /api/tasks HTTP/1.1\r\n" + HOST + CHUNKED + b"\r\n" + CHUNKS,
+        b"GET /%61pi/tasks HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"GET /api/tasks? HTTP/1.1\r\n" + HOST + b"\r\n",
+    ],
+    ids=repr,
+)
+def test_odd_but_valid_requests_are_served(url: str, bytes_: bytes) -> None:
+    (answer,) = exchange(url, bytes_)
+
+    assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    "method", [b"FOO", b"get", b"GETX", b"PROPFIND", b"DESCRIBE", b"CONNECT", b"M-SEARCH", b"X" * 5000]
+)
+def test_any_other_method_is_not_allowed(url: str, method: bytes) -> None:
+    refused, served = exchange(url, method + b" /api/tasks HTTP/1.1\r\n" + HOST + b"Content-Length: 2\r\n\r\n{}", GET)
+
+    assert refused.status == 405
+    assert refused.headers["allow"] == "GET, HEAD, POST, OPTIONS"
+    assert is_problem(refused)
+    assert served.status == 200
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        CHUNKED + b"\r\n" + CHUNKS,
+        b"Transfer-Encoding: Chunked\r\nContent-Length: 14\r\n\r\n" + CHUNKS,
+        b"Content-Length: 3\r\n" + CHUNKED + b"\r\n" + CHUNKS,
+        CHUNKED + b"\r\n" + b"e;a=b\r\n" + BODY + b"\r\n0\r\nTrailer: a\r\n\r\n",
+        b"Content-Length: 14\r\n\r\n" + BODY,
+        b"Content-Length: 14\r\nContent-Encoding: identity\r\n\r\n" + BODY,
+    ],
+    ids=repr,
+)
+def test_body_is_read_however_it_is_framed(url: str, head: bytes) -> None:
+    (whole,) = exchange(url, POST + head)
+    with connect(url) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in POST + head:
+            connection.sendall(bytes([byte]))
+        in_bytes = read_answer(connection)
+
+    assert whole.status == in_bytes.status == 201
+    assert whole.json()["title"] == in_bytes.json()["title"] == "a"
+    assert in_bytes.json()["id"] > whole.json()["id"]
+
+
+def test_body_with_two_lengths_is_the_last_of_its_connection(url: str) -> None:
+    (answer,) = exchange(url, POST + CHUNKED + b"Content-Length: 14\r\n\r\n" + CHUNKS + GET)
+
+    assert answer.status == 201
+    assert answer.headers["connection"] == "close"
+
+
+@pytest.mark.parametrize("broken", [b"nonsense\r\n\r\n", POST + CHUNKED + b"\r\nnonsense\r\n"], ids=["head", "body"])
+@pytest.mark.parametrize(
+    "first", [GET, POST + b"Content-Length: 14\r\n\r\n" + BODY, GET * 3], ids=["get", "post", "gets"]
+)
+def test_requests_before_a_broken_one_are_answered_first(url: str, first: bytes, broken: bytes) -> None:
+    *good, refused = exchange(url, first + broken)
+
+    assert [answer.status for answer in good] == [201 if b"POST" in first else 200] * first.count(b"/api/tasks")
+    assert refused.status == 400
+    assert is_problem(refused)
+
+
+def test_broken_request_is_refused_after_the_end_of_a_slow_one(start: Start, store: Store) -> None:
+    service = start()
+    assert service.client.get("/docs").status_code == 200
+    with connect(service.url) as slow:
+        with store.writes_held():
+            slow.sendall(POST + b"Content-Length: 14\r\n\r\n" + BODY + b"nonsense\r\n\r\n")
+            time.sleep(0.2)
+            slow.sendall(b"more nonsense\r\n\r\n")
+            slow.shutdown(socket.SHUT_WR)
+            time.sleep(0.2)
+        created, refused = answers(read_to_end(slow))
+
+    assert (created.status, refused.status) == (201, 400)
+
+
+def test_requests_in_a_row_are_answered_in_order(url: str) -> None:
+    requests = [b"GET /api/tasks?limit=%d HTTP/1.1\r\n" % limit + HOST + b"\r\n" for limit in (0, 1, 2000, 2)]
+
+    assert [answer.status for answer in exchange(url, b"".join(requests))] == [400, 200, 400, 200]
+
+
+@pytest.mark.parametrize("request_", [GET, POST + b"Content-Length: 14\r\n\r\n" + BODY], ids=["get", "post"])
+def test_caller_who_says_no_more_gets_the_answer(url: str, request_: bytes) -> None:
+    for _ in range(20):
+        (answer,) = exchange(url, request_)
+        assert answer.status in (200, 201)
+
+
+@pytest.mark.parametrize("bytes_", [b"", b"GET", GET[:-2], POST + b"Content-Length: 14\r\n\r\n" + BODY[:-1]], ids=repr)
+def test_what_ends_too_early_is_not_answered(url: str, bytes_: bytes) -> None:
+    count = len(httpx.get(f"{url}/api/tasks?limit=1000").json())
+
+    assert exchange(url, bytes_) == []
+    assert len(httpx.get(f"{url}/api/tasks?limit=1000").json()) == count
+
+
+@pytest.mark.parametrize("protocol", [b"websocket", b"h2c"])
+def test_other_protocols_are_not_spoken(url: str, protocol: bytes) -> None:
+    head = b"GET /api/tasks HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\n\r\n"
+    with connect(url) as connection:
+        connection.sendall(head + GET)
+        (answer,) = answers(read_to_end(connection))
+
+    assert answer.status == 200
+    assert answer.headers["connection"] == "close"
+
+
+@pytest.mark.parametrize("size", [8192, 8193])
+def test_long_target_is_refused(url: str, size: int) -> None:
+    for start in (b"/api/tasks/", b"/api/tasks?limit=", b"/"):
+        target = start.ljust(size, b"1")
+        (answer,) = exchange(url, b"GET " + target + b" HTTP/1.1\r\n" + HOST + b"\r\n")
+        assert answer.status == (414 if size > 8192 else 400 if b"?" in target else 404)
+        assert is_problem(answer)
+
+
+def test_long_head_behind_a_body_is_refused(url: str) -> None:
+    first = POST + b"Content-Length: 14\r\n\r\n" + BODY
+    for head, status in (
+        (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n" + HOST, 414),
+        (GET[:-2] + b"A: " + b"a" * 17000, 431),
+    ):
+        assert [answer.status for answer in exchange(url, first + head + b"\r\n\r\n")] == [201, status]
+
+
+@pytest.mark.parametrize("size", [16384, 16385])
+def test_large_header_fields_are_refused(url: str, size: int) -> None:
+    """The size is that of names and values."""
+    host = len("Hostlocalhost")
+    for fields in (
+        b"A: " + b"a" * (size - host - 1) + b"\r\n",
+        b"A: b\r\n" * 5000 + b"A: " + b"a" * (size - host - 10001) + b"\r\n",
+    ):
+        (answer,) = exchange(url, b"GET /api/tasks HTTP/1.1\r\n" + HOST + fields + b"\r\n")
+        assert answer.status == (431 if size > 16384 else 200)
+
+
+@pytest.mark.parametrize(
+    ("head", "flood", "status"),
+    [
+        (b"GET /", b"a" * 65536, 414),
+        (b"GET /api/tasks?", b"a=" * 32768, 414),
+        (b"GET / HTTP/1.1\r\nA: ", b"a" * 65536, 431),
+        (b"GET / HTTP/1.1\r\n", b"a" * 65536, 431),
+        (b"GET / HTTP/1.1\r\n", b"A: b\r\n" * 10000, 431),
+        (POST + CHUNKED + b"\r\n1;", b"a" * 65536, 431),
+        (POST + CHUNKED + b"\r\n0\r\n", b"A: b\r\n" * 10000, 431),
+        (POST + CHUNKED + b"\r\n", b"1\r\n \r\n" * 10000, 413),
+        (POST + CHUNKED + b"\r\n1000000\r\n", b" " * 65536, 413),
+        (POST + b"Content-Length: 65537\r\n\r\n", b"", 413),
+        (POST + b"Content-Length: 1000000000\r\n\r\n", b"", 413),
+    ],
+    ids=["path", "query", "value", "name", "fields", "extension", "trailers", "chunks", "chunk", "length", "lengths"],
+)
+def test_flood_is_answered_before_it_ends(url: str, head: bytes, flood: bytes, status: int) -> None:
+    with connect(url) as connection:
+        connection.sendall(head)
+        for _ in range(16):
+            connection.sendall(flood)
+        answer = read_answer(connection)
+
+    assert answer.status == status
+    assert is_problem(answer)
+    assert exchange(url, GET)[0].status == 200
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+@pytest.mark.parametrize("fields", [b"", b"Connection: close\r\n", b"Expect: 100-continue\r\n"], ids=repr)
+def test_caller_who_sends_all_of_a_large_body_can_read_the_refusal(url: str, version: bytes, fields: bytes) -> None:
+    head = b"POST /api/tasks HTTP/" + version + b"\r\n" + HOST + JSON + fields + b"Content-Length: 8000000\r\n\r\n"
+    for _ in range(10):
+        with connect(url) as connection:
+            connection.sendall(head)
+            connection.sendall(b" " * 8_000_000)
+            assert read_answer(connection).status == 413
+
+
+def test_body_is_not_read_any_further_than_its_limit(url: str) -> None:
+    with connect(url) as connection:
+        connection.sendall(POST + CHUNKED + b"\r\n10001\r\n" + b" " * 0x10000)
+        connection.settimeout(1)
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
+        connection.settimeout(30)
+        connection.sendall(b" ")
+        assert read_answer(connection).status == 413
+        connection.sendall(b"\r\n0\r\n\r\n" + GET)
+        assert read_answer(connection).status == 200
+
+
+def test_broken_rest_of_a_refused_body_closes_the_connection(url: str) -> None:
+    with connect(url) as connection:
+        connection.sendall(b"POST /api/tasks HTTP/1.1\r\n" + HOST + CHUNKED + b"\r\n")
+        assert read_answer(connection).status == 415
+        connection.sendall(b"nonsense\r\n")
+        assert read_to_end(connection) == b""
+
+
+def test_caller_who_waits_to_continue(url: str) -> None:
+    expect = b"Expect: 100-continue\r\nContent-Length: 14\r\n\r\n"
+    with connect(url) as connection:
+        connection.sendall(POST + expect)
+        assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(BODY)
+        assert read_answer(connection).status == 201
+    with connect(url) as connection:
+        connection.sendall(b"POST /api/tasks HTTP/1.1\r\n" + HOST + expect)
+        # A caller that is refused does not send its body, so what follows would be taken for it.
+        (answer,) = answers(read_to_end(connection))
+        assert answer.status == 415
+        assert answer.headers["connection"] == "close"
+
+
+MESSAGES = [
+    GET,
+    POST + b"Content-Length: 14\r\n\r\n" + BODY,
+    POST + CHUNKED + b"\r\n" + CHUNKS,
+    b"PUT /api/tasks/1?a=%FF HTTP/1.1\r\n" + HOST + JSON + b"Content-Length: 2\r\n\r\n{}",
+    b"DELETE /api/tasks/1 HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+]
+EDITS = st.lists(st.tuples(st.integers(0, 200), st.integers(0, 6), st.binary(max_size=4)), max_size=4)
+
+
+@given(st.lists(st.sampled_from(MESSAGES), min_size=1, max_size=3), EDITS)
+@settings(max_examples=400, derandomize=True, deadline=None, database=None)
+def test_damaged_requests_get_documented_answers(
+    url: str, messages: list[bytes], edits: list[tuple[int, int, bytes]]
+) -> None:
+    damaged = b"".join(messages)
+    for place, length, replacement in edits:
+        damaged = damaged[:place] + replacement + damaged[place + length :]
+
+    given_ = exchange(url, damaged)
+
+    assert {answer.status for answer in given_} <= {200, 201, 204, 307, 400, 404, 405, 413, 414, 415, 431}
+    assert all(is_problem(answer) for answer in given_ if answer.status >= 400)
+
+
+def resident(service: Service) -> int:
+    """Return how much memory a service takes, in bytes."""
+    return int(Path(f"/proc/{service.process.pid}/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def test_connection_that_was_reset_is_forgotten(service: Service) -> None:
+    def reset(_: int) -> None:
+        with connect(service.url) as connection:
+            assert call(connection, "GET", "/api/tasks").status == 200
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(reset, range(200)))
+        before = resident(service)
+        list(pool.map(reset, range(2000)))
+
+    assert resident(service) - before < 4e6

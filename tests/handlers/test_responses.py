@@ -1,0 +1,142 @@
+"""The validation of responses: what the contract says goes through, and nothing else."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from connexion.middleware.abstract import ROUTING_CONTEXT
+from starlette.types import Message, Receive, Scope, Send
+
+from handlers.responses import InvalidResponseError, ResponseValidation
+from tests.support.project import FROM_FOLDER
+from tests.support.service import Start
+
+TASK = {"id": 1, "title": "a", "description": None, "completed": False, "createdAt": "2026-05-12T10:32:14.000Z"}
+PROBLEM = {"type": "about:blank", "title": "Not Found", "status": 404, "detail": "Task not found"}
+JSON = {"content-type": "application/json", "cache-control": "private, no-cache"}
+TAGGED = {**JSON, "etag": '"1-a"'}
+CREATED = {**TAGGED, "cache-control": "no-store", "location": "/api/tasks/1"}
+REFUSED = {"content-type": "application/problem+json", "cache-control": "no-store"}
+
+
+def sent(operation_id: str | None, status: int, headers: dict[str, str], body: Any) -> list[Message]:
+    """Return what a caller is sent when an operation answers so."""
+    messages: list[Message] = []
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        fields = [(name.encode(), value.encode()) for name, value in headers.items()]
+        await send({"type": "http.response.start", "status": status, "headers": fields})
+        await send(
+            {"type": "http.response.body", "body": body if isinstance(body, bytes) else json.dumps(body).encode()}
+        )
+
+    async def send(message: Message) -> None:
+        messages.append(message)
+
+    async def receive() -> Message:
+        raise AssertionError
+
+    routing = {"operation_id": operation_id} if operation_id else {}
+    scope = {"type": "http", "extensions": {ROUTING_CONTEXT: routing}}
+    asyncio.run(ResponseValidation(answer)(scope, receive, send))
+    return messages
+
+
+@pytest.mark.parametrize(
+    ("operation_id", "status", "headers", "body"),
+    [
+        ("getTask", 200, TAGGED, TASK),
+        ("getTask", 304, {"etag": '"1"', "cache-control": "private, no-cache"}, b""),
+        ("getTask", 404, REFUSED, PROBLEM),
+        ("createTask", 201, CREATED, TASK),
+        ("createTask", 201, {**CREATED, "idempotency-replayed": "true"}, TASK),
+        ("listTasks", 200, TAGGED, []),
+        ("listTasks", 200, {**TAGGED, "link": '<a>; rel="next"'}, [TASK]),
+        (None, 200, {"content-type": "text/html", "x-any": "thing"}, b"<html>"),
+        (None, 404, REFUSED, PROBLEM),
+    ],
+)
+def test_what_the_contract_says_goes_through(
+    operation_id: str | None, status: int, headers: dict[str, str], body: Any
+) -> None:
+    start, content = sent(operation_id, status, headers, body)
+
+    assert start["status"] == status
+    assert content["body"] == (body if isinstance(body, bytes) else json.dumps(body).encode())
+
+
+@pytest.mark.parametrize(
+    ("operation_id", "status", "headers", "body", "fault"),
+    [
+        ("getTask", 202, TAGGED, TASK, "The contract does not have a response 202 here"),
+        ("getTask", 413, TAGGED, TASK, "The contract does not have a response 413 here"),
+        ("getTask", 200, {**TAGGED, "link": "1"}, TASK, "The contract does not have the header link here"),
+        ("getTask", 200, JSON, TASK, "ETag is required"),
+        ("getTask", 200, {**JSON, "etag": "1"}, TASK, "ETag must match"),
+        ("getTask", 200, {**JSON, "etag": 'W/"1"'}, TASK, "ETag must match"),
+        (
+            "getTask",
+            200,
+            {**TAGGED, "cache-control": "no-store"},
+            TASK,
+            "Cache-Control must be one of private, no-cache",
+        ),
+        ("getTask", 304, TAGGED, b"", "The contract does not have a body of type application/json here"),
+        ("getTask", 304, {**TAGGED, "content-type": ""}, b"{}", "The contract does not have a body of type  here"),
+        ("createTask", 201, {**CREATED, "idempotency-replayed": "false"}, TASK, "Idempotency-Replayed must be one of"),
+        ("createTask", 201, {**TAGGED, "cache-control": "no-store"}, TASK, "Location is required"),
+        ("createTask", 201, {**CREATED, "location": "^"}, TASK, "Location must be a uri-reference"),
+        ("getTask", 200, {**TAGGED, "content-type": ""}, TASK, "The contract does not have a body of type  here"),
+        (
+            "getTask",
+            200,
+            {**TAGGED, "content-type": "text/plain"},
+            TASK,
+            "The contract does not have a body of type text/plain here",
+        ),
+        ("getTask", 200, TAGGED, {**TASK, "id": 0}, "id: id must be at least 1"),
+        ("getTask", 200, TAGGED, {**TASK, "owner": "a"}, "owner: owner is not a property of this object"),
+        ("getTask", 200, TAGGED, {"id": 1}, "title: Title is required; description: description is required"),
+        ("listTasks", 200, TAGGED, [TASK, {**TASK, "createdAt": "now"}], "1/createdAt: createdAt must match"),
+        (
+            None,
+            404,
+            {**REFUSED, "content-type": "application/json"},
+            PROBLEM,
+            "The contract does not have a body of type application/json here",
+        ),
+        (None, 418, JSON, PROBLEM, "The contract does not have a response 418 here"),
+    ],
+)
+def test_nothing_else_goes_through(
+    operation_id: str | None, status: int, headers: dict[str, str], body: Any, fault: str
+) -> None:
+    with pytest.raises(InvalidResponseError) as raised:
+        sent(operation_id, status, headers, body)
+
+    assert str(raised.value).startswith(fault)
+
+
+@pytest.mark.parametrize(("flags", "status"), [(("--validate-responses",), 500), ((), 200)])
+def test_caller_of_a_wrong_answer_is_told_that_the_service_failed(
+    start: Start, checkout: Path, flags: tuple[str, ...], status: int
+) -> None:
+    contract = checkout / "openapi.yaml"
+    contract.write_text(
+        contract.read_text().replace("type: boolean\n          example", "type: string\n          example")
+    )
+    variables = {"TASKS_API_VALIDATE_RESPONSES": "false"}
+
+    service = start(*flags, folder=checkout, command=FROM_FOLDER, variables=variables)
+    service.client.post("/api/tasks", json={"title": "a"})
+    answer = service.client.get("/api/tasks/1")
+
+    assert answer.status_code == status
+    if flags:
+        assert answer.json()["detail"] == "Failed to fetch task"
+        assert "InvalidResponseError: completed: completed must be of type string\n" in service.log()
+    else:
+        assert answer.json()["completed"] is False
+        assert service.log() == ""

@@ -1,0 +1,179 @@
+"""Keys: who has one is let in, and nobody else, as soon as there is one."""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from models.keys import PREFIX
+from tests.support import wire
+from tests.support.calls import assert_is_problem, bearer, make_key
+from tests.support.inside import run
+from tests.support.reports import CONTRACT_TESTS, calls, finish
+from tests.support.service import Service, Start, running
+from tests.support.stores import Store, opened
+
+CALLS = [
+    ("GET", "/api/tasks"),
+    ("HEAD", "/api/tasks"),
+    ("POST", "/api/tasks"),
+    ("GET", "/api/tasks/1"),
+    ("PUT", "/api/tasks/1"),
+    ("DELETE", "/api/tasks/1"),
+    # What leads to no operation.
+    ("OPTIONS", "/api/tasks"),
+    ("PATCH", "/api/tasks/1"),
+    ("GET", "/api/tasks/a%2Fb"),
+    ("GET", "/api"),
+    ("GET", "/nowhere"),
+    ("GET", "/docsnot"),
+    ("GET", "/health"),
+    ("GET", "/health/liver"),
+    ("GET", "/openapi.yaml/"),
+]
+OPEN = ["/docs", "/docs/assets/theme.css", "/docs/contract/checks.py", "/openapi.yaml", "/openapi.json", "/health/live"]
+
+
+@pytest.fixture(scope="module")
+def closed(
+    backend: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[tuple[Service, str]]:
+    """A service with a key, and the key."""
+    folder = tmp_path_factory.mktemp("closed")
+    with opened(backend, folder, request) as store:
+        key = make_key(store, folder)
+        with running(backend, folder, variables={"DATABASE_URL": store.url}) as service:
+            yield service, key
+
+
+@pytest.mark.parametrize(("method", "path"), CALLS)
+def test_nothing_is_answered_without_a_key(closed: tuple[Service, str], method: str, path: str) -> None:
+    service, key = closed
+    body = {"json": {"title": "a"}} if method in ("POST", "PUT") else {}
+
+    refused = service.client.request(method, path, **body)  # type: ignore[arg-type]
+    let_in = service.client.request(method, path, headers=bearer(key), **body)  # type: ignore[arg-type]
+
+    assert refused.status_code == 401
+    assert refused.headers["www-authenticate"] == 'Bearer realm="tasks"'
+    if method != "HEAD":
+        assert_is_problem(401, refused)
+    assert let_in.status_code != 401
+
+
+def test_nothing_is_done_without_a_key(closed: tuple[Service, str]) -> None:
+    service, key = closed
+    task = service.client.post("/api/tasks", json={"title": "Kept"}, headers=bearer(key))
+    before = service.client.get("/api/tasks", headers=bearer(key)).content
+
+    for method, path in (
+        ("POST", "/api/tasks"),
+        ("PUT", task.headers["location"]),
+        ("DELETE", task.headers["location"]),
+    ):
+        assert service.client.request(method, path, json={"title": "Not to be"}).status_code == 401
+
+    assert service.client.get("/api/tasks", headers=bearer(key)).content == before
+
+
+@pytest.mark.parametrize("path", OPEN)
+def test_documentation_and_health_need_no_key(closed: tuple[Service, str], path: str) -> None:
+    service, _ = closed
+
+    assert service.client.get(path).status_code == 200
+    assert service.client.head(path).status_code == 200
+
+
+def test_refusal_does_not_say_what_was_wrong(closed: tuple[Service, str]) -> None:
+    """Neither to a caller who has a part of a key, nor to one who has none."""
+    service, key = closed
+    credentials = [
+        "",
+        "Bearer",
+        f"Bearer {key[:-1]}",
+        f"Bearer {key}x",
+        f"Bearer {key} {key}",
+        f"Bearer {key.upper()}",
+        f"Basic {key}",
+        f"Token {key}",
+        key,
+        f"Bearer{key}",
+        f"Bearer\t{key}",
+        "Bearer " + "\xff" * 60,
+        f'Bearer "{key}"',
+        f"Bearer {PREFIX}{'A' * 43}",
+    ]
+    answers = [service.client.get("/api/tasks")]
+    for given in credentials:
+        answers.append(service.client.get("/api/tasks", headers=[(b"Authorization", given.encode("latin-1"))]))
+
+    said = {
+        (
+            answer.status_code,
+            answer.content,
+            tuple(h for h in answer.headers.items() if h[0] not in ("date", "x-request-id")),
+        )
+        for answer in answers
+    }
+    assert len(said) == 1
+    assert answers[0].status_code == 401
+
+
+@pytest.mark.parametrize("given", ["Bearer {}", "bearer {}", "BEARER {}", "Bearer   {}"])
+def test_scheme_is_written_in_any_case(closed: tuple[Service, str], given: str) -> None:
+    service, key = closed
+
+    assert service.client.get("/api/tasks", headers={"Authorization": given.format(key)}).status_code == 200
+
+
+def test_two_credentials_are_none(closed: tuple[Service, str]) -> None:
+    service, key = closed
+    request = f"GET /api/tasks HTTP/1.1\r\nHost: a\r\n{{}}Authorization: Bearer {key}\r\n\r\n"
+
+    (once,) = wire.exchange(service.url, request.format("").encode())
+    (twice,) = wire.exchange(service.url, request.format("Authorization: Bearer x\r\n").encode())
+
+    assert (once.status, twice.status) == (200, 401)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", ""])
+def test_open_service_listens_on_loopback_only(store: Store, tmp_path: Path, host: str) -> None:
+    refused = run(tmp_path, "serve", "--port", "0", "--host", host, variables={"DATABASE_URL": store.url})
+
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr == (
+        f"Whoever reaches {host or '0.0.0.0'} could read and change every task: make a key with"
+        " tasks-api key new NAME, or say --insecure-open.\n"
+    )
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1.2.3", "::1"])
+def test_open_service_listens_on_every_loopback_address(start: Start, host: str) -> None:
+    assert start("--host", host).process.poll() is None
+
+
+def test_service_listens_elsewhere_with_a_key_or_when_told(start: Start, store: Store, tmp_path: Path) -> None:
+    told = start("--host", "0.0.0.0", "--insecure-open")
+    assert told.client.get("/api/tasks").status_code == 200
+    make_key(store, tmp_path)
+
+    assert start("--host", "0.0.0.0").client.get("/api/tasks").status_code == 401
+
+
+def test_schemathesis_finds_no_fault_with_a_key(closed: tuple[Service, str], tmp_path: Path) -> None:
+    """Neither with the key nor without: it sees for itself that each operation refuses who has none."""
+    service, key = closed
+    folder = shutil.copytree(CONTRACT_TESTS, tmp_path / "contract")
+    with (folder / "schemathesis.toml").open("a") as configuration:
+        configuration.write('\n[auth.openapi.ApiKey]\nbearer = "${KEY}"\n')
+    har = tmp_path / "har.json"
+    command = (str(Path(sys.executable).with_name("schemathesis")), "run", f"{service.url}/openapi.yaml")
+    options = ("--max-examples", "25", "--seed", "1", "--report-har-path", str(har))
+    run = finish([*command, *options], cwd=folder, env={**os.environ, "KEY": key})
+
+    assert run.returncode == 0, run.stdout
+    assert {200, 201, 401} <= {call["response"]["status"] for call in calls(har)}
+    assert key not in run.stdout + har.read_text()

@@ -1,0 +1,317 @@
+"""A copy of a SQLite file that is in use: whole or not there at all, and enough to start the service on."""
+
+import os
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from itertools import count
+from pathlib import Path
+from queue import Queue
+from threading import Event
+
+import pytest
+
+from models import backup as backing_up
+from models.backup import backup
+from models.errors import ConfigurationError
+from models.migrate import migrate
+from tests.support import wire
+from tests.support.flushes import Flushes, Switchboard
+from tests.support.project import COMMAND, ROOT
+from tests.support.service import Service, Start, environment, run
+from tests.support.stores import SqliteStore
+
+INSERT = "INSERT INTO task (title, completed, created_at) VALUES ('{}', false, '2026-05-12T10:32:14.000Z')"
+
+
+@pytest.fixture
+def source(store: SqliteStore) -> SqliteStore:
+    """A file with one task, which nobody has open."""
+    migrate(store.url)
+    store.execute(INSERT.format("kept"))
+    return store
+
+
+def titles(path: Path) -> list[str]:
+    """Return what a file has, opened so that no other file is made beside it."""
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        return [title for (title,) in connection.execute("SELECT title FROM task ORDER BY id")]
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} - {"log", "switchboard"}
+
+
+def create(service: Service, *titles: str) -> list[int]:
+    return [service.client.post("/api/tasks", json={"title": title}).json()["id"] for title in titles]
+
+
+def test_copy_is_one_file_on_which_the_service_starts(start: Start, tmp_path: Path) -> None:
+    service = start()
+    create(service, "a", "b", "c")
+    service.client.delete("/api/tasks/3")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+
+    made = run(tmp_path, "backup", "copy.db")
+
+    assert (made.returncode, made.stderr) == (0, "")
+    assert made.stdout == "Copied to copy.db, and checked; tasks in the copy: 2\n"
+    assert (tmp_path / "copy.db").stat().st_mode & 0o777 == 0o600
+    assert names(tmp_path) == {"tasks.db", "tasks.db-wal", "tasks.db-shm", "copy.db", "elsewhere"}
+    copy = (tmp_path / "copy.db").rename(elsewhere / "copy.db")
+    assert titles(copy) == ["a", "b"]
+    assert names(elsewhere) == {"copy.db"}
+    copied = start(variables={"DATABASE_URL": f"sqlite:///{copy}"})
+    assert copied.client.get("/api/tasks").content == service.client.get("/api/tasks").content
+    assert create(copied, "d") == [4]
+    assert [task["title"] for task in service.client.get("/api/tasks").json()] == ["a", "b"]
+
+
+def test_copy_is_put_back_as_the_readme_says(start: Start, tmp_path: Path) -> None:
+    commands = (ROOT / "README.md").read_text().partition("## Backup")[2].split("```sh\n")[1:3]
+    make, put_back = (command.partition("```")[0].replace("tasks-api", COMMAND) for command in commands)
+    service = start()
+    create(service, "a", "b")
+
+    subprocess.run(["sh", "-ec", make], cwd=tmp_path, env=environment(), check=True, stdout=-1)
+    create(service, "lost")
+    # What it leaves beside its file would spoil the one that takes its place.
+    service.process.kill()
+    service.process.wait(timeout=30)
+    subprocess.run(["sh", "-ec", put_back], cwd=tmp_path, check=True)
+
+    assert [task["title"] for task in start().client.get("/api/tasks").json()] == ["a", "b"]
+
+
+class Backup:
+    """A run of the command, each flush of which goes by a policy.
+
+    Args:
+        switchboard: Where it says on what the kernel asks.
+        folder: Where it runs.
+        policy: What is done with a flush, which may ask for more.
+    """
+
+    def __init__(self, switchboard: Switchboard, folder: Path, policy: Callable[[Flushes, int], None]) -> None:
+        self.process = subprocess.Popen(
+            [*switchboard.command, COMMAND, "backup", "copy.db"],
+            cwd=folder,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.flushes = switchboard.flushes()
+        self.flushes.policy = lambda flush: policy(self.flushes, flush)
+
+    def end(self) -> tuple[int, str]:
+        """Wait until it ends, and return its exit status and what it said of an error."""
+        _, errors = self.process.communicate(timeout=30)
+        return self.process.returncode, errors
+
+
+@pytest.fixture
+def switchboard(tmp_path: Path) -> Iterator[Switchboard]:
+    with closing(Switchboard(tmp_path / "switchboard")) as switchboard:
+        yield switchboard
+
+
+def test_writers_do_not_wait_for_it(start: Start, switchboard: Switchboard, tmp_path: Path) -> None:
+    """They write at full speed before, while the step that copies is held at its first flush, and after."""
+    service = start()
+    acknowledged: list[Queue[int]] = [Queue() for _ in range(4)]
+    enough = Event()
+
+    def write(writer: int) -> int:
+        with wire.connect(service.url) as connection:
+            for number in count():
+                task = {"title": f"{writer} {number}"}
+                assert wire.call(connection, "POST", "/api/tasks", task).status == 201
+                acknowledged[writer].put(number)
+                if enough.is_set():
+                    return number
+        raise AssertionError
+
+    with ThreadPoolExecutor(4) as pool:
+        writers = [pool.submit(write, writer) for writer in range(4)]
+        try:
+            earlier = [max(queue.get(timeout=30) for _ in range(10)) for queue in acknowledged]
+            running = Backup(switchboard, tmp_path, Flushes.hold)
+            flush = running.flushes.held.get(timeout=30)
+            known = [
+                max((queue.get() for _ in range(queue.qsize())), default=number)
+                for queue, number in zip(acknowledged, earlier, strict=True)
+            ]
+            later = [max(queue.get(timeout=30) for _ in range(50)) for queue in acknowledged]
+            running.flushes.policy = running.flushes.let_through
+            running.flushes.let_through(flush)
+            assert running.end() == (0, "")
+        finally:
+            enough.set()
+        total = [writer.result() for writer in writers]
+
+    copied = titles(tmp_path / "copy.db")
+    for writer in range(4):
+        numbers = [int(title.split()[1]) for title in copied if title.startswith(f"{writer} ")]
+        assert numbers == list(range(len(numbers)))
+        # Whatever is written while the flush is held comes too late; one write may have been on its way.
+        assert earlier[writer] < len(numbers) <= known[writer] + 2
+        assert known[writer] < later[writer] <= total[writer]
+    assert service.log() == ""
+
+
+def test_killed_halfway_there_is_no_file(source: SqliteStore, switchboard: Switchboard, tmp_path: Path) -> None:
+    running = Backup(switchboard, tmp_path, Flushes.hold)
+    running.flushes.held.get(timeout=30)
+    running.process.kill()
+    running.end()
+
+    (left,) = tmp_path.glob(".backup-*")
+    assert not (tmp_path / "copy.db").exists()
+    assert run(tmp_path, "backup", "copy.db").returncode == 0
+    assert titles(tmp_path / "copy.db") == ["kept"]
+    assert names(tmp_path) == {"tasks.db", "copy.db", left.name}
+
+
+def test_file_is_flushed_before_it_has_its_name_and_its_name_after(
+    source: SqliteStore, switchboard: Switchboard, tmp_path: Path
+) -> None:
+    named = []
+
+    def fail_last(flushes: Flushes, flush: int) -> None:
+        named.append((tmp_path / "copy.db").exists())
+        (flushes.fail if named[-1] else flushes.let_through)(flush)
+
+    status, errors = Backup(switchboard, tmp_path, fail_last).end()
+
+    assert named == [False] * (len(named) - 1) + [True]
+    assert (status, errors) == (
+        1,
+        "copy.db cannot be written: Input/output error; mend that, or name a file elsewhere.\n",
+    )
+    assert names(tmp_path) == {"tasks.db"}
+
+
+def test_file_that_is_made_meanwhile_is_left_as_it_is(
+    source: SqliteStore, switchboard: Switchboard, tmp_path: Path
+) -> None:
+    def make(flushes: Flushes, flush: int) -> None:
+        (tmp_path / "copy.db").write_text("mine")
+        flushes.let_through(flush)
+
+    status, errors = Backup(switchboard, tmp_path, make).end()
+
+    assert (status, errors) == (1, "copy.db cannot be written: File exists; mend that, or name a file elsewhere.\n")
+    assert (tmp_path / "copy.db").read_text() == "mine"
+    assert names(tmp_path) == {"tasks.db", "copy.db"}
+
+
+def test_full_disk(source: SqliteStore, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    script = 'mount -t tmpfs -o size=16k tmpfs disk; "$@"; echo $?; ls -A disk'
+    namespace = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh")
+
+    refused = subprocess.run(
+        [*namespace, COMMAND, "backup", "disk/copy.db"],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert refused.stdout == "1\n"
+    assert refused.stderr == (
+        "tasks.db cannot be copied to disk/copy.db: database or disk is full; mend that, or name other files.\n"
+    )
+
+
+def lose_a_row_of_an_index(source: SqliteStore) -> None:
+    source.execute("CREATE INDEX title ON task (title)")
+    ((page,),) = source.execute("SELECT rootpage FROM sqlite_master WHERE name = 'title'")
+    with source.path.open("r+b") as file:
+        file.seek(page * 4096 - len("kept") - 2)
+        file.write(b"lost")
+
+
+def cut_off(source: SqliteStore) -> None:
+    os.truncate(source.path, source.path.stat().st_size // 2)
+
+
+@pytest.mark.parametrize(
+    ("damage", "how"),
+    [(lose_a_row_of_an_index, "row 1 missing from index title"), (cut_off, "database disk image is mal")],
+)
+def test_damage_is_told_and_not_copied(
+    source: SqliteStore, tmp_path: Path, damage: Callable[[SqliteStore], None], how: str
+) -> None:
+    damage(source)
+
+    with pytest.raises(
+        ConfigurationError, match=rf"tasks\.db is damaged, so no copy was made: {how}.*; go back to an ear"
+    ):
+        backup(source.url, tmp_path / "copy.db")
+
+    assert "copy.db" not in names(tmp_path)
+
+
+def test_lock_of_another_is_not_waited_for_without_end(
+    source: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not in WAL mode, as a copy is that was put back and never served."""
+    monkeypatch.setattr(backing_up, "BUSY_TIMEOUT", 0.1)
+    with closing(sqlite3.connect(source.path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = delete").fetchone()
+        connection.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(ConfigurationError, match="database is locked; mend that"):
+            backup(source.url, tmp_path / "copy.db")
+
+    assert names(tmp_path) == {"tasks.db"}
+
+
+@pytest.fixture
+def before(source: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    """What is in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    Path("text").write_text("This has been written by a program that knows nothing of databases.")
+    Path("empty").touch()
+    Path("spare-wal").touch()
+    with closing(sqlite3.connect("other.db")) as other:
+        other.execute("CREATE TABLE task (somebody_elses TEXT)")
+    return contents()
+
+
+def contents() -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in Path().iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("database", "file", "sentence"),
+    [
+        (
+            "postgresql://localhost/tasks",
+            "copy",
+            "DATABASE_URL names a server: back that up with its own tools, as pg_",
+        ),
+        ("sqlite:///no.db", "copy", "There is no file no.db: name the one with the tasks in DATABASE_URL."),
+        ("sqlite:///no/tasks.db", "copy", "The folder of no/tasks.db does not exist: create it"),
+        ("sqlite:///text", "copy", "text cannot be copied to copy: file is not a database; mend that"),
+        ("sqlite:///empty", "copy", "empty has no tasks of this service: name the one with the tasks in DATABASE_URL."),
+        ("sqlite:///other.db", "copy", "other.db has no tasks of this service: name the one with the tasks in DATA"),
+        ("sqlite:///tasks.db", "text", "text is there already, and is left as it is: remove it, or name another file."),
+        ("sqlite:///tasks.db", "tasks.db", "tasks.db is there already, and is left as it is"),
+        ("sqlite:///tasks.db", "spare", "spare-wal is there already, and is left as it is"),
+        ("sqlite:///tasks.db", "no/copy", "The folder of no/copy does not exist: create it, or name a file elsewhere."),
+        ("sqlite:///tasks.db", "/proc/copy", "/proc/copy cannot be written: No such file or directory; mend that"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(before: dict[str, bytes], database: str, file: str, sentence: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        backup(database, Path(file))
+
+    assert str(refused.value).startswith(sentence)
+    assert contents() == before

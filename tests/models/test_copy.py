@@ -1,0 +1,150 @@
+"""A grown SQLite file moves to a server, with all that it knows."""
+
+import shutil
+from pathlib import Path
+
+import httpx
+import pytest
+
+from models.migrate import migrate
+from tests.support import inside
+from tests.support.service import Service, Start, run
+from tests.support.stores import PostgresqlStore, SqliteStore, Store
+
+TITLES = ["plain", "Zażółć 🚀", "tab\tand \\N and \x01", "'quoted' \"twice\"", "last"]
+
+
+@pytest.fixture(scope="module")
+def backend() -> str:
+    """The target."""
+    return "postgresql"
+
+
+@pytest.fixture(scope="module")
+def template() -> str:
+    """A database without tables."""
+    return "template0"
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with tasks, of which the last was deleted, and answers that are kept."""
+    folder = tmp_path_factory.mktemp("grown")
+    service = Service(folder)
+    for number, title in enumerate(TITLES):
+        task = {"title": title, "description": None if number % 2 else "d", "completed": number % 2 == 1}
+        assert service.client.post("/api/tasks", json=task, headers={"Idempotency-Key": title[:1]}).is_success
+    service.client.put("/api/tasks/2", json={"title": TITLES[1]})
+    service.client.delete(f"/api/tasks/{len(TITLES)}")
+    service.stop()
+    return folder / "tasks.db"
+
+
+@pytest.fixture
+def source(grown: Path, tmp_path: Path) -> SqliteStore:
+    """A copy of the grown file."""
+    return SqliteStore(Path(shutil.copy(grown, tmp_path)))
+
+
+def seen(client: httpx.Client) -> list[tuple[str, bytes]]:
+    """Return each task with its entity tag."""
+    paths = [f"/api/tasks/{task['id']}" for task in client.get("/api/tasks").json()]
+    answers = [client.get(path) for path in paths]
+    return [(answer.headers["etag"].split("-")[0], answer.json()) for answer in answers]
+
+
+def test_everything_is_as_it_was(source: SqliteStore, store: Store, start: Start, tmp_path: Path) -> None:
+    copied = run(tmp_path, "copy", "--from", source.url, "--to", store.url)
+
+    assert (copied.returncode, copied.stdout) == (0, "Copied 9 rows, each of which was compared.\n")
+    assert "Copying and comparing" in copied.stderr
+    before = Service(tmp_path, variables={"DATABASE_URL": source.url})
+    client = start().client
+    assert seen(client) == seen(before.client)
+    assert len(seen(client)) == len(TITLES) - 1
+    before.stop()
+    again = client.post(
+        "/api/tasks",
+        json={"title": "plain", "description": "d"},
+        headers={"Idempotency-Key": "p"},
+    )
+    assert again.headers["idempotency-replayed"] == "true"
+    # That of the deleted task is not given again.
+    assert client.post("/api/tasks", json={"title": "new"}).json()["id"] == len(TITLES) + 1
+
+
+def test_target_that_is_not_empty_is_refused(source: SqliteStore, store: PostgresqlStore, tmp_path: Path) -> None:
+    migrate(store.url)
+    store.execute("INSERT INTO task (title, completed, created_at) VALUES ('kept', false, '')")
+
+    refused = run(tmp_path, "copy", "--from", source.url, "--to", store.url)
+
+    assert refused.returncode == 1
+    assert refused.stderr.endswith("The target has tasks already: name an empty database in --to.\n")
+    assert store.execute("SELECT title FROM task") == [("kept",)]
+    assert store.execute("SELECT key FROM kept_answer") == []
+
+
+@pytest.mark.parametrize(
+    ("what", "table"), [("NEW.title = upper(NEW.title)", "task"), ("NEW.status = 200", "kept_answer")]
+)
+def test_what_is_not_kept_as_it_was_is_noticed(
+    source: SqliteStore, store: PostgresqlStore, tmp_path: Path, what: str, table: str
+) -> None:
+    migrate(store.url)
+    store.execute(f"CREATE FUNCTION f() RETURNS trigger AS $$BEGIN {what}; RETURN NEW; END$$ LANGUAGE plpgsql")
+    store.execute(f"CREATE TRIGGER t BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION f()")
+
+    refused = run(tmp_path, "copy", "--from", source.url, "--to", store.url)
+
+    assert refused.returncode == 1
+    assert f'The server does not keep the rows of "{table}" as they are, so nothing was copied.\n' in refused.stderr
+    assert store.execute("SELECT id FROM task") == []
+
+
+def test_row_that_is_refused_is_told(source: SqliteStore, store: PostgresqlStore, tmp_path: Path) -> None:
+    migrate(store.url)
+    store.execute("ALTER TABLE task ADD CHECK (title != 'plain')")
+
+    refused = run(tmp_path, "copy", "--from", source.url, "--to", store.url)
+
+    assert refused.returncode == 1
+    assert "Nothing was copied: new row for relation" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    "given", [("from",), ("to",), ("from", "from"), ("to", "to"), ("to", "from"), ("old", "to"), ("no", "to")]
+)
+def test_addresses_that_do_not_fit_are_refused(
+    source: SqliteStore, store: PostgresqlStore, tmp_path: Path, given: tuple[str, ...]
+) -> None:
+    (tmp_path / "old.db").touch()
+    urls = {"from": source.url, "to": store.url}
+    urls |= {name: f"sqlite:///{tmp_path}/{name}.db" for name in ("old", "no")}
+    flags = [part for flag, url in zip(("--from", "--to"), given, strict=False) for part in (flag, urls[url])]
+
+    refused = inside.run(tmp_path, "copy", *flags)
+
+    assert refused.returncode == 1
+    sentence = refused.stderr.splitlines()[-1]
+    expected = {
+        1: "--to: Field required.",
+        2: "--from must name a SQLite file, and --to a server.",
+    }[len(given)]
+    if given[0] == "old":
+        expected = "The schema of the database is older than this release: run tasks-api migrate, for 0001_create_task"
+    if given[0] == "no":
+        expected = f"There is no file {tmp_path}/no.db: name the one with the tasks in --from."
+        assert not (tmp_path / "no.db").exists()
+    assert sentence.startswith(expected)
+    assert "Traceback" not in refused.stderr
+
+
+def test_nobody_writes_to_the_source_meanwhile(source: SqliteStore, store: PostgresqlStore, tmp_path: Path) -> None:
+    migrate(store.url)
+    with source.writes_held():
+        refused = run(tmp_path, "copy", "--from", source.url, "--to", store.url)
+
+    assert refused.returncode == 1
+    assert refused.stderr.endswith("Nothing was copied: database is locked.\n")

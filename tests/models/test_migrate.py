@@ -1,0 +1,165 @@
+"""Migrations: once each, all or none, and without losing what the database knew."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from models import migrate as migrating
+from models.answers import KeptAnswer
+from models.database import connected
+from models.errors import ConfigurationError
+from models.migrate import migrate
+from models.schemas import Task
+from models.task import Task as Table
+from tests.support.project import COMMAND
+from tests.support.service import Start, environment, run
+from tests.support.stores import Store
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Each keeps what is promised in a way of its own."""
+    return str(request.param)
+
+
+MIGRATIONS = ["0001_create_task", "0002_add_version", "0003_create_kept_answer", "0004_create_api_key"]
+INSERT = "INSERT INTO task (title, completed, created_at) VALUES ('a', false, '2026-05-12T10:32:14.000Z')"
+REBUILD = """
+from peewee import IntegerField
+
+def up(migrator, db):
+    migrator.migrate(migrator.add_column("task", "priority", IntegerField(default=3)))
+"""
+
+# What writes some migrations, by their names, in the place of those of the project.
+Migrations = Callable[..., None]
+
+
+@pytest.fixture(scope="module")
+def template() -> str:
+    """A database without tables."""
+    return "template0"
+
+
+@pytest.fixture
+def migrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Migrations:
+    def write(**scripts: str) -> None:
+        folder = tmp_path / "migrations"
+        folder.mkdir()
+        (folder / "0001_create_task.py").write_text((migrating.DIRECTORY / "0001_create_task.py").read_text())
+        for name, script in scripts.items():
+            (folder / f"{name[1:]}.py").write_text(script)
+        monkeypatch.setattr(migrating, "DIRECTORY", folder)
+
+    return write
+
+
+def test_tables_hold_what_the_contract_shows(store: Store) -> None:
+    assert migrate(store.url) == MIGRATIONS
+    assert migrate(store.url) == []
+
+    with connected(store.url) as database:
+        columns, answers = (
+            [column.name for column in database.get_columns(table)] for table in ("task", "kept_answer")
+        )
+        indexed = [tuple(index.columns) for index in database.get_indexes("task") if not index.unique]
+    assert indexed == [names for names, _ in Table._meta.indexes]
+    assert columns == list(Table._meta.fields)
+    assert columns == [*Task.model_fields, "version"]
+    assert answers == list(KeptAnswer._meta.fields)
+
+
+def test_several_nodes_may_migrate_at_once(store: Store, tmp_path: Path) -> None:
+    variables = environment({"DATABASE_URL": store.url})
+    processes = [
+        subprocess.Popen([COMMAND, "migrate"], cwd=tmp_path, env=variables, stdout=-1, stderr=-1, text=True)
+        for _ in range(4)
+    ]
+    results = [(*process.communicate(timeout=60), process.returncode) for process in processes]
+
+    assert sorted(results) == [
+        (f"Applied: {', '.join(MIGRATIONS)}\n", "", 0),
+        *[("Applied: nothing, the schema is up to date\n", "", 0)] * 3,
+    ]
+
+
+def test_task_of_an_older_schema_has_an_entity_tag(
+    start: Start, store: Store, migrations: Migrations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrations()
+    migrate(store.url)
+    store.execute(INSERT)
+    monkeypatch.undo()
+    migrate(store.url)
+
+    client = start().client
+    kept = client.get("/api/tasks/1")
+    replaced = client.put("/api/tasks/1", json={"title": "b"}, headers={"If-Match": kept.headers["etag"]})
+
+    assert kept.json()["title"] == "a"
+    assert replaced.status_code == 200
+    assert kept.headers["etag"] not in (replaced.headers["etag"], client.get("/api/tasks/1").headers["etag"])
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_rebuilt_table_does_not_give_an_id_again(store: Store, migrations: Migrations, kept: int) -> None:
+    migrate(store.url)
+    for _ in range(3):
+        store.execute(INSERT)
+    store.execute(f"DELETE FROM task WHERE id > {kept}")
+    migrations(_0002_add_priority=REBUILD)
+
+    assert migrate(store.url) == ["0002_add_priority"]
+
+    store.execute(INSERT.replace(") V", ", priority) V").replace("Z')", "Z', 1)"))
+    assert store.execute("SELECT id, priority FROM task") == [(1, 3)] * kept + [(4, 1)]
+
+
+def test_failing_migration_changes_nothing(store: Store, migrations: Migrations) -> None:
+    migrations(_0002_wrong="def up(migrator, db):\n    db.execute_sql('SELECT nonsense')\n")
+
+    with pytest.raises(ConfigurationError, match=r"^The database could not be migrated: .*nonsense[^\n]*$"):
+        migrate(store.url)
+
+    with connected(store.url) as database:
+        assert database.get_tables() == []
+
+
+def test_serve_sees_to_the_schema(store: Store, backend: str, start: Start, tmp_path: Path) -> None:
+    """Of a file, which is its own; a server may be in use by nodes of another release."""
+    if backend == "sqlite":
+        assert start().client.get("/api/tasks").json() == []
+        return
+
+    refused = run(tmp_path, "serve", variables={"DATABASE_URL": store.url})
+
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr == (
+        f"The schema of the database is older than this release: run tasks-api migrate, for {', '.join(MIGRATIONS)}.\n"
+    )
+    with connected(store.url) as database:
+        assert database.get_tables() == []
+
+
+def test_release_serves_from_the_schema_of_the_next(start: Start, store: Store) -> None:
+    migrate(store.url)
+    store.execute("ALTER TABLE task ADD COLUMN priority INTEGER NOT NULL DEFAULT 3")
+    store.execute("INSERT INTO schema_migration (name, applied) VALUES ('9999_add_priority', '2027-01-01')")
+
+    client = start().client
+
+    assert client.post("/api/tasks", json={"title": "a"}).status_code == 201
+    assert client.put("/api/tasks/1", json={"title": "b"}).json()["title"] == "b"
+
+
+def test_table_of_another_program_is_left_alone(store: Store) -> None:
+    store.execute("CREATE TABLE task (somebody_elses TEXT)")
+
+    with pytest.raises(ConfigurationError, match="The database could not be migrated: "):
+        migrate(store.url)
+
+    with connected(store.url) as database:
+        assert database.get_tables() == ["task"]
+        assert [column.name for column in database.get_columns("task")] == ["somebody_elses"]

@@ -1,0 +1,180 @@
+"""What SQLite is told, and that reads and writes end as they should."""
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from peewee import FloatField, Select, Value
+
+from models import queries, sqlite
+from models.database import database
+from models.errors import MissingError
+from models.migrate import migrate
+from models.schemas import TaskInput
+from models.statements import Execute, Rows, Statement
+from tests.support.stores import bind_here
+
+
+@pytest.fixture(autouse=True)
+def connected(tmp_path: Path) -> Iterator[None]:
+    url = f"sqlite:///{tmp_path / 'tasks.db'}"
+    migrate(url)
+    bind_here(url)
+    asyncio.run(database.start())
+    yield
+    asyncio.run(database.shut_down())
+
+
+async def run(execute: Execute, sql: str, *parameters: Any) -> Rows:
+    return await execute(sql, parameters)
+
+
+def test_a_commit_is_flushed_to_the_disk() -> None:
+    assert database.synchronous == 2  # FULL
+    assert database.journal_mode == "wal"
+    assert asyncio.run(database.write(run, "PRAGMA synchronous")) == [(2,)]
+
+
+def test_accepted_writes_are_committed_before_the_end(tmp_path: Path) -> None:
+    async def write_and_shut_down() -> list[int]:
+        work = [database.write(queries.insert, TaskInput(title="a")) for _ in range(20)]
+        writes = [asyncio.ensure_future(write) for write in work]
+        await asyncio.sleep(0)
+        await database.shut_down()
+        return [task.id for task in await asyncio.wait_for(asyncio.gather(*writes), 30)]
+
+    assert asyncio.run(write_and_shut_down()) == list(range(1, 21))
+    bind_here(f"sqlite:///{tmp_path / 'tasks.db'}")
+    asyncio.run(database.start())
+
+    assert asyncio.run(queries.select_page(100, 0, None)).last == 20
+
+
+def test_write_that_is_no_longer_waited_for_is_whole() -> None:
+    async def write_and_leave() -> int:
+        work = [database.write(queries.insert, TaskInput(title=title)) for title in "abc"]
+        first, left, last = [asyncio.ensure_future(write) for write in work]
+        await asyncio.sleep(0)
+        left.cancel()
+        await asyncio.wait_for(first, 30)
+        task: queries.StoredTask = await asyncio.wait_for(last, 30)
+        return task.id
+
+    assert asyncio.run(write_and_leave()) == 3
+
+
+def test_write_that_cannot_be_run_fails_alone() -> None:
+    async def write() -> list[Any]:
+        writes = [database.write(run, "DELETE FROM task WHERE id = ?", id) for id in (1, 2**64, 3)]
+        return await asyncio.gather(*writes, return_exceptions=True)
+
+    first, second, third = asyncio.run(write())
+    assert (first, third) == ([], [])
+    assert isinstance(second, OverflowError)
+
+
+def test_work_waits_for_nothing_but_its_statements() -> None:
+    """In the one thread that writes, others would wait with it."""
+
+    async def sleep(_: Execute) -> None:
+        await asyncio.sleep(0)
+
+    with pytest.raises(RuntimeError, match="may wait for its statements alone"):
+        asyncio.run(database.write(sleep))
+
+
+def test_change_is_tried_again_where_the_task_came_between() -> None:
+    """It was not there for the change, and is for the look at why: a race that cannot be made to happen."""
+    row = (1, 1, b"{}")
+    outcomes = [[], [row], [row]]
+
+    async def execute(*_: object) -> Rows:
+        return outcomes.pop(0)
+
+    assert asyncio.run(queries.update(execute, 1, TaskInput(title="a"), {1})) == row
+    assert outcomes == []
+
+
+def test_change_of_no_task_needs_no_look_at_why_without_a_condition() -> None:
+    """A task that came between would be taken for a changed one."""
+    outcomes: list[Rows] = [[], [(1, 1, b"{}")]]
+
+    async def execute(*_: object) -> Rows:
+        return outcomes.pop(0)
+
+    with pytest.raises(MissingError):
+        asyncio.run(queries.update(execute, 1, TaskInput(title="a"), None))
+
+
+def test_commit_that_is_refused_fails_alone() -> None:
+    """A foreign key that is checked at the end of the transaction keeps it open."""
+    database._thread.submit(database._writer.execute, "PRAGMA foreign_keys = ON").result()
+    foreign_key = "REFERENCES task (id) DEFERRABLE INITIALLY DEFERRED"
+    asyncio.run(database.write(run, f"CREATE TABLE note (task_id {foreign_key})"))
+
+    async def write() -> list[Any]:
+        writes = [database.write(run, "INSERT INTO note VALUES (?)", id) for id in (None, 1, None)]
+        return await asyncio.gather(*writes, return_exceptions=True)
+
+    first, second, third = asyncio.run(write())
+    assert (first, third) == ([], [])
+    assert isinstance(second, sqlite3.IntegrityError)
+    assert asyncio.run(database.read("SELECT task_id FROM note", [])) == [(None,), (None,)]
+
+
+def test_write_that_fails_halfway_leaves_nothing() -> None:
+    async def insert_and_fail(execute: Execute) -> None:
+        await queries.insert(execute, TaskInput(title="half"))
+        raise ArithmeticError
+
+    async def write() -> list[Any]:
+        first, last = (database.write(queries.insert, TaskInput(title=title)) for title in "ab")
+        writes = [first, database.write(insert_and_fail), last]
+        return await asyncio.gather(*writes, return_exceptions=True)
+
+    assert isinstance(asyncio.run(write())[1], ArithmeticError)
+    assert asyncio.run(database.read("SELECT title FROM task ORDER BY id", [])) == [("a",), ("b",)]
+
+
+def test_write_that_undoes_the_transaction_of_all_fails_alone() -> None:
+    asyncio.run(database.write(run, "CREATE TABLE note (id UNIQUE ON CONFLICT ROLLBACK)"))
+
+    async def write() -> list[Any]:
+        writes = [database.write(run, "INSERT INTO note VALUES (?)", id) for id in (1, 1, 2)]
+        return await asyncio.gather(*writes, return_exceptions=True)
+
+    first, second, third = asyncio.run(write())
+    assert (first, third) == ([], [])
+    assert isinstance(second, sqlite3.IntegrityError)
+    assert asyncio.run(database.read("SELECT id FROM note", [])) == [(1,), (2,)]
+
+
+@pytest.mark.parametrize("number", [0.1, 0.1 + 0.2, 1 / 3, 1e300, -5e-324, 3.0])
+def test_number_is_written_with_all_its_digits(number: float) -> None:
+    """The contract has none yet, but a field that is added may be one."""
+    sql, parameters = Select(columns=[sqlite._json_value(Value(number), FloatField())]).sql()
+
+    ((text,),) = database.execute_sql(sql, parameters).fetchall()
+    assert json.loads(text) == number
+
+
+@pytest.mark.parametrize(
+    ("statement", "index"),
+    [
+        (queries._select_page, "INTEGER PRIMARY KEY (rowid>?)"),
+        (queries._select_page_by_completed, "INDEX task_completed_id (completed=? AND id>?)"),
+    ],
+)
+def test_page_is_read_from_an_index(statement: Callable[[], Statement], index: str) -> None:
+    sql, names = statement()
+    plan = database.execute_sql(f"EXPLAIN QUERY PLAN {sql}", [0] * len(names)).fetchall()
+    on_table = [step[-1] for step in plan if " t2 " in step[-1]]
+
+    # The page, and whether there is more.
+    assert len(on_table) == 2
+    assert all(step.replace("COVERING ", "") == f"SEARCH t2 USING {index}" for step in on_table)
+    assert not [step for step in plan if "TEMP B-TREE" in step[-1]]

@@ -1,0 +1,37 @@
+"""The wheel, in an empty virtual environment and an empty folder."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from handlers import contract
+from tests.support.project import ROOT
+from tests.support.service import Start
+
+
+def test_wheel_serves_in_an_empty_folder(start: Start, checkout: Path, tmp_path: Path) -> None:
+    pip = (sys.executable, "-m", "pip", "--quiet")
+    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", tmp_path, checkout], check=True)
+    (wheel,) = tmp_path.glob("tasks_api-*.whl")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    python = tmp_path / "venv/bin/python"
+    # What is never imported need not be compiled, nor is another pip needed.
+    there = (*pip, "--python", str(python))
+    install = (*there, "install", "--no-compile")
+    subprocess.run([*install, "--require-hashes", "-r", ROOT / "requirements.lock"], check=True)
+    subprocess.run([*install, "--no-deps", wheel], check=True)
+    subprocess.run([*there, "check"], check=True)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+
+    service = start(folder=empty, command=(str(python.with_name("tasks-api")),))
+
+    assert service.client.post("/api/tasks", json={"title": "a"}).json()["id"] == 1
+    assert yaml.safe_load(service.client.get("/openapi.yaml").text)["info"] == contract.document()["info"]
+    assert service.client.get("/docs/assets/swagger-ui-bundle.js").status_code == 200
+    for name in ("checks.py", "schemathesis.toml"):
+        assert service.client.get(f"/docs/contract/{name}").text == (ROOT / "tests/contract" / name).read_text()
+    assert service.stop() == 0
+    assert service.log() == ""

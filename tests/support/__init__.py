@@ -1,0 +1,1 @@
+"""What tests share: services, databases, calls, and bytes on a socket."""

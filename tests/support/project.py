@@ -1,0 +1,46 @@
+"""The project's files, and the programs that its tests run."""
+
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# The installed command.
+COMMAND = str(Path(sys.executable).with_name("tasks-api"))
+# The command, run from the code in the working directory.
+FROM_FOLDER = (sys.executable, "-c", "from handlers.cli import main; main()")
+# What the wheel is built from.
+SOURCES = ("handlers", "models", "tests/contract", "openapi.yaml", "pyproject.toml", "README.md", "LICENSE")
+
+
+def tool(*paths: str | Path) -> Path:
+    """Return the first program that exists; skip the test where none does, or fail it in CI."""
+    if found := next(filter(None, map(shutil.which, paths)), None):
+        return Path(found)
+    missing = f"{Path(paths[0]).name} is not installed"
+    if "CI" in os.environ:
+        pytest.fail(missing)
+    pytest.skip(missing)
+
+
+def copy_project(folder: Path) -> Path:
+    """Copy the sources of the wheel into a new folder `checkout`, and return that."""
+    copy = folder / "checkout"
+    for path in (ROOT / name for name in SOURCES):
+        if path.is_dir():
+            shutil.copytree(path, copy / path.relative_to(ROOT), ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(path, copy)
+    return copy
+
+
+def block(language: str, after: str) -> str:
+    """Return the first code block in a language after some words of the README."""
+    text = (ROOT / "README.md").read_text()
+    found = re.search(rf"```{language}\n(.*?)```", text[text.index(after) :], re.DOTALL)
+    assert found
+    return found[1]

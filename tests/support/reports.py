@@ -1,0 +1,29 @@
+"""Commands of Schemathesis, and what their reports say."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from tests.support.project import ROOT
+
+CONTRACT_TESTS = ROOT / "tests/contract"
+
+
+def finish(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, and return what it said."""
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, **options)
+
+
+def failures(junit: Path) -> list[str]:
+    """Return what a JUnit report holds against the service."""
+    suites = ElementTree.parse(junit).getroot()
+    assert suites.findall(".//testcase")
+    return [str(failure.text) for failure in suites.findall(".//failure")]
+
+
+def calls(har: Path) -> list[dict[str, Any]]:
+    """Return the calls of a HAR report."""
+    entries: list[dict[str, Any]] = json.loads(har.read_text())["log"]["entries"]
+    return entries

@@ -1,0 +1,132 @@
+"""Running services, on sockets and databases of their own."""
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import cycle
+from pathlib import Path
+from typing import Any, Protocol
+
+import httpx
+
+from tests.support.launcher import launcher
+from tests.support.project import COMMAND
+
+# Coverage measures each process that it finds this in. Only services are to find it, and not the tools that tests run,
+# which would take longer; the process that starts those of pytest-xdist hands it on.
+MEASURED = {
+    name: os.environ.pop(name)
+    for name in ("COVERAGE_PROCESS_CONFIG",)
+    if name in os.environ and "PYTEST_XDIST_WORKER" in os.environ
+}
+
+
+class Service:
+    """A running `tasks-api serve`.
+
+    Args:
+        folder: Where it runs, and so keeps its tasks.
+        flags: Further flags of the command.
+        command: The command, where it is to be started as a program; by default it is forked by the fork server.
+        variables: Further environment variables.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *flags: str,
+        command: tuple[str, ...] = (),
+        variables: dict[str, str] | None = None,
+    ) -> None:
+        self._log = folder / "log"
+        arguments = ["serve", "--port", "0", *flags]
+        self.process: Any
+        with self._log.open("ab") as log:
+            if command:
+                self.process = subprocess.Popen(
+                    [*command, *arguments],
+                    cwd=folder,
+                    env=environment(variables),
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    text=True,
+                )
+            else:
+                self.process = launcher().start(arguments, folder, environment(variables), log)
+        self.announcement: str = self.process.stdout.readline()
+        address = re.search(r"http://[^/]+", self.announcement)
+        assert address, self.log()
+        self.url = address[0]
+        self.client = httpx.Client(base_url=self.url, timeout=30)
+
+    def log(self) -> str:
+        """Return what the command has written to its standard error so far."""
+        return self._log.read_text()
+
+    def stop(self) -> int:
+        """End the command with SIGTERM, and return its exit status."""
+        self.client.close()
+        self.process.terminate()
+        self.process.communicate(timeout=30)
+        return int(self.process.returncode)
+
+
+class Start(Protocol):
+    """Starts a service, as `Service` does; in the test's folder where no other is given."""
+
+    def __call__(self, *flags: str, folder: Path = ..., **options: Any) -> Service: ...
+
+
+def environment(variables: dict[str, str] | None = None) -> dict[str, str]:
+    """Return this environment with the given variables for its settings; responses are validated in every test.
+
+    Bytecode is kept, whatever this environment says, since the same code is started some hundred times.
+    """
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("TASKS_", "DATABASE_"))}
+    always = {"TASKS_API_VALIDATE_RESPONSES": "true", "PYTHONDONTWRITEBYTECODE": ""}
+    return inherited | MEASURED | always | (variables or {})
+
+
+def run(folder: Path, *arguments: str, variables: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the installed command to its end."""
+    return subprocess.run(
+        [COMMAND, *arguments],
+        cwd=folder,
+        env=environment(variables),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+class Alternating(httpx.BaseTransport):
+    """Sends each request to the next one of several services, whichever its address names."""
+
+    def __init__(self, services: list[Service]) -> None:
+        self._transport = httpx.HTTPTransport(limits=httpx.Limits(max_connections=None))
+        self._next = cycle([httpx.URL(service.url) for service in services])
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        # `Host` stays what was asked.
+        request.url = request.url.copy_with(port=next(self._next).port)
+        return self._transport.handle_request(request)
+
+    def close(self) -> None:
+        self._transport.close()
+
+
+@contextmanager
+def running(backend: str, folder: Path, *flags: str, **options: Any) -> Iterator[Service]:
+    """Run a service, or two nodes of it, between which its client alternates."""
+    with ExitStack() as stack:
+        services = [Service(folder, *flags, **options) for _ in range(2 if backend == "two nodes" else 1)]
+        for service in services:
+            stack.callback(service.stop)
+        first = services[0]
+        if len(services) > 1:
+            first.client.close()
+            first.client = httpx.Client(base_url=first.url, transport=Alternating(services), timeout=30)
+        yield first
