@@ -12,6 +12,7 @@ URL ?= http://127.0.0.1:8000
 EXAMPLES ?= 100
 REFERENCE ?= build/docs/index.html
 REPORTS ?= build/contract
+SAMPLE ?= 250
 
 .DEFAULT_GOAL := help
 .PHONY: help run dev test contract stories nightly mutants bench bench-scale lint lint-contract audit diff docs format generate \
@@ -47,8 +48,8 @@ nightly: $(VENV)/development ## Fuzz a service of its own with 1,000 examples an
 	@seed=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' '); echo "Seed: $$seed"; \
 	  CONTRACT_EXAMPLES=1000 CONTRACT_SEED=$$seed $(BIN)/pytest tests/conformance/test_schemathesis.py
 
-mutants: $(VENV)/development node ## Plant defects one at a time, and list those that the tests do not find
-	$(BIN)/python -m tests.tools.mutants
+mutants: $(VENV)/development node ## Plant SAMPLE=... generated defects one at a time, or those in ONLY=..., and list those that no test finds
+	$(BIN)/python -m tests.tools.mutants --sample $(SAMPLE) --seed "$(SEED)" $(ONLY)
 
 bench: $(VENV)/benchmark build/service ## Measure the service beside its peers with wrk, in seven minutes
 	$(BIN)/python -m tests.benchmarks
