@@ -14,10 +14,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TypeVar
 
-from tests.tools.mutants import trial
+from tests.tools.mutants import process, trial
 from tests.tools.mutants.mutant import Mutant, diff, sample
 from tests.tools.mutants.project import Copy, Project
 from tests.tools.mutants.reach import Reach, measure, select
@@ -59,11 +60,13 @@ class Workers:
             for future in as_completed([pool.submit(run, item) for item in items]):
                 yield future.result()
         finally:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+            process.end_all()
+            pool.shutdown()
 
 
-def measured(project: Project, workers: Workers) -> dict[str, Reach]:
-    """Return what each test file reaches; what did not change is not measured again."""
+def measured(project: Project, workers: Workers, tests: list[str]) -> dict[str, Reach]:
+    """Return what test files reach; what did not change is not measured again."""
 
     def job(copy: Copy, test: str) -> tuple[str, Reach]:
         kept = BUILD / "reach" / f"{project.fingerprint(test)}.json"
@@ -78,7 +81,7 @@ def measured(project: Project, workers: Workers) -> dict[str, Reach]:
         return test, reach
 
     print("The lines that each test file reaches:")
-    reached = dict(workers.map(job, project.tests))
+    reached = dict(workers.map(job, tests))
     if failing := {test: reach.failure for test, reach in reached.items() if reach.failure}:
         sys.exit("\n".join([*failing.values(), f"These fail on the unchanged project: {', '.join(failing)}"]))
     return reached
@@ -152,6 +155,7 @@ def main() -> None:
     parser.add_argument("only", nargs="*", help="ids of mutants, files, or folders; by default all files")
     parser.add_argument("--sample", type=int, default=SAMPLE, help="number of mutants to try")
     parser.add_argument("--seed", default="", help="any text; another one gives another sample")
+    parser.add_argument("--tests", default="*", help="pattern of the test files to run")
     parser.add_argument("--list", action="store_true", help="show the mutants, and try none")
     arguments = parser.parse_args()
     # As after Ctrl-C, what was started is ended.
@@ -164,7 +168,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         workers = Workers(project, Path(folder))
-        reached = measured(project, workers)
+        reached = measured(project, workers, [test for test in project.tests if fnmatch(test, arguments.tests)])
         summarize(attempt_all(project, workers, chosen(project, arguments), reached))
 
 

@@ -27,8 +27,6 @@ NAMED = {
 }
 # What each entry of these declares can be left out, unless it is only there to be referred to.
 DECLARED = {"properties", "headers", "responses", "links", "x-headers", "x-headers-tls", "x-responses"}
-# These are for readers, or connect the document with the code.
-UNTOUCHED = {"info", "servers", "tags", "description", "summary", "example", "operationId", "externalDocs"}
 DROPPED: Any = object()
 Path = tuple[Any, ...]
 
@@ -102,7 +100,7 @@ def _walk(document: Any, value: Any, path: Path, asked: set[Path]) -> Iterator[C
         here = (*path, key)
         if named:
             yield from _declaration(key, here)
-        elif key in UNTOUCHED:
+        elif key == "example":
             continue
         elif "examples" in path:
             if key == "detail" and path[-1] == "value":

@@ -1,19 +1,19 @@
 """Measures which lines each test file reaches, and how long it takes; selects the tests for a mutant."""
 
 import ast
-import os
-import subprocess
-import sys
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pytest
 from coverage import CoverageData
 from pydantic import BaseModel
 
+from tests.tools.mutants import process
 from tests.tools.mutants.mutant import Mutant
 
+PLUGIN = "tests.tools.mutants.plugin"
 # A test file that takes longer does not end.
 TIMEOUT = 900  # seconds
 
@@ -44,19 +44,14 @@ def measure(project: Path, file: str, scratch: Path) -> Reach:
     """
     junit = scratch / "junit.xml"
     # With a worker of pytest-xdist, as in `make test`, coverage measures services, but not the tools that tests run.
-    run = f"run -m pytest -x -q -n 1 --junit-xml={junit} -o junit_duration_report=total".split()
-    finished = subprocess.run(
-        [sys.executable, "-m", "coverage", *run, file],
-        cwd=project,
-        env=environment(project) | {"COVERAGE_FILE": str(scratch / "coverage")},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=TIMEOUT,
-        check=False,
+    command = (
+        f"coverage run -m pytest -p {PLUGIN} -x -q -n 1 --junit-xml={junit} -o junit_duration_report=total".split()
     )
-    if finished.returncode:
-        return Reach(failure=finished.stdout[-3000:])
+    finished = process.run([*command, file], project, TIMEOUT, COVERAGE_FILE=str(scratch / "coverage"))
+    if finished.status == pytest.ExitCode.NO_TESTS_COLLECTED:
+        return Reach()
+    if finished.status:
+        return Reach(failure=finished.output[-3000:])
     suite = ElementTree.parse(junit).getroot()[0]
     durations = [float(case.get("time", 0)) for case in suite.iter("testcase")]
     lines: dict[str, set[int]] = {}
@@ -68,13 +63,6 @@ def measure(project: Path, file: str, scratch: Path) -> Reach:
                 name = str(Path(measured).relative_to(project))
                 lines.setdefault(name, set()).update(data.lines(measured) or ())
     return Reach(seconds=float(suite.get("time", 0)), longest=max(durations, default=0), lines=lines)
-
-
-def environment(project: Path) -> dict[str, str]:
-    """Return the environment for tests in a copy of the project, whose code comes before the installed one."""
-    # What a machine lacks is skipped, as everywhere but in CI, or each mutant would seem to be found.
-    inherited = {name: value for name, value in os.environ.items() if name not in ("CI", "PYTHONDONTWRITEBYTECODE")}
-    return inherited | {"PYTHONPATH": str(project)}
 
 
 @cache

@@ -1,13 +1,14 @@
 """Runs tests on a mutant."""
 
 import subprocess
-import sys
-import tempfile
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import pytest
+
+from tests.tools.mutants import process
 from tests.tools.mutants.project import Copy
-from tests.tools.mutants.reach import Reach, environment
+from tests.tools.mutants.reach import PLUGIN, Reach
 
 # A mutant that is slower than this times out, which counts as found.
 FACTOR = 3
@@ -45,28 +46,15 @@ def _run(copy: Copy, tests: list[str], reached: Mapping[str, Reach]) -> Outcome:
     longest = FACTOR * max(reached[test].longest for test in tests) + MARGIN
     # The time for one test is what mostly ends those that hang; this is for what hangs elsewhere.
     overall = FACTOR * sum(reached[test].seconds for test in tests) + longest
-    options = ["-x", "-q", "-p", "no:cacheprovider", "--tb=no"]
+    options = ["-x", "-q", "-p", PLUGIN, "-p", "no:cacheprovider", "--tb=no"]
     timeout = ["-o", f"faulthandler_timeout={longest:.0f}", "-o", "faulthandler_exit_on_timeout=true"]
-    command = [sys.executable, "-m", "pytest", *options, *timeout, *tests]
-    # Not to a pipe, which would stay open while anything runs that a test has left behind.
-    with tempfile.TemporaryFile("w+") as output:
-        try:
-            run = subprocess.run(
-                command,
-                cwd=copy.folder,
-                env=environment(copy.folder),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                timeout=overall,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return Outcome(TIMED_OUT, f"the tests do not end within {overall:.0f} s")
-        output.seek(0)
-        lines = output.read().splitlines()
-    if not run.returncode:
+    try:
+        finished = process.run(["pytest", *options, *timeout, *tests], copy.folder, overall)
+    except subprocess.TimeoutExpired:
+        return Outcome(TIMED_OUT, f"the tests do not end within {overall:.0f} s")
+    if finished.status in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         return Outcome(SURVIVED)
+    lines = finished.output.splitlines()
     failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
     if not failed and any(line.startswith("Timeout (") for line in lines):
         return Outcome(TIMED_OUT, f"a test does not end within {longest:.0f} s")
