@@ -28,6 +28,7 @@ EXCLUDED = {
     "tests/project/test_diff.py": "its cases are replacements in the text of the contract",
     "tests/project/test_mutants.py": "it is about what generates the mutants",
 }
+TESTS = "tests/*test_*.py"
 LONG_AGO = 1_000_000_000
 CONTRACT = "openapi.yaml"
 GENERATORS = {".py": code.mutants, ".yaml": contract.mutants, ".js": page.mutants, ".html": page.mutants}
@@ -63,7 +64,7 @@ class Project:
         ]
         # What is edited meanwhile changes nothing.
         self._contents = {name: (root / name).read_bytes() for name in self.files}
-        self.tests = [name for name in self.files if fnmatch(name, "tests/*test_*.py") and name not in EXCLUDED]
+        self.tests = [name for name in self.files if fnmatch(name, TESTS) and name not in EXCLUDED]
 
     def text(self, file: str) -> str:
         return self._contents[file].decode()
@@ -77,7 +78,7 @@ class Project:
         """Return a hash of all that a test file may depend on, and so of no other test file."""
         digest = hashlib.sha256(sys.version.encode())
         for file, content in self._contents.items():
-            if file == test or (not file.startswith(OWN) and file not in self.tests):
+            if file == test or (not file.startswith(OWN) and not fnmatch(file, TESTS)):
                 digest.update(b"%s\0%s\0" % (file.encode(), content))
         return digest.hexdigest()[:20]
 
