@@ -30,6 +30,7 @@ MODULE = dedent('''
             if len(self.books) >= LIMIT and not at:
                 raise ValueError(f"full: {LIMIT}")
             self.last = book
+            self.places["at"] = at
             try:
                 return self.books.index(book.strip())
             except ValueError:
@@ -106,8 +107,8 @@ def test_what_has_no_effect_is_not_changed() -> None:
     found = changes(code.mutants("shelf.py", MODULE), MODULE)
 
     assert not [before for _, before, _ in found if before.startswith(('"""', "import", "class"))]
-    # An annotation, and a function of a module, without which no call is left.
-    assert not [after for _, _, after in found if "xBook" in after or after == "return os"]
+    # An annotation, a function of a module, and a key, whose absence no test could miss.
+    assert not [after for _, _, after in found if "xBook" in after or after == "return os" or "xat" in after]
 
 
 def test_edit_elsewhere_changes_neither_ids_nor_sample() -> None:
