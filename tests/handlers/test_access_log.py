@@ -22,6 +22,8 @@ from tests.support.service import Service, Start, run, running
 from tests.support.stores import SqliteStore
 from tests.support.wire import HOST, JSON, call, connect, exchange, read_answer, read_to_end, request
 
+pytestmark = pytest.mark.slow
+
 FIELDS = ["time", "method", "route", "status", "duration_ms", "request_id", "key"]
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 GET = b"GET /api/tasks HTTP/1.1\r\n" + HOST + b"\r\n"

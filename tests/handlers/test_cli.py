@@ -15,15 +15,16 @@ from handlers.settings import ServerSettings, variable
 from models.migrate import DIRECTORY
 from tests.support import inside
 from tests.support.project import FROM_FOLDER, ROOT
-from tests.support.service import Start, run
+from tests.support.service import Start, run, run_installed
 
 MIGRATIONS = sorted(path.stem for path in DIRECTORY.glob("[0-9]*.py"))
 
 
+@pytest.mark.slow
 def test_version_and_help(tmp_path: Path) -> None:
-    assert run(tmp_path, "--version").stdout == f"tasks-api {version('tasks-api')}\n"
+    assert run_installed(tmp_path, "--version").stdout == f"tasks-api {version('tasks-api')}\n"
     for arguments in ([], ["--help"]):
-        asked = run(tmp_path, *arguments)
+        asked = run_installed(tmp_path, *arguments)
         assert asked.returncode == 0
         assert "serve" in asked.stdout
         assert "migrate" in asked.stdout
@@ -76,11 +77,13 @@ def test_serve_on_ipv6(start: Start) -> None:
     assert service.client.get("/api/tasks").json() == []
 
 
+@pytest.mark.slow
 def test_migrate_says_what_it_did(tmp_path: Path) -> None:
     assert run(tmp_path, "migrate").stdout == f"Applied: {', '.join(MIGRATIONS)}\n"
     assert run(tmp_path, "migrate").stdout == "Applied: nothing, the schema is up to date\n"
 
 
+@pytest.mark.slow
 def test_flag_beats_environment_beats_file(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("DATABASE_URL=sqlite:///file.db\nSOMETHING_ELSE=1\n")
     in_environment = {"DATABASE_URL": "sqlite:///environment.db"}
@@ -112,6 +115,7 @@ def taken_port() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
+@pytest.mark.slow
 def test_taken_port(tmp_path: Path, taken_port: int) -> None:
     failed = run(tmp_path, "serve", "--port", str(taken_port))
 
@@ -184,6 +188,7 @@ def test_bad_setting_ends_with_one_sentence(tmp_path: Path, arguments: list[str]
     assert "secret" not in failed.stderr
 
 
+@pytest.mark.slow
 def test_bad_variable_ends_with_one_sentence(tmp_path: Path) -> None:
     failed = run(tmp_path, "serve", variables={"TASKS_API_PORT": "http"})
 

@@ -15,6 +15,8 @@ from tests.support.calls import wait_for
 from tests.support.inside import run
 from tests.support.service import Service, Start
 
+pytestmark = pytest.mark.slow
+
 # Calls every operation, and tells of each answer what a page may read.
 CALLS = """async (url) => {
   const told = [];

@@ -203,6 +203,7 @@ def test_health_is_told_without_limits(client: httpx.Client, caller: dict[str, s
     assert client.get(PATH, headers=caller).headers["ratelimit"] == FIRST
 
 
+@pytest.mark.slow
 def test_without_limits_nothing_is_said_and_no_library_is_loaded(tmp_path: Path) -> None:
     program = "import sys, handlers.application as a; a.create_app(); print({'limits', 'redis'} & sys.modules.keys())"
     command = [sys.executable, "-c", program]

@@ -17,6 +17,8 @@ from tests.support.project import COMMAND
 from tests.support.service import Service, Start, environment, running
 from tests.support.stores import SqliteStore
 
+pytestmark = pytest.mark.slow
+
 HEAD = b"POST /api/tasks HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
 BODY = b'{"title": "a"}'
 DECLARED = HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY)

@@ -85,19 +85,19 @@ class Launcher:
                 [sys.executable, __file__, str(server.fileno())], env=environment, pass_fds=[server.fileno()]
             )
 
-    def start(self, arguments: list[str], folder: Path, environment: dict[str, str], log: IO[bytes]) -> Launched:
+    def start(self, arguments: list[str], folder: Path, environment: dict[str, str], errors: IO[Any]) -> Launched:
         """Start the command.
 
         Args:
             arguments: Those of the command.
             folder: Its working directory.
             environment: All of its environment variables.
-            log: The file that it writes errors to.
+            errors: The file for its standard error.
         """
         reader, writer = os.pipe()
         status, told = os.pipe()
         message = json.dumps([arguments, str(folder), environment]).encode()
-        socket.send_fds(self._socket, [message], [writer, log.fileno(), told])
+        socket.send_fds(self._socket, [message], [writer, errors.fileno(), told])
         os.close(writer)
         os.close(told)
         (pid,) = struct.unpack("i", os.read(status, 4))
