@@ -58,6 +58,12 @@ def backend() -> str:
     return "sqlite"
 
 
+@pytest.fixture(scope="module")
+def variables() -> dict[str, str]:
+    """Environment variables of every service of a module; a module that sets some overrides this."""
+    return {}
+
+
 @pytest.fixture
 def store(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Store]:
     """Where the service keeps its tasks, without tasks."""
@@ -66,12 +72,12 @@ def store(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> Itera
 
 
 @pytest.fixture
-def start(backend: str, store: Store, tmp_path: Path) -> Iterator[Start]:
+def start(backend: str, store: Store, tmp_path: Path, variables: dict[str, str]) -> Iterator[Start]:
     """What starts services on the store, which are stopped when the test ends."""
     with ExitStack() as stack:
 
         def start(*flags: str, folder: Path = tmp_path, **options: Any) -> Service:
-            options["variables"] = {"DATABASE_URL": store.url} | (options.get("variables") or {})
+            options["variables"] = {"DATABASE_URL": store.url} | variables | (options.get("variables") or {})
             return stack.enter_context(running(backend, folder, *flags, **options))
 
         yield start
@@ -87,12 +93,12 @@ def urls(request: pytest.FixtureRequest, start: Start) -> list[str]:
 
 @pytest.fixture(scope="module")
 def shared(
-    backend: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+    backend: str, variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[tuple[Service, Store]]:
     """A service that the tests of a module share, and where it keeps its tasks; it must not log anything."""
     folder = tmp_path_factory.mktemp("shared")
     with opened(backend, folder, request) as store:
-        with running(backend, folder, variables={"DATABASE_URL": store.url}) as service:
+        with running(backend, folder, variables={"DATABASE_URL": store.url} | variables) as service:
             yield service, store
             assert service.stop() == 0
         assert service.log() == ""
