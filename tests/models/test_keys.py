@@ -3,6 +3,7 @@
 import asyncio
 import re
 import sqlite3
+from hashlib import sha256
 from pathlib import Path
 from time import monotonic
 
@@ -164,6 +165,41 @@ def test_keys_of_idempotency_belong_to_the_key(start: Start, store: Store, tmp_p
     renewed = make_key(store, tmp_path, "first")
     wait_for(client, 200, headers=bearer(renewed))
     assert post(f"Bearer {renewed}") == "/api/tasks/1"
+
+
+class Keys(SqliteFile):
+    """A table of keys that a test sets: the name, the key and the time of revocation of each."""
+
+    def __init__(self) -> None:
+        super().__init__(Path("never-opened.db"))
+        self.rows: list[tuple[str, bytes, str | None]] = []
+
+    async def read(self, *_: object) -> Rows:
+        return [(name, sha256(key).digest(), revoked) for name, key, revoked in self.rows]
+
+
+def test_ring_that_had_keys_stays_closed() -> None:
+    """Whether they were revoked before the service started or since, and also if the table was emptied."""
+    table = Keys()
+    database.initialize(table)
+
+    def refreshed(ring: KeyRing, *rows: tuple[str, bytes, str | None]) -> KeyRing:
+        table.rows = [*rows]
+        ring.fresh_until = -1.0
+        asyncio.run(ring.refresh())
+        return ring
+
+    valid, revoked = ("app", b"key", None), ("app", b"key", "2026-01-01T00:00:00.000Z")
+    assert KeyRing().required
+    assert not refreshed(KeyRing()).required
+    for histories in ([valid], [revoked], [valid, revoked], [revoked, valid], [valid, None], [revoked, None]):
+        ring = refreshed(KeyRing())
+        for row in histories:
+            refreshed(ring, *([row] if row else []))
+            assert ring.required
+            assert ring.name_of(b"key") == ("app" if row is valid else None)
+    both = refreshed(KeyRing(), ("old", b"old", revoked[2]), valid)
+    assert (both.required, both.name_of(b"key"), both.name_of(b"old")) == (True, "app", None)
 
 
 class SlowDatabase(SqliteFile):
