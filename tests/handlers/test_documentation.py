@@ -55,9 +55,7 @@ def test_what_a_reader_has_is_not_sent_again(shared_client: httpx.Client, path: 
     ]
 
     def lasting(answer: httpx.Response, *others: str) -> dict[str, str]:
-        return {
-            name: value for name, value in answer.headers.items() if name not in ("date", "x-request-id", *others)
-        }
+        return {name: value for name, value in answer.headers.items() if name not in ("date", "x-request-id", *others)}
 
     assert first.headers["cache-control"] == "no-cache"
     assert [answer.status_code for answer in again] == [304, 304, 200]

@@ -56,9 +56,9 @@ def test_long_window_counts_across_short_ones(clock: Clock) -> None:
     for clock.elapsed in (0, 1, 60, 3600, DAY - 1):
         windows = counter.windows()
         counted.append([window.used for window in windows])
-        assert [window.left for window in windows] == [
-            window.limit.amount - window.used for window in windows
-        ], clock.elapsed
+        assert [window.left for window in windows] == [window.limit.amount - window.used for window in windows], (
+            clock.elapsed
+        )
     assert counted == [[1, 1, 1, 1], [1, 2, 2, 2], [1, 1, 3, 3], [1, 1, 1, 4], [1, 1, 1, 5]]
 
     clock.elapsed = DAY - 0.25
