@@ -7,7 +7,7 @@ import pytest
 
 from models.keys import PREFIX
 from tests.support import wire
-from tests.support.calls import assert_is_problem, bearer, make_key
+from tests.support.calls import assert_is_problem, bearer, make_key, revoke_key, wait_for
 from tests.support.inside import run
 from tests.support.service import Service, Start, running
 from tests.support.stores import Store, opened
@@ -159,3 +159,30 @@ def test_service_listens_elsewhere_with_a_key_or_when_told(start: Start, store: 
     make_key(store, tmp_path)
 
     assert start("--host", "0.0.0.0").client.get("/api/tasks").status_code == 401
+
+
+@pytest.mark.parametrize(("host", "flags"), [("0.0.0.0", ()), ("::", ()), ("0.0.0.0", ("--workers", "2"))])
+def test_service_stays_closed_once_all_keys_are_revoked(
+    start: Start, store: Store, tmp_path: Path, host: str, flags: tuple[str, ...]
+) -> None:
+    """It may listen anywhere, refuses everyone from its first response on, and lets in who gets a new key."""
+    old = [make_key(store, tmp_path, name) for name in ("first", "second")]
+    for name in ("first", "second"):
+        revoke_key(store, tmp_path, name)
+    service = start("--host", host, *flags)
+    asked = wire.request("GET", "/api/tasks")
+
+    # Each on a connection of its own, which any of the workers may get.
+    answers = [wire.exchange(service.url, asked * 2) for _ in range(8)]
+    assert {answer.status for pair in answers for answer in pair} == {401}
+    for key in old:
+        assert service.client.get("/api/tasks", headers=bearer(key)).status_code == 401
+    assert service.client.post("/api/tasks", json={"title": "Not to be"}).status_code == 401
+    assert service.client.get("/openapi.json").json()["security"] == [{"ApiKey": []}]
+
+    new = make_key(store, tmp_path, "third")
+    wait_for(service.client, 200, headers=bearer(new))
+    assert service.client.get("/api/tasks", headers=bearer(new)).json() == []
+    revoke_key(store, tmp_path, "third")
+    wait_for(service.client, 401, headers=bearer(new))
+    assert service.client.get("/api/tasks").status_code == 401

@@ -4,9 +4,10 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from select import select
+from time import monotonic
 
 import httpx
 import pytest
@@ -84,16 +85,53 @@ def test_answers_before_it_are_given(impatient: Service) -> None:
 
 
 def test_request_that_arrives_in_pieces_is_in_time_as_a_whole_or_not(impatient: Service) -> None:
-    """A piece now and then does not give it more time."""
-    with wire.connect(impatient.url) as connection:
-        received = b""
-        for piece in (DECLARED[i : i + 1] for i in range(len(DECLARED))):
-            connection.sendall(piece)
-            if select([connection], [], [], 0.05)[0]:
-                received = wire.read_to_end(connection)
-                break
+    """A piece now and then does not give it more time, whichever part of the request it is a piece of."""
+    first = wire.request("GET", "/api/tasks?limit=1")
+    long = HEAD + b"Content-Length: 60000\r\n\r\n"
+    # What is sent at once, the pieces after it, and the statuses of the responses.
+    slow = [
+        (b"GET /api/tasks", b"?", [408]),
+        (HEAD, b"A: b\r\n", [408]),
+        (HEAD + b"A: ", b"b", [408]),
+        (long, b" ", [408]),
+        (long + b'{"title": "', b"aa", [408]),
+        (CHUNKED, b"1\r\n \r\n", [408]),
+        (CHUNKED + b"ffff\r\n", b" ", [408]),
+        (CHUNKED + b"e;a=", b"b", [408]),
+        (CHUNKED + b"e\r\n" + BODY + b"\r\n0\r\n", b"A: b\r\n", [408]),
+        (first + b"GET /", b"a", [200, 408]),
+        (first + HEAD, b"A: b\r\n", [200, 408]),
+        (first + long, b" ", [200, 408]),
+        (first * 2 + CHUNKED, b"1\r\n \r\n", [200, 200, 408]),
+        (DECLARED + BODY + long, b" ", [201, 408]),
+        # The refusal does not wait for the body, and does not give it more time.
+        (long.replace(b"json", b"xml"), b" ", [415]),
+    ]
+    give_up = monotonic() + 20
+    with ExitStack() as stack:
+        connections = [stack.enter_context(wire.connect(impatient.url)) for _ in slow]
+        received = dict.fromkeys(connections, b"")
+        for connection, (begun, *_) in zip(connections, slow, strict=True):
+            connection.sendall(begun)
+        arriving = {connection: piece for connection, (_, piece, _) in zip(connections, slow, strict=True)}
+        while arriving:
+            assert monotonic() < give_up, [slow[connections.index(connection)] for connection in arriving]
+            for connection, piece in arriving.items():
+                # The service may just have closed it.
+                with suppress(ConnectionError):
+                    connection.sendall(piece)
+            for connection in select(arriving, [], [], 0.1)[0]:
+                data = b""
+                with suppress(ConnectionError):
+                    data = connection.recv(65536)
+                received[connection] += data
+                if not data:
+                    del arriving[connection]
 
-    assert_too_slow(received)
+    for connection, (*_, statuses) in zip(connections, slow, strict=True):
+        assert [answer.status for answer in wire.answers(received[connection])] == statuses
+        if statuses[-1] == 408:
+            assert_too_slow(received[connection])
 
 
 def test_refused_request_is_named_as_it_says(impatient: Service) -> None:
