@@ -37,6 +37,8 @@ from models.migrate import migrate, prepare
 # For how many seconds an idle connection stays open: longer than clients and proxies keep one in their pools, which is
 # up to a minute, since what they send on a connection that is just being closed is lost.
 KEEP_ALIVE = 75
+# The exit status of a command that Ctrl-C ended, as shells have it: 128 and the number of the signal.
+INTERRUPTED = 128 + signal.SIGINT
 # How many files a process has open beside its connections, at the most.
 OTHER_FILES = 64
 # That of uvicorn, and what it lacks: a place for our own warnings, and the access log, whose lines are ready.
@@ -157,6 +159,8 @@ def main() -> None:
         sys.exit(f"{str(error).removeprefix('error parsing CLI: ')}; see tasks-api --help.")
     except ConfigurationError as error:
         sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
 
 
 def serve(settings: ServerSettings) -> None:

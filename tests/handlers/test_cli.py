@@ -1,5 +1,6 @@
 """The command: what it prints, and what it says of a setting that cannot be used."""
 
+import signal
 import socket
 import sqlite3
 import time
@@ -182,6 +183,34 @@ def test_bad_setting_ends_with_one_sentence(tmp_path: Path, arguments: list[str]
     assert failed.stderr.startswith(sentence)
     assert failed.stderr.count("\n") == 1
     assert "secret" not in failed.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["serve", "--port", "0"],
+        ["migrate"],
+        ["key", "new", "app"],
+        ["key", "list"],
+        ["key", "revoke", "app"],
+        ["backup", "copy.db"],
+        ["copy", "--from", "sqlite:///tasks.db", "--to", "postgresql://localhost/tasks"],
+    ],
+)
+def test_every_command_ends_on_ctrl_c_without_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    """Each opens the file first, and that is when it is interrupted."""
+    (tmp_path / "tasks.db").touch()
+    monkeypatch.setattr(sqlite3, "connect", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+
+    try:
+        ended = inside.run(tmp_path, *arguments)
+    except KeyboardInterrupt:
+        # It would end the run of all tests.
+        pytest.fail("Ctrl-C shows a traceback.")
+
+    assert (ended.returncode, ended.stdout) == (130, "")
 
 
 def test_bad_variable_ends_with_one_sentence(tmp_path: Path) -> None:
