@@ -19,7 +19,16 @@ from typing import Annotated, Any, cast
 
 import click
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
-from pydantic_settings import BaseSettings, CliApp, CliPositionalArg, CliSubCommand, SettingsError, get_subcommand
+from pydantic_settings import (
+    BaseSettings,
+    CliApp,
+    CliPositionalArg,
+    CliSubCommand,
+    CliToggleFlag,
+    PydanticBaseSettingsSource,
+    SettingsError,
+    get_subcommand,
+)
 from uvicorn import Config, Server
 from uvicorn.config import LOGGING_CONFIG
 from uvicorn.supervisors import ChangeReload
@@ -113,9 +122,8 @@ class Command(
     cli_prog_name="tasks-api",
     cli_exit_on_error=False,
     cli_avoid_json=True,
-    cli_implicit_flags="toggle",
+    cli_implicit_flags="dual",
     cli_kebab_case=True,
-    env_prefix="TASKS_API_",
 ):
     """A contract-first tasks API.
 
@@ -123,13 +131,20 @@ class Command(
     --database-url as DATABASE_URL.
     """
 
-    version: Annotated[bool, Field(description="print the version and exit")] = False
+    version: Annotated[CliToggleFlag[bool], Field(description="print the version and exit")] = False
     serve: CliSubCommand[Serve] = Field(description=Serve.__doc__)
     migrate: CliSubCommand[Migrate] = Field(description=Migrate.__doc__)
     key: CliSubCommand[Key] = Field(description=Key.__doc__)
     backup: CliSubCommand[Backup] = Field(description=Backup.__doc__)
     # Not `copy`, which is a method of every model.
     move: CliSubCommand[Copy] = Field(validation_alias="copy", description=Copy.__doc__)
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take nothing from the environment, where `TASKS_API_VERSION` may be a version; commands read settings."""
+        return (init_settings,)
 
 
 def main() -> None:
