@@ -85,6 +85,7 @@ async def wait_until(is_so: Callable[[], Any]) -> None:
     give_up = monotonic() + 30
     while not await asyncio.to_thread(is_so):
         assert monotonic() < give_up
+        await asyncio.sleep(0.01)
 
 
 async def assert_as_new(store: PostgresqlStore) -> None:
