@@ -5,11 +5,12 @@ import socket
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from importlib.metadata import version
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from handlers.settings import ServerSettings, variable
@@ -17,6 +18,7 @@ from models.migrate import DIRECTORY
 from tests.support import inside
 from tests.support.project import FROM_FOLDER, ROOT
 from tests.support.service import Start, run
+from tests.support.wire import call, connect
 
 MIGRATIONS = sorted(path.stem for path in DIRECTORY.glob("[0-9]*.py"))
 
@@ -75,6 +77,28 @@ def test_serve_on_ipv6(start: Start) -> None:
 
     assert service.url.startswith("http://[::1]:")
     assert service.client.get("/api/tasks").json() == []
+
+
+def test_serve_on_ipv6_with_several_workers(start: Start) -> None:
+    """Each of them answers; where both listen, the system gives each some of the connections."""
+    service = start("--host", "::1", "--workers", "2")
+    url = service.url
+    assert url.startswith("http://[::1]:")
+    assert service.announcement == f"Tasks API at {url}/api/tasks, documentation at {url}/docs\n"
+
+    with ExitStack() as stack:
+        for _ in range(64):
+            connection = stack.enter_context(connect(url))
+            assert call(connection, "GET", "/api/tasks").status == 200
+        counts = [
+            sum(found.status == psutil.CONN_ESTABLISHED for found in child.net_connections("tcp6"))
+            for child in psutil.Process(service.process.pid).children()
+        ]
+
+    assert sorted(count > 0 for count in counts)[-2:] == [True, True]
+    assert sum(counts) == 64
+    assert service.stop() == 0
+    assert service.log() == ""
 
 
 def test_migrate_says_what_it_did(tmp_path: Path) -> None:
