@@ -25,6 +25,8 @@ def add_to_yaml(file: Path, path: tuple[str | int, ...], text: str) -> None:
         file.write_text(f"{written[:end]}, {text}{written[end:]}")
         return
     is_mapping = isinstance(node, yaml.MappingNode)
+    if is_mapping and (there := {key.value for key, _ in node.value} & yaml.safe_load(text).keys()):
+        raise AssertionError(f"{'/'.join(map(str, path))} in {file.name} has {', '.join(there)}; add another entry")
     first = node.value[0][0] if is_mapping else node.value[0]
     column = first.start_mark.column - (0 if is_mapping else len("- "))
     last = node

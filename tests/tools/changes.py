@@ -12,21 +12,27 @@ from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pytest
+
 from tests.adopter import due_date, update_task
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 CHANGES: dict[str, Callable[[Path], None]] = {"due_date": due_date.change, "update_task": update_task.change}
-# Their subjects are every operation and field: the calls in the README, and the programs for the SDKs.
-MAY_FAIL = {"tests.project.test_readme", "tests.sdk.test_sdk"}
+# These show every field or call every operation. What they say when they fail names what is to be added, and where.
+MAY_FAIL = {
+    "tests.project.test_readme::test_calls_give_the_answers_in_the_readme",
+    "tests.sdk.test_sdk::test_programs_use_every_operation_and_stand_in_the_readme",
+}
+
+# Beside what is not the project's: a change is not made twice.
+LEFT_OUT = (".git", ".venv", ".*_cache", "*.db*", "build", "dist", "__pycache__", "test_changes.py")
 
 
 def copy(change: str, folder: Path) -> Path:
     """Return a copy of the project in which a change is made."""
     project = folder / change
-    shutil.copytree(
-        ROOT, project, ignore=shutil.ignore_patterns(".git", ".venv", ".*_cache", "*.db*", "build", "__pycache__")
-    )
+    shutil.copytree(ROOT, project, ignore=shutil.ignore_patterns(*LEFT_OUT))
     if (ROOT / "build/node").exists():
         (project / "build").mkdir()
         (project / "build/node").symlink_to((ROOT / "build/node").resolve())
@@ -37,13 +43,14 @@ def copy(change: str, folder: Path) -> Path:
 
 
 def failed(project: Path, *options: str) -> list[str]:
-    """Run the tests of a project, and return the modules and names of those that fail."""
+    """Run the tests of a project with some options of pytest, and return the modules and names of those that fail."""
     report = project.with_suffix(".xml")
     command = [sys.executable, "-m", "pytest", "-q", f"--junit-xml={report}", *options]
     # The copy comes before the installed project.
-    subprocess.run(command, cwd=project, env=os.environ | {"PYTHONPATH": str(project)}, check=False)
+    run = subprocess.run(command, cwd=project, env=os.environ | {"PYTHONPATH": str(project)}, check=False)
+    if run.returncode not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        sys.exit(f"The tests of {project.name} could not be run: pytest ended with {run.returncode}.")
     cases = ElementTree.parse(report).getroot().findall(".//testcase")
-    assert cases, f"No test was run in {project}"
     broken = [case for case in cases if case.find("failure") is not None or case.find("error") is not None]
     return [f"{case.get('classname')}::{case.get('name')}" for case in broken]
 
@@ -55,7 +62,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="changes-") as folder:
         for change in CHANGES:
             found = failed(copy(change, Path(folder)), *options)
-            unexpected += [f"{change}: {test}" for test in found if test.partition("::")[0] not in MAY_FAIL]
+            unexpected += [f"  {change}: {test}" for test in found if test not in MAY_FAIL]
     if unexpected:
         sys.exit("\n".join(["These tests are not about what has changed, and fail:", *unexpected]))
     print("Only tests fail that show every operation and field.")
