@@ -149,9 +149,9 @@ def node() -> Path:
     return tool(ROOT / "build/node/node_modules/.bin/redocly").parent
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium, without a screen."""
+    """Chromium, without a screen; not for the session, since Playwright's event loop runs as long as it does."""
     chromium = tool("chromium", "google-chrome")
     # Chromium has no sandbox for root.
     with sync_playwright() as playwright:

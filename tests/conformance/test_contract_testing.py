@@ -15,6 +15,7 @@ import httpx
 import pytest
 import yaml
 
+from tests.support.edits import replace_in
 from tests.support.project import FROM_FOLDER, ROOT
 from tests.support.reports import calls, failures, finish
 from tests.support.service import Service, Start
@@ -30,13 +31,11 @@ KEY = "not-to-be-read-in-a-report"
 @pytest.fixture
 def broken(start: Start, checkout: Path) -> Service:
     """A service that breaks its contract: a PUT does not look at If-Match, and nobody at the key that is asked for."""
-    for file, old, new in (
-        ("tasks.py", "id, body, entity_tags.versions(if_match)", "id, body, None"),
-        ("documentation.py", '("security",), "[]"', '("security",), "[{ApiKey: []}]"'),
-    ):
-        code = checkout / "handlers" / file
-        assert code.read_text().count(old) == 1
-        code.write_text(code.read_text().replace(old, new))
+    replace_in(checkout / "handlers/tasks.py", "replace_task", "entity_tags.versions(if_match)", "None")
+    published = checkout / "handlers/documentation.py"
+    old, new = '("security",), "[]"', '("security",), "[{ApiKey: []}]"'
+    assert published.read_text().count(old) == 1
+    published.write_text(published.read_text().replace(old, new))
     return start(folder=checkout, command=FROM_FOLDER, variables={"TASKS_API_VALIDATE_RESPONSES": "false"})
 
 

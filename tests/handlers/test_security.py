@@ -7,7 +7,7 @@ import pytest
 
 from models.keys import PREFIX
 from tests.support import wire
-from tests.support.calls import assert_is_problem, bearer, make_key, revoke_key, wait_for
+from tests.support.calls import FOREIGN_METHOD, assert_is_problem, bearer, make_key, revoke_key, wait_for
 from tests.support.inside import run
 from tests.support.service import Service, Start, running
 from tests.support.stores import Store, opened
@@ -23,7 +23,7 @@ CALLS = [
     ("DELETE", "/api/tasks/1"),
     # What leads to no operation.
     ("OPTIONS", "/api/tasks"),
-    ("PATCH", "/api/tasks/1"),
+    (FOREIGN_METHOD, "/api/tasks/1"),
     ("GET", "/api/tasks/a%2Fb"),
     ("GET", "/api"),
     ("GET", "/nowhere"),

@@ -7,11 +7,14 @@ from typing import Any
 
 import httpx
 
+from handlers import contract
 from models.schemas import Problem
 from tests.support.inside import run
 from tests.support.stores import Store
 
-# One call of each operation, and what it says if it fails.
+# A method that no contract can have, since OpenAPI has no operation of this name.
+FOREIGN_METHOD = "PROPFIND"
+# A call that reads or writes in each way, and what it says if it fails.
 CALLS = [
     ("GET", "/api/tasks", "Failed to fetch tasks"),
     ("POST", "/api/tasks", "Failed to create task"),
@@ -21,6 +24,12 @@ CALLS = [
 ]
 UNAVAILABLE = "The tasks are out of reach for a moment; try again"
 TASK = {"title": "Write the tutorial", "completed": False}
+
+
+def methods(template: str) -> list[str]:
+    """Return the methods that a path of the contract takes, in its order."""
+    item = [name.upper() for name in contract.document()["paths"][template] if name != "parameters"]
+    return [*(method for name in item for method in ([name, "HEAD"] if name == "GET" else [name])), "OPTIONS"]
 
 
 def call(client: httpx.Client, method: str, path: str) -> httpx.Response:
