@@ -14,7 +14,7 @@ REFERENCE ?= build/docs/index.html
 REPORTS ?= build/contract
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test contract stories nightly mutants bench bench-scale lint lint-contract audit diff docs format generate \
+.PHONY: help run dev test contract stories nightly changes mutants bench bench-scale lint lint-contract audit diff docs format generate \
   sdk sdk-python sdk-typescript lock swagger-ui clean node
 
 help: ## List the targets
@@ -43,9 +43,13 @@ contract: $(VENV)/development ## Test the deployment at URL=..., which may ask f
 stories: node ## Play the stories of tests/contract against the deployment at URL=..., which may ask for a KEY=...
 	@! command -v npm >/dev/null || $(NODE)/redocly respect tests/contract/stories.arazzo.yaml --server tasks=$(URL:/=) $${KEY:+--input "key=$$KEY"}
 
-nightly: $(VENV)/development ## Fuzz a service of its own with 1,000 examples an operation and a random seed
+nightly: $(VENV)/development node ## Fuzz a service of its own with 1,000 examples and a random seed, and run changes
 	@seed=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' '); echo "Seed: $$seed"; \
 	  CONTRACT_EXAMPLES=1000 CONTRACT_SEED=$$seed $(BIN)/pytest tests/conformance/test_schemathesis.py
+	@$(MAKE) --no-print-directory changes
+
+changes: $(VENV)/development node ## Add a field, a filter and an operation to copies, and list the tests that this breaks
+	$(BIN)/python -m tests.tools.changes
 
 mutants: $(VENV)/development node ## Plant defects one at a time, and list those that the tests do not find
 	$(BIN)/python -m tests.tools.mutants

@@ -10,6 +10,8 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from tests.support.project import ROOT
 from tests.support.service import Service
 
+pytestmark = pytest.mark.slow
+
 # A page that hangs fails the test, a busy machine does not.
 expect.set_options(timeout=30_000)
 SCREENSHOT = ROOT / "build/screenshots/docs.png"

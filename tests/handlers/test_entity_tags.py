@@ -5,6 +5,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from handlers import contract
 from tests.support.project import FROM_FOLDER
 from tests.support.service import Start
 
@@ -45,7 +46,8 @@ def test_tag_is_strong_and_changes_with_every_change(shared_client: httpx.Client
 
 
 def test_version_is_not_in_the_body(task: httpx.Response) -> None:
-    assert task.json().keys() == {"id", "title", "description", "completed", "createdAt"}
+    assert task.json().keys() == contract.document()["components"]["schemas"]["Task"]["properties"].keys()
+    assert "version" not in task.json()
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import pytest
 
 from handlers import contract
 from tests.support import wire
+from tests.support.calls import FOREIGN_METHOD
 from tests.support.service import Start
 
 REQUESTS = [
@@ -14,7 +15,7 @@ REQUESTS = [
     wire.request("POST", "/api/tasks", {"title": ""}),
     wire.request("GET", "/api/tasks", headers={"If-None-Match": "*"}),
     wire.request("OPTIONS", "/api/tasks"),
-    wire.request("PATCH", "/api/tasks"),
+    wire.request(FOREIGN_METHOD, "/api/tasks"),
     wire.request("GET", "/nowhere"),
     wire.request("GET", "/docs"),
     wire.request("GET", "/docs/assets/theme.css"),

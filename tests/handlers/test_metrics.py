@@ -234,6 +234,7 @@ def test_counts_outlive_a_reload(start: Start, tmp_path: Path, folders: Path, po
     assert service.stop() == 0
 
 
+@pytest.mark.slow
 def test_address_that_cannot_be_used_ends_with_one_sentence(tmp_path: Path, folders: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         taken = listener.getsockname()[1]
@@ -246,6 +247,7 @@ def test_address_that_cannot_be_used_ends_with_one_sentence(tmp_path: Path, fold
             assert failed.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_metrics_are_not_on_the_port_of_the_service(tmp_path: Path, folders: Path, port: int) -> None:
     flags = ("--port", str(port), "--metrics", f"127.0.0.1:{port}")
     failed = run(tmp_path, "serve", *flags, variables={"TMPDIR": str(folders)})

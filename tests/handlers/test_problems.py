@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from handlers import contract
-from tests.support.calls import assert_is_problem
+from tests.support.calls import FOREIGN_METHOD, assert_is_problem
 from tests.support.service import Service, Start
 from tests.support.stores import Store
 from tests.support.wire import exchange
@@ -27,7 +27,7 @@ REFUSALS: list[tuple[int, str, str, dict[str, Any]]] = [
     (404, "DELETE", "/api/tasks/one", {}),
     (404, "GET", "/nowhere", {}),
     (404, "GET", "/docs/assets/nothing", {}),
-    (405, "PATCH", "/api/tasks", {}),
+    (405, FOREIGN_METHOD, "/api/tasks", {}),
     (405, "POST", "/docs", {}),
     (400, "DELETE", "/api/tasks/1", {"headers": {"If-Match": "1"}}),
     (412, "PUT", "/api/tasks/1", {**TASK, "headers": {"If-Match": '"0"'}}),

@@ -23,7 +23,7 @@ from starlette.types import Message, Receive, Scope, Send
 from handlers.problems import Refusal
 from handlers.rate_limits import RateLimits
 from handlers.request_counts import Memory, WhileReachable, Window
-from tests.support.calls import assert_is_problem, bearer, make_key
+from tests.support.calls import FOREIGN_METHOD, assert_is_problem, bearer, make_key
 from tests.support.project import block, tool
 from tests.support.service import Start, environment
 from tests.support.stores import Store
@@ -65,7 +65,7 @@ def left(answer: httpx.Response | Answer) -> list[int]:
         ("POST /api/tasks", 415, {"content": b"title"}),
         ("DELETE /api/tasks/99", 404, {}),
         ("PUT /api/tasks/99", 404, TASK),
-        ("PATCH /api/tasks", 405, {}),
+        (f"{FOREIGN_METHOD} /api/tasks", 405, {}),
         ("OPTIONS /api/tasks", 204, {}),
         ("GET /nowhere", 404, {}),
         ("GET /", 307, {}),
@@ -270,6 +270,7 @@ def test_health_is_told_without_limits(client: httpx.Client, caller: dict[str, s
     assert client.get(PATH, headers=caller).headers["ratelimit"] == FIRST
 
 
+@pytest.mark.slow
 def test_without_limits_nothing_is_said_and_no_library_is_loaded(tmp_path: Path) -> None:
     program = "import sys, handlers.application as a; a.create_app(); print({'limits', 'redis'} & sys.modules.keys())"
     command = [sys.executable, "-c", program]

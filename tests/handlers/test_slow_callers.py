@@ -18,6 +18,8 @@ from tests.support.project import COMMAND
 from tests.support.service import Service, Start, environment, running
 from tests.support.stores import SqliteStore
 
+pytestmark = pytest.mark.slow
+
 HEAD = b"POST /api/tasks HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
 BODY = b'{"title": "a"}'
 DECLARED = HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY)
@@ -69,6 +71,36 @@ def test_request_that_does_not_arrive_is_refused(impatient: Service) -> None:
             assert_too_slow(wire.read_to_end(connection))
 
     assert len(impatient.client.get("/api/tasks").json()) == before
+
+
+def test_fraction_of_a_second_is_given(start: Start) -> None:
+    """A request in time is served, and one that is late is refused then, not at once."""
+    service = start("--request-timeout", "0.5")
+    with wire.connect(service.url) as connection:
+        assert wire.call(connection, "POST", "/api/tasks", {"title": "a"}).status == 201
+        began = monotonic()
+        connection.sendall(DECLARED)
+        assert_too_slow(wire.read_to_end(connection))
+
+    assert monotonic() - began >= 0.5
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_no_time_to_shut_down_is_none(start: Start, workers: str) -> None:
+    """With a timeout of 0 the service ends at once, although it still has an answer to send."""
+    service = start("--shutdown-timeout", "0", "--request-timeout", "600", "--workers", workers)
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", httpx.URL(service.url).port))
+        # More than the system takes off the service's hands.
+        connection.sendall(wire.request("GET", "/docs/assets/swagger-ui-bundle.js") * 8)
+        assert connection.recv(100).startswith(b"HTTP/1.1 200")
+        began = monotonic()
+        service.process.terminate()
+
+        assert service.process.wait(timeout=30) == 0
+    # Otherwise it is ten seconds, or as long as the caller likes.
+    assert monotonic() - began < 9
 
 
 def test_answers_before_it_are_given(impatient: Service) -> None:
@@ -220,11 +252,12 @@ def test_answer_is_not_broken_off_by_a_refusal(impatient: Service) -> None:
     assert [answer.body for answer in wire.answers(received)] == [whole]
 
 
-def test_connections_beyond_the_limit_are_told_so(start: Start) -> None:
+@pytest.mark.parametrize("most", [1, 8])
+def test_connections_beyond_the_limit_are_told_so(start: Start, most: int) -> None:
     """And those that there are stay; a place that becomes free is given to the next."""
-    service = start("--max-connections", "8")
+    service = start("--max-connections", str(most))
     with ExitStack() as stack:
-        within = [stack.enter_context(wire.connect(service.url)) for _ in range(8)]
+        within = [stack.enter_context(wire.connect(service.url)) for _ in range(most)]
         assert {wire.call(connection, "GET", "/api/tasks").status for connection in within} == {200}
         refused = [httpx.get(f"{service.url}/api/tasks") for _ in range(20)]
         assert {wire.call(connection, "GET", "/api/tasks").status for connection in within} == {200}

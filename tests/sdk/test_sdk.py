@@ -17,6 +17,8 @@ from handlers import contract
 from tests.support.project import ROOT
 from tests.support.service import Service
 
+pytestmark = pytest.mark.slow
+
 PROGRAMS = ROOT / "tests/sdk"
 NAME = "tasks-api-client"
 VERSION = contract.document()["info"]["version"]
@@ -146,10 +148,12 @@ def test_programs_use_every_operation_and_stand_in_the_readme() -> None:
 
     for path, item in contract.document()["paths"].items():
         for method in item.keys() - {"parameters"}:
-            assert f"{inflection.underscore(item[method]['operationId'])}.sync" in in_python
-            assert f'client.{method.upper()}("{path}"' in in_typescript
-    assert f"```python\n{in_python}```" in readme
-    assert f"```ts\n{in_typescript}```" in readme
+            operation = item[method]["operationId"]
+            told = f"call `{operation}` in tests/sdk/{{}}, in README.md, and say in SAID what the program then prints"
+            assert f"{inflection.underscore(operation)}.sync" in in_python, told.format("program.py")
+            assert f'client.{method.upper()}("{path}"' in in_typescript, told.format("program.ts")
+    assert f"```python\n{in_python}```" in readme, "README.md must show tests/sdk/program.py as it is"
+    assert f"```ts\n{in_typescript}```" in readme, "README.md must show tests/sdk/program.ts as it is"
 
 
 def test_python_client_is_installed_by_its_name(python: Path) -> None:
