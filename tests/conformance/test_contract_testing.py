@@ -50,7 +50,7 @@ def test_make_tests_a_deployment_and_spares_its_tasks(client: httpx.Client, serv
         client.post("/api/tasks", json={"title": title})
     before = client.get("/api/tasks")
 
-    run = finish(make(tmp_path, service.url, f"KEY={KEY}", "EXAMPLES=5"))
+    run = finish(make(tmp_path, service.url, f"KEY={KEY}", "EXAMPLES=1"))
 
     assert run.returncode == 0, run.stdout
     assert f"JUnit: {tmp_path}/junit.xml" in run.stdout
@@ -66,7 +66,7 @@ def test_make_tests_a_deployment_and_spares_its_tasks(client: httpx.Client, serv
 def test_make_fails_at_a_finding_and_leaves_no_tasks(broken: Service, tmp_path: Path) -> None:
     kept = broken.client.post("/api/tasks", json={"title": "Not of the run"}).json()
 
-    run = finish(make(tmp_path, broken.url, f"KEY={KEY}", "EXAMPLES=5"))
+    run = finish(make(tmp_path, broken.url, f"KEY={KEY}", "EXAMPLES=1"))
 
     assert run.returncode == 2, run.stdout
     found = "".join(failures(tmp_path / "junit.xml"))
@@ -129,7 +129,7 @@ def test_checks_are_loaded_by_a_configuration_of_another(broken: Service, tmp_pa
         "--max-examples",
         "5",
         "--phases",
-        "examples,stateful",
+        "stateful",
         "--report",
         "junit",
         "--report-junit-path",
@@ -189,7 +189,7 @@ def test_workflow_has_no_rights_and_puts_nothing_into_a_script() -> None:
 
 def run_workflow(folder: Path, **given: str) -> tuple[str | None, str]:
     """Run the steps of the workflow that are scripts, without an image; return which one failed, and what was said."""
-    values = {f"inputs.{name}": "" for name in ("url", "image", "seed")} | {"inputs.examples": "5", "secrets.key": ""}
+    values = {f"inputs.{name}": "" for name in ("url", "image", "seed")} | {"inputs.examples": "1", "secrets.key": ""}
     values |= {f"{'secrets' if name == 'key' else 'inputs'}.{name}": value for name, value in given.items()}
     values["inputs.url || 'http://127.0.0.1:8000'"] = values["inputs.url"] or "http://127.0.0.1:8000"
     said = ""
@@ -244,6 +244,7 @@ def test_workflow_fails_where_no_tests_are_published(service: Service, tmp_path:
     assert "404" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [{}, {"url": "https://tasks.example.com", "image": "tasks-api"}])
 def test_workflow_tests_one_thing(given: dict[str, str], tmp_path: Path) -> None:
     failed, said = run_workflow(tmp_path, **given)

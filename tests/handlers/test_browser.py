@@ -11,6 +11,8 @@ from handlers import contract
 from tests.support.project import ROOT
 from tests.support.service import Service
 
+pytestmark = pytest.mark.slow
+
 # A page that hangs fails the test, a busy machine does not.
 expect.set_options(timeout=30_000)
 SCREENSHOT = ROOT / "build/screenshots/docs.png"

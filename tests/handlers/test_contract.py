@@ -167,6 +167,7 @@ def test_python_repeats_no_sentence_of_the_contract() -> None:
     assert [sentence for sentence in sentences if sentence in sources] == []
 
 
+@pytest.mark.slow
 def test_models_are_generated_from_the_contract() -> None:
     generator = Path(sys.executable).with_name("datamodel-codegen")
     check = subprocess.run([generator, "--check"], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -29,6 +29,8 @@ from tests.support.calls import CALLS, assert_unavailable, call
 from tests.support.service import Service, Start, run
 from tests.support.stores import PostgresqlStore, bind_here, page_statement, postgresql_server
 
+pytestmark = pytest.mark.slow
+
 CALLERS = 8
 # No answer may take longer, whatever the database does: as long as a request waits for a connection and its answer,
 # and as much again for a busy machine.

@@ -17,6 +17,8 @@ from handlers import contract
 from tests.support.project import ROOT
 from tests.support.service import Service
 
+pytestmark = pytest.mark.slow
+
 PROGRAMS = ROOT / "tests/sdk"
 NAME = "tasks-api-client"
 VERSION = contract.document()["info"]["version"]

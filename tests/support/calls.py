@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 import httpx
@@ -93,9 +93,11 @@ def wait_for(client: httpx.Client, status: int, path: str = "/api/tasks", **opti
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until something is so."""
     give_up = monotonic() + 30
     while not condition():
         assert monotonic() < give_up
+        sleep(0.01)
 
 
 def create(client: httpx.Client, count: int) -> list[int]:

