@@ -60,7 +60,8 @@ def test_contract_is_valid_openapi() -> None:
 
 @pytest.mark.parametrize(("path", "schema", "example"), [pytest.param(*case, id=case[0]) for case in examples()])
 def test_example_fits_its_schema(path: str, schema: dict[str, Any], example: Any) -> None:
-    assert list(Rules(schema, "example").violations(example)) == []
+    faults = [f"{'/'.join(place)}: {sentence}" for place, sentence in Rules(schema, "example").violations(example)]
+    assert faults == [], f"correct the example {path} in openapi.yaml, or add to it what is required"
 
 
 def test_everything_named_has_an_example() -> None:
@@ -79,7 +80,7 @@ def test_everything_named_has_an_example() -> None:
         for path, node in nodes(components["schemas"])
         if node.get("type") in ("string", "integer", "boolean") and "example" not in node
     ]
-    assert lacking == []
+    assert lacking == [], "give each of these an example in openapi.yaml"
 
 
 def test_operations_are_described() -> None:

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.project import FROM_FOLDER
 from tests.support.service import Start
 from tests.tools.changes import CHANGES, failed
@@ -50,6 +52,7 @@ def test_both_changes_work(start: Start, checkout: Path) -> None:
     assert client.patch("/api/tasks/2", json={"title": "Too late"}, headers=headers).status_code == 412
 
 
+@pytest.mark.slow
 def test_failing_tests_are_listed(tmp_path: Path) -> None:
     project = tmp_path / "project"
     project.mkdir()
