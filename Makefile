@@ -13,6 +13,7 @@ URL ?= http://127.0.0.1:8000
 EXAMPLES ?= 100
 REFERENCE ?= build/docs/index.html
 REPORTS ?= build/contract
+SAMPLE ?= 250
 
 .DEFAULT_GOAL := help
 .PHONY: help run dev check quick test pythons contract stories nightly changes mutants bench bench-scale lint lint-contract audit diff docs format generate \
@@ -66,8 +67,8 @@ nightly: $(VENV)/development node ## Run what takes longer: fuzzing with a rando
 changes: $(VENV)/development node ## Add a field, a filter and an operation to copies, and list the tests that this breaks
 	$(BIN)/python -m tests.tools.changes
 
-mutants: $(VENV)/development node ## Plant defects one at a time, and list those that the tests do not find
-	$(BIN)/python -m tests.tools.mutants
+mutants: $(VENV)/development node ## Plant SAMPLE=... generated defects one at a time, or those in ONLY=..., and list those that no test finds
+	$(BIN)/python -m tests.tools.mutants --sample $(SAMPLE) --seed "$(SEED)" $(ONLY)
 
 bench: $(VENV)/benchmark build/service ## Measure the service beside its peers with wrk, in seven minutes
 	$(BIN)/python -m tests.benchmarks
