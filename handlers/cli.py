@@ -19,7 +19,16 @@ from typing import Annotated, Any, cast
 
 import click
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
-from pydantic_settings import BaseSettings, CliApp, CliPositionalArg, CliSubCommand, SettingsError, get_subcommand
+from pydantic_settings import (
+    BaseSettings,
+    CliApp,
+    CliPositionalArg,
+    CliSubCommand,
+    CliToggleFlag,
+    PydanticBaseSettingsSource,
+    SettingsError,
+    get_subcommand,
+)
 from uvicorn import Config, Server
 from uvicorn.config import LOGGING_CONFIG
 from uvicorn.supervisors import ChangeReload
@@ -37,6 +46,8 @@ from models.migrate import migrate, prepare
 # For how many seconds an idle connection stays open: longer than clients and proxies keep one in their pools, which is
 # up to a minute, since what they send on a connection that is just being closed is lost.
 KEEP_ALIVE = 75
+# The exit status of a command that Ctrl-C ended, as shells have it: 128 and the number of the signal.
+INTERRUPTED = 128 + signal.SIGINT
 # How many files a process has open beside its connections, at the most.
 OTHER_FILES = 64
 # That of uvicorn, and what it lacks: a place for our own warnings, and the access log, whose lines are ready.
@@ -111,9 +122,8 @@ class Command(
     cli_prog_name="tasks-api",
     cli_exit_on_error=False,
     cli_avoid_json=True,
-    cli_implicit_flags="toggle",
+    cli_implicit_flags="dual",
     cli_kebab_case=True,
-    env_prefix="TASKS_API_",
 ):
     """A contract-first tasks API.
 
@@ -121,13 +131,20 @@ class Command(
     --database-url as DATABASE_URL.
     """
 
-    version: Annotated[bool, Field(description="print the version and exit")] = False
+    version: Annotated[CliToggleFlag[bool], Field(description="print the version and exit")] = False
     serve: CliSubCommand[Serve] = Field(description=Serve.__doc__)
     migrate: CliSubCommand[Migrate] = Field(description=Migrate.__doc__)
     key: CliSubCommand[Key] = Field(description=Key.__doc__)
     backup: CliSubCommand[Backup] = Field(description=Backup.__doc__)
     # Not `copy`, which is a method of every model.
     move: CliSubCommand[Copy] = Field(validation_alias="copy", description=Copy.__doc__)
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take nothing from the environment, where `TASKS_API_VERSION` may be a version; commands read settings."""
+        return (init_settings,)
 
 
 def main() -> None:
@@ -157,6 +174,8 @@ def main() -> None:
         sys.exit(f"{str(error).removeprefix('error parsing CLI: ')}; see tasks-api --help.")
     except ConfigurationError as error:
         sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
 
 
 def serve(settings: ServerSettings) -> None:

@@ -16,7 +16,7 @@ DELETED = Confirmation().model_dump_json().encode()
 async def list_tasks(
     limit: int, after: int, completed: bool | None, if_none_match: str | None, address: Callable[..., str]
 ) -> Reply:
-    page = await queries.select_page(limit, after, completed)
+    page = await queries.select_page(limit, after, completed=completed)
     headers = {"ETag": entity_tags.of_page(page)}
     if page.more:
         headers["Link"] = f'<{address(after=page.last)}>; rel="next"'

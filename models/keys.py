@@ -58,15 +58,17 @@ class KeyRing:
         """
         if monotonic() < self.fresh_until:
             return
-        if not self._look or self._look.done():
-            self._look = asyncio.create_task(self._look_again())
+        # Another caller may start the next look while this one still waits to go on.
+        look = self._look
+        if not look or look.done():
+            look = self._look = asyncio.create_task(self._look_again())
             # Nobody may be left to be told that it failed.
-            self._look.add_done_callback(lambda look: look.cancelled() or look.exception())
+            look.add_done_callback(lambda look: look.cancelled() or look.exception())
         # Not by ending the look, for which others may wait as well.
-        done, _ = await asyncio.wait([self._look], timeout=PATIENCE)
+        done, _ = await asyncio.wait([look], timeout=PATIENCE)
         if not done:
             raise UnavailableError("the keys cannot be looked at: the database takes too long")
-        self._look.result()
+        look.result()
 
     async def _look_again(self) -> None:
         started = monotonic()

@@ -10,6 +10,7 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 
 from peewee import SQL, ColumnBase, Field, Node, NodeList, Query, Select, fn
+from pydantic import BaseModel
 
 from models import schemas
 from models.database import database
@@ -34,16 +35,16 @@ class Page(NamedTuple):
     more: bool  # whether there are tasks behind it
 
 
-async def select_page(limit: int, after: int, completed: bool | None) -> Page:
+async def select_page(limit: int, after: int, **filters: Any) -> Page:
     """Return the first `limit` tasks with an id greater than `after`, in ascending id.
 
     Args:
         limit: How many tasks at the most.
         after: The id behind which to begin.
-        completed: Only tasks that are completed, or that are not; None for both.
+        filters: The filters of the list, by the names of their parameters; None where a parameter was not given.
     """
-    statement = _select_page() if completed is None else _select_page_by_completed()
-    values = {"limit": limit, "after": after, "completed": completed}
+    statement = _select_page(tuple(name for name, value in filters.items() if value is not None))
+    values = {"limit": limit, "after": after, **filters}
     return Page(*(await database.read(statement.sql, statement.order(values)))[0])
 
 
@@ -79,7 +80,8 @@ async def update(execute: Execute, id: int, task: schemas.TaskInput, versions: C
         MissingError: There is none.
         ChangedError: Its version is none of these.
     """
-    rows = await _change(execute, _update(_count(versions)), id, versions, _values(task))
+    values = _values(task)
+    rows = await _change(execute, _update(tuple(values), _count(versions)), id, versions, values)
     return StoredTask(*rows[0])
 
 
@@ -120,7 +122,7 @@ async def _change(
     return rows
 
 
-def _values(task: schemas.TaskInput) -> dict[str, Any]:
+def _values(task: BaseModel) -> dict[str, Any]:
     return {name: Task._meta.fields[name].db_value(value) for name, value in task.__dict__.items()}
 
 
@@ -130,18 +132,18 @@ def _generated() -> dict[str, Field]:
 
 
 @cache
-def _select_page() -> Statement:
-    return render(_page(lambda query, after: query.where(Task.id > after).order_by(Task.id)))
+def _select_page(filters: tuple[str, ...]) -> Statement:
+    """Return the statement for a page of the list with these filters: one for each set that is given."""
 
+    def narrow(query: Select, after: Node) -> Select:
+        # Another filter is another condition here, whose value is `parameter("the name of the filter")`.
+        if "completed" not in filters:
+            return query.where(Task.id > after).order_by(Task.id)
+        # By the columns of an index, in its order.
+        behind = database.behind(Task.completed, parameter("completed"), Task.id, after)
+        return query.where(behind).order_by(Task.completed, Task.id)
 
-@cache
-def _select_page_by_completed() -> Statement:
-    return render(_page(_by_completed))
-
-
-def _by_completed(query: Select, after: Node) -> Select:
-    behind = database.behind(Task.completed, parameter("completed"), Task.id, after)
-    return query.where(behind).order_by(Task.completed, Task.id)
+    return render(_page(narrow))
 
 
 @cache
@@ -158,8 +160,9 @@ def _insert() -> Statement:
 
 # How many versions a caller names is the caller's choice, so not every statement is kept.
 @lru_cache
-def _update(versions: int | None) -> Statement:
-    values: dict[str, Node] = {name: parameter(name) for name in schemas.TaskInput.model_fields}
+def _update(names: tuple[str, ...], versions: int | None) -> Statement:
+    """Return the statement that changes the columns with these names."""
+    values: dict[str, Node] = {name: parameter(name) for name in names}
     query = Task.update({**values, "version": Task.version + SQL("1")})
     return render(_narrow(query, versions).returning(*_stored()))
 

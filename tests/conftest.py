@@ -5,6 +5,7 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from tests.support import tiers
 from tests.support.cleanup import watch
 from tests.support.project import ROOT, copy_project, tool
 from tests.support.service import Service, Start, running
@@ -28,10 +30,27 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Do not wait for workers that are in the middle of a test when the run is broken off."""
+    if exitstatus == pytest.ExitCode.INTERRUPTED and session.config.getoption("numprocesses", None):
+        pytest_unconfigure(session.config)
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """End what is left."""
     if END in config.stash:
         config.stash[END]()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    tiers.sort(items)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    with tiers.watched(item):
+        return (yield)
 
 
 @pytest.fixture(scope="session")
@@ -58,6 +77,12 @@ def backend() -> str:
     return "sqlite"
 
 
+@pytest.fixture(scope="module")
+def variables() -> dict[str, str]:
+    """Environment variables that all services of a module have."""
+    return {}
+
+
 @pytest.fixture
 def store(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Store]:
     """Where the service keeps its tasks, without tasks."""
@@ -66,33 +91,39 @@ def store(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> Itera
 
 
 @pytest.fixture
-def start(backend: str, store: Store, tmp_path: Path) -> Iterator[Start]:
+def start(backend: str, store: Store, tmp_path: Path, variables: dict[str, str]) -> Iterator[Start]:
     """What starts services on the store, which are stopped when the test ends."""
     with ExitStack() as stack:
 
         def start(*flags: str, folder: Path = tmp_path, **options: Any) -> Service:
-            options["variables"] = {"DATABASE_URL": store.url} | (options.get("variables") or {})
+            options["variables"] = {"DATABASE_URL": store.url} | variables | (options.get("variables") or {})
             return stack.enter_context(running(backend, folder, *flags, **options))
 
         yield start
 
 
-@pytest.fixture(params=["one worker", "two workers", "two nodes"])
-def urls(request: pytest.FixtureRequest, start: Start) -> list[str]:
-    """The addresses of services that share their tasks: one with one or two workers, or two."""
-    if request.param == "two nodes":
-        return [start().url, start().url]
-    return [start("--workers", "1" if request.param == "one worker" else "2").url]
+@pytest.fixture(
+    params=[("sqlite", 1, 1), ("sqlite", 1, 2), ("postgresql", 1, 1), ("postgresql", 2, 1)],
+    ids=lambda param: f"{param[0]}-{param[1]}-nodes-{param[2]}-workers",
+)
+def urls(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[list[str]]:
+    """The addresses of nodes that share their tasks; processes on one machine are to a server what nodes are."""
+    backend, nodes, workers = request.param
+    with ExitStack() as stack:
+        store = stack.enter_context(opened(backend, tmp_path, request))
+        variables = {"DATABASE_URL": store.url}
+        run = partial(running, backend, tmp_path, "--workers", str(workers), variables=variables)
+        yield [stack.enter_context(run()).url for _ in range(nodes)]
 
 
 @pytest.fixture(scope="module")
 def shared(
-    backend: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+    backend: str, variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[tuple[Service, Store]]:
     """A service that the tests of a module share, and where it keeps its tasks; it must not log anything."""
     folder = tmp_path_factory.mktemp("shared")
     with opened(backend, folder, request) as store:
-        with running(backend, folder, variables={"DATABASE_URL": store.url}) as service:
+        with running(backend, folder, variables={"DATABASE_URL": store.url} | variables) as service:
             yield service, store
             assert service.stop() == 0
         assert service.log() == ""
@@ -125,9 +156,9 @@ def node() -> Path:
     return tool(ROOT / "build/node/node_modules/.bin/redocly").parent
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium, without a screen."""
+    """Chromium, without a screen; not for the session, since Playwright's event loop runs as long as it does."""
     chromium = tool("chromium", "google-chrome")
     # Chromium has no sandbox for root.
     with sync_playwright() as playwright:

@@ -1,6 +1,7 @@
-"""Imports run one way."""
+"""Imports run one way, and no test imports another."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import pytest
 from tests.support.project import ROOT
 
 FILES = [path.relative_to(ROOT) for folder in ("handlers", "models") for path in (ROOT / folder).rglob("*.py")]
+
+
+TESTS = [path.relative_to(ROOT) for path in (ROOT / "tests").rglob("*.py")]
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -30,3 +34,11 @@ def test_imports_run_one_way(path: Path) -> None:
         assert not [module for module in modules if module.startswith("handlers.application")]
     if path.name == "tasks.py":
         assert not [module for module in modules if module.startswith(("connexion", "starlette", "peewee"))]
+
+
+@pytest.mark.parametrize("path", TESTS, ids=str)
+def test_no_test_imports_another(path: Path) -> None:
+    """What tests share is in tests/support or conftest.py, so that each module can be changed and run alone."""
+    imported_tests = [module for module in imported(path) if re.search(r"(^|\.)test_\w+", module)]
+
+    assert imported_tests == [], f"move what {path} needs of {imported_tests} to tests/support"

@@ -121,7 +121,7 @@ def main() -> None:
         with TemporaryDirectory(dir=ROOT / "build") as folder:
             fill(Path(folder), 1000)
             print(*compare("SQLite", f"sqlite:///{folder}/tasks.db", share), sep="\n", flush=True)
-        with postgresql_server() as server:
+        with TemporaryDirectory() as folder, postgresql_server(Path(folder) / "data") as server:
             url = server.get_uri()
             migrate(url)
             insert = (

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from handlers import contract
+from tests.support.calls import FOREIGN_METHOD
 from tests.support.project import FROM_FOLDER
 from tests.support.service import Service, Start
 from tests.support.stores import Store
@@ -33,7 +35,24 @@ def bodies() -> dict[str, Any]:
     return {name: example["value"] for name, example in named.items()}
 
 
+def bodies_to_send() -> list[tuple[str, str, str, Any]]:
+    """Return the method and the path of each operation that takes a body, with the name and value of each example."""
+    return [
+        (method, path, name, example["value"])
+        for path, item in contract.specification()["paths"].items()
+        for method in item.keys() - {"parameters"}
+        if "requestBody" in item[method]
+        for name, example in sorted(item[method]["requestBody"]["content"]["application/json"]["examples"].items())
+    ]
+
+
 EXAMPLES = bodies()
+# Those of a request have a name in `components`.
+INPUTS = {
+    reference["$ref"].rpartition("/")[2]
+    for body in contract.document()["components"]["requestBodies"].values()
+    for reference in body["content"]["application/json"]["examples"].values()
+}
 
 
 def answers(service: Service, folder: Path, store: Store) -> Iterator[tuple[str, httpx.Response]]:
@@ -61,7 +80,7 @@ def answers(service: Service, folder: Path, store: Store) -> Iterator[tuple[str,
     yield "TargetTooLong", client.get("/" + "a" * 9000)
     yield "HeadersTooLarge", client.get("/", headers={"A": "a" * 20000})
     yield "NoSuchPath", client.get("/nowhere")
-    yield "NoSuchMethod", client.patch("/api/tasks")
+    yield "NoSuchMethod", client.request(FOREIGN_METHOD, "/api/tasks")
     with ThreadPoolExecutor() as pool, store.writes_held():
         task = {"title": "Twice at once"}
         same = [pool.submit(client.post, "/api/tasks", json=task, headers={"Idempotency-Key": "b"}) for _ in range(2)]
@@ -96,26 +115,42 @@ def masked(body: Any) -> Any:
 
 def test_every_example_of_a_body_is_what_is_sent(start: Start, checkout: Path, store: Store) -> None:
     service = start("--rate-limit", f"{LIMIT}/second", folder=checkout, command=FROM_FOLDER)
-    replayed = {"TutorialInput", "CompletedInput"}
+    replayed = set(INPUTS)
 
     for name, answer in answers(service, checkout, store):
-        assert masked(answer.json()) == masked(EXAMPLES[name]), name
+        assert masked(answer.json()) == masked(EXAMPLES[name]), (
+            f"the example {name} of openapi.yaml is not what the service sends; make it {answer.json()}"
+        )
         assert answer.is_success or answer.status_code == EXAMPLES[name]["status"]
         replayed.add(name)
 
-    assert replayed == EXAMPLES.keys() - FORESEEN
+    assert replayed == EXAMPLES.keys() - FORESEEN, "`answers` above must yield a response for each example of one"
+
+
+@pytest.mark.parametrize(("method", "path", "name", "example"), bodies_to_send())
+def test_every_example_of_a_request_is_taken(
+    shared_client: httpx.Client, method: str, path: str, name: str, example: Any
+) -> None:
+    created = shared_client.post("/api/tasks", json={"title": "a"}).json()
+
+    answer = shared_client.request(method, path.format(id=created["id"]), json=example)
+
+    assert answer.status_code in (200, 201), f"the example {name} in openapi.yaml is refused: {answer.text}"
+    # In the example of an input, a property is what the service then keeps.
+    assert example.items() <= answer.json().items()
 
 
 def test_every_example_of_a_parameter_is_taken(client: httpx.Client) -> None:
     client.post("/api/tasks", json=EXAMPLES["TutorialInput"])
     calls = []
     for path, item in contract.specification()["paths"].items():
-        for method in item.keys() & {"get", "post", "put", "delete"}:
+        for method in item.keys() - {"parameters"}:
             for parameter in [*item.get("parameters", []), *item[method].get("parameters", [])]:
                 named = parameter.get("examples") or {"": {"value": parameter["example"]}}
                 calls += [(method, path, parameter, example["value"]) for example in named.values()]
     names = {parameter["name"] for _, _, parameter, _ in calls}
-    assert names == {"id", "limit", "after", "completed", "If-Match", "If-None-Match", "Idempotency-Key"}
+    assert names == {parameter["name"] for parameter in contract.document()["components"]["parameters"].values()}
+    inputs = {(method, path): example for method, path, _, example in bodies_to_send()}
 
     for method, path, parameter, example in calls:
         place, name, text = parameter["in"], parameter["name"], str(example)
@@ -124,10 +159,10 @@ def test_every_example_of_a_parameter_is_taken(client: httpx.Client) -> None:
             path.format(id=text if place == "path" else 1),
             params={name: text.lower()} if place == "query" else {},
             headers={name: text} if place == "header" else {},
-            json=EXAMPLES["TutorialInput"] if method in ("post", "put") else None,
+            json=inputs.get((method, path)),
         )
         # A tag is that of a task only by chance, and a task is there until it is deleted.
-        assert answer.status_code in (200, 201, 404, 412)
+        assert answer.status_code in (200, 201, 404, 412), f"the example of {name} in openapi.yaml is refused"
 
 
 def test_every_example_of_a_property_is_taken(client: httpx.Client) -> None:
@@ -136,9 +171,10 @@ def test_every_example_of_a_property_is_taken(client: httpx.Client) -> None:
 
     created = client.post("/api/tasks", json=body)
 
-    assert created.status_code == 201
+    assert created.status_code == 201, f"an example in the schema TaskInput of openapi.yaml is refused: {created.text}"
     kept = contract.specification()["components"]["schemas"]["Task"]["properties"]
-    assert masked(created.json()) == masked({name: schema["example"] for name, schema in kept.items()})
+    expected = {name: schema["example"] for name, schema in kept.items()}
+    assert masked(created.json()) == masked(expected), "the examples in the schemas Task and TaskInput must be the same"
 
 
 def test_every_example_of_a_header_is_what_is_sent(start: Start, store: Store) -> None:
@@ -149,7 +185,7 @@ def test_every_example_of_a_header_is_what_is_sent(start: Start, store: Store) -
     for _ in range(50):
         client.post("/api/tasks", json={"title": "a"})
     page = client.get("/api/tasks?limit=50")
-    refused = client.patch("/api/tasks")
+    refused = client.request(FOREIGN_METHOD, "/api/tasks")
     store.lose()
     unavailable = client.delete("/api/tasks/1", headers={"X-Request-ID": examples["RequestId"]})
 
@@ -158,7 +194,9 @@ def test_every_example_of_a_header_is_what_is_sent(start: Start, store: Store) -
     assert re.fullmatch(r'"1-[0-9a-f]{8}"', examples.pop("ETag"))
     assert examples.pop("WwwAuthenticate") == contract.constant_headers("listTasks", 401)["WWW-Authenticate"]
     allow = contract.specification()["x-responses"]["405"]["headers"]["Allow"]
-    assert allow["example"] == refused.headers["allow"]
+    assert allow["example"] == refused.headers["allow"], (
+        "the example of Allow in openapi.yaml must be that of /api/tasks"
+    )
     assert examples == {
         "CacheControl": page.headers["cache-control"],
         "IdempotencyReplayed": created[1].headers["idempotency-replayed"] == "true",

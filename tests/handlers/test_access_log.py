@@ -1,6 +1,8 @@
 """The access log: a line for each request, whatever became of it, and nothing in it that is not ours."""
 
+import asyncio
 import json
+import logging
 import os
 import re
 import select
@@ -9,18 +11,25 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 
+from handlers import access_log
+from handlers.observation import Observation
+from tests.support.calls import FOREIGN_METHOD
 from tests.support.project import ROOT
 from tests.support.service import Service, Start, run, running
 from tests.support.stores import SqliteStore
 from tests.support.wire import HOST, JSON, call, connect, exchange, read_answer, read_to_end, request
+
+pytestmark = pytest.mark.slow
 
 FIELDS = ["time", "method", "route", "status", "duration_ms", "request_id", "key"]
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -72,9 +81,9 @@ def entries(service: Service, count: int) -> list[dict[str, Any]]:
         ("GET /api/tasks", {"headers": {"If-None-Match": "*"}}, "/api/tasks", 304),
         ("OPTIONS /api/tasks/1", {}, "/api/tasks/{id}", 204),
         ("GET /api/tasks/9999", {}, "/api/tasks/{id}", 404),
-        ("PATCH /api/tasks/1", {}, "/api/tasks/{id}", 405),
-        ("PATCH /api/tasks/1%2F2", {}, None, 404),
-        ("PATCH /api%2Ftasks", {}, None, 404),
+        (f"{FOREIGN_METHOD} /api/tasks/1", {}, "/api/tasks/{id}", 405),
+        (f"{FOREIGN_METHOD} /api/tasks/1%2F2", {}, None, 404),
+        (f"{FOREIGN_METHOD} /api%2Ftasks", {}, None, 404),
         ("GET /docs", {}, "/docs", 200),
         ("POST /docs", {}, "/docs", 405),
         ("GET /docs/", {}, None, 307),
@@ -184,7 +193,7 @@ def test_nothing_of_what_a_caller_sends_is_in_a_line(logged: Service) -> None:
         ("POST", "/api/tasks?secret=secret"),
         ("GET", "/api/tasks?after=5&secret"),
         ("DELETE", "/api/tasks/secret"),
-        ("PATCH", "/api/tasks/secret"),
+        (FOREIGN_METHOD, "/api/tasks/secret"),
         ("GET", "/docs/assets/secret"),
         ("GET", "/secret%0A%22"),
     ):
@@ -233,6 +242,46 @@ def test_key_is_named(start: Start, tmp_path: Path) -> None:
     path = "/api/tasks/{id}"
     assert found == [(path, 401, None), (path, 404, "anna"), (path, 401, None)]
     assert key not in "".join(lines)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_duration_is_in_milliseconds(caplog: pytest.LogCaptureFixture, fails: bool) -> None:
+    """It is at least as long as the application took, and no longer than the call of it."""
+
+    async def app(_: Scope, __: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await asyncio.sleep(0.1)
+        if fails:
+            raise ConnectionResetError
+        await send({"type": "http.response.body"})
+
+    async def receive() -> Message:
+        raise AssertionError
+
+    async def send(_: Message) -> None:
+        pass
+
+    state = {"observers": [access_log.write], "request_id": "a"}
+    scope: Scope = {"type": "http", "method": "GET", "path": "/nowhere", "state": state}
+    began = time.perf_counter()
+    with caplog.at_level(logging.INFO), suppress(ConnectionResetError):
+        asyncio.run(Observation(app)(scope, receive, send))
+    waited = time.perf_counter() - began
+
+    (record,) = [record for record in caplog.records if record.name == access_log.logger.name]
+    entry = json.loads(record.getMessage())
+    assert (entry["request_id"], entry["status"]) == ("a", 200)
+    assert 100 <= entry["duration_ms"] <= waited * 1000
+
+
+@pytest.mark.parametrize(("seconds", "written"), [(0.25, 250), (0.0000004, 0), (0.0123456, 12.346), (61, 61000)])
+def test_duration_is_written_to_the_microsecond(
+    caplog: pytest.LogCaptureFixture, seconds: float, written: float
+) -> None:
+    with caplog.at_level(logging.INFO):
+        access_log.write({"type": "http", "state": {"request_id": "a"}}, None, seconds)
+
+    assert json.loads(caplog.messages[0])["duration_ms"] == written
 
 
 @pytest.mark.parametrize("validates", ["true", "false"])

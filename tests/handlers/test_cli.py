@@ -1,29 +1,33 @@
 """The command: what it prints, and what it says of a setting that cannot be used."""
 
+import signal
 import socket
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from importlib.metadata import version
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from handlers.settings import ServerSettings, variable
 from models.migrate import DIRECTORY
 from tests.support import inside
 from tests.support.project import FROM_FOLDER, ROOT
-from tests.support.service import Start, run
+from tests.support.service import Start, run, run_installed
+from tests.support.wire import call, connect
 
 MIGRATIONS = sorted(path.stem for path in DIRECTORY.glob("[0-9]*.py"))
 
 
+@pytest.mark.slow
 def test_version_and_help(tmp_path: Path) -> None:
-    assert run(tmp_path, "--version").stdout == f"tasks-api {version('tasks-api')}\n"
+    assert run_installed(tmp_path, "--version").stdout == f"tasks-api {version('tasks-api')}\n"
     for arguments in ([], ["--help"]):
-        asked = run(tmp_path, *arguments)
+        asked = run_installed(tmp_path, *arguments)
         assert asked.returncode == 0
         assert "serve" in asked.stdout
         assert "migrate" in asked.stdout
@@ -76,11 +80,35 @@ def test_serve_on_ipv6(start: Start) -> None:
     assert service.client.get("/api/tasks").json() == []
 
 
+def test_serve_on_ipv6_with_several_workers(start: Start) -> None:
+    """Each of them answers; where both listen, the system gives each some of the connections."""
+    service = start("--host", "::1", "--workers", "2")
+    url = service.url
+    assert url.startswith("http://[::1]:")
+    assert service.announcement == f"Tasks API at {url}/api/tasks, documentation at {url}/docs\n"
+
+    with ExitStack() as stack:
+        for _ in range(64):
+            connection = stack.enter_context(connect(url))
+            assert call(connection, "GET", "/api/tasks").status == 200
+        counts = [
+            sum(found.status == psutil.CONN_ESTABLISHED for found in child.net_connections("tcp6"))
+            for child in psutil.Process(service.process.pid).children()
+        ]
+
+    assert sorted(count > 0 for count in counts)[-2:] == [True, True]
+    assert sum(counts) == 64
+    assert service.stop() == 0
+    assert service.log() == ""
+
+
+@pytest.mark.slow
 def test_migrate_says_what_it_did(tmp_path: Path) -> None:
     assert run(tmp_path, "migrate").stdout == f"Applied: {', '.join(MIGRATIONS)}\n"
     assert run(tmp_path, "migrate").stdout == "Applied: nothing, the schema is up to date\n"
 
 
+@pytest.mark.slow
 def test_flag_beats_environment_beats_file(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("DATABASE_URL=sqlite:///file.db\nSOMETHING_ELSE=1\n")
     in_environment = {"DATABASE_URL": "sqlite:///environment.db"}
@@ -112,6 +140,7 @@ def taken_port() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
+@pytest.mark.slow
 def test_taken_port(tmp_path: Path, taken_port: int) -> None:
     failed = run(tmp_path, "serve", "--port", str(taken_port))
 
@@ -184,6 +213,35 @@ def test_bad_setting_ends_with_one_sentence(tmp_path: Path, arguments: list[str]
     assert "secret" not in failed.stderr
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["serve", "--port", "0"],
+        ["migrate"],
+        ["key", "new", "app"],
+        ["key", "list"],
+        ["key", "revoke", "app"],
+        ["backup", "copy.db"],
+        ["copy", "--from", "sqlite:///tasks.db", "--to", "postgresql://localhost/tasks"],
+    ],
+)
+def test_every_command_ends_on_ctrl_c_without_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    """Each opens the file first, and that is when it is interrupted."""
+    (tmp_path / "tasks.db").touch()
+    monkeypatch.setattr(sqlite3, "connect", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+
+    try:
+        ended = inside.run(tmp_path, *arguments)
+    except KeyboardInterrupt:
+        # It would end the run of all tests.
+        pytest.fail("Ctrl-C shows a traceback.")
+
+    assert (ended.returncode, ended.stdout) == (130, "")
+
+
+@pytest.mark.slow
 def test_bad_variable_ends_with_one_sentence(tmp_path: Path) -> None:
     failed = run(tmp_path, "serve", variables={"TASKS_API_PORT": "http"})
 

@@ -5,6 +5,7 @@ import pytest
 
 from handlers import contract
 from tests.support import wire
+from tests.support.calls import FOREIGN_METHOD
 from tests.support.service import Start
 
 REQUESTS = [
@@ -14,7 +15,7 @@ REQUESTS = [
     wire.request("POST", "/api/tasks", {"title": ""}),
     wire.request("GET", "/api/tasks", headers={"If-None-Match": "*"}),
     wire.request("OPTIONS", "/api/tasks"),
-    wire.request("PATCH", "/api/tasks"),
+    wire.request(FOREIGN_METHOD, "/api/tasks"),
     wire.request("GET", "/nowhere"),
     wire.request("GET", "/docs"),
     wire.request("GET", "/docs/assets/theme.css"),
@@ -45,6 +46,28 @@ def test_answer_is_not_sniffed_nor_embedded_nor_boasts(shared_client: httpx.Clie
     # None is there twice, nor says what the service is made of, nor is TLS promised where there is none.
     assert len(headers) == len(head)
     assert not headers.keys() & {"server", "x-powered-by", "via", "strict-transport-security"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/api/tasks?limit=1", "/api/tasks/1", "/api/tasks?limit=0", "/api/tasks/9999", "/nowhere", "/"),
+        *("/docs", "/docs/assets/theme.css", "/openapi.yaml", "/openapi.json", "/health/live", "/health/ready"),
+    ],
+)
+def test_head_has_all_fields_of_get(client: httpx.Client, path: str) -> None:
+    """Whatever the status (RFC 9110, section 9.3.2)."""
+    for _ in range(2):
+        client.post("/api/tasks", json={"title": "a"})
+    answers = [client.request(method, path) for method in ("GET", "HEAD")]
+    got, head = (
+        {name: value for name, value in answer.headers.items() if name not in ("date", "x-request-id")}
+        for answer in answers
+    )
+
+    assert (answers[1].status_code, answers[1].content) == (answers[0].status_code, b"")
+    assert head == got
+    assert int(head["content-length"]) == len(answers[0].content)
 
 
 def test_fields_are_those_of_the_contract() -> None:

@@ -22,7 +22,7 @@ from handlers.settings import ServerSettings
 from tests.support.project import ROOT
 from tests.support.service import Service, Start, run
 from tests.support.stores import Store
-from tests.support.wire import HOST, JSON, exchange, request
+from tests.support.wire import HOST, JSON, connect, exchange, read_answer, request
 
 Samples = dict[str, float]
 TASK = {"title": "a"}
@@ -176,6 +176,32 @@ def test_requests_are_counted_by_operation_and_status(start: Start, port: int) -
     assert found["request_duration_seconds_bucket 0.0005 getTask"] < 2
 
 
+def test_durations_are_in_seconds(start: Start, store: Store, port: int) -> None:
+    """A request takes at least as long as a lock keeps it waiting, and no longer than its client waits."""
+    service = start("--metrics", f"127.0.0.1:{port}")
+    with connect(service.url) as connection:
+        began = time.monotonic()
+        with store.writes_held():
+            connection.sendall(request("POST", "/api/tasks", TASK))
+            # The service reads this one later, on a connection that is made later.
+            assert exchange(service.url, request("GET", "/api/tasks"))[0].status == 200
+            time.sleep(0.3)
+        assert read_answer(connection).status in (201, 503)
+        waited = time.monotonic() - began
+    eventually(lambda: samples(port).get("request_duration_seconds_count createTask") == 1)
+
+    found = samples(port)
+    assert 0.3 <= found["request_duration_seconds_sum createTask"] <= waited
+    bounds = {
+        float(name.split()[1]): count
+        for name, count in found.items()
+        if name.startswith("request_duration_seconds_bucket") and name.endswith(" createTask")
+    }
+    assert len([bound for bound in bounds if 0.3 < bound <= 10]) >= 3
+    assert {count for bound, count in bounds.items() if bound < 0.3} == {0}
+    assert {count for bound, count in bounds.items() if bound > waited} == {1}
+
+
 @pytest.mark.parametrize("backend", ["postgresql"])
 def test_what_a_server_is_busy_with(start: Start, store: Store, port: int) -> None:
     service = start("--metrics", f"127.0.0.1:{port}", "--database-connections", "2")
@@ -208,6 +234,7 @@ def test_counts_outlive_a_reload(start: Start, tmp_path: Path, folders: Path, po
     assert service.stop() == 0
 
 
+@pytest.mark.slow
 def test_address_that_cannot_be_used_ends_with_one_sentence(tmp_path: Path, folders: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         taken = listener.getsockname()[1]
@@ -220,6 +247,7 @@ def test_address_that_cannot_be_used_ends_with_one_sentence(tmp_path: Path, fold
             assert failed.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_metrics_are_not_on_the_port_of_the_service(tmp_path: Path, folders: Path, port: int) -> None:
     flags = ("--port", str(port), "--metrics", f"127.0.0.1:{port}")
     failed = run(tmp_path, "serve", *flags, variables={"TMPDIR": str(folders)})

@@ -1,18 +1,22 @@
 """Refusals and failures have one shape, that of the contract."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from http import HTTPMethod
 from typing import Any
 
 import httpx
 import pytest
 
 from handlers import contract
-from tests.support.calls import assert_is_problem
+from tests.support.calls import FOREIGN_METHOD, assert_is_problem
 from tests.support.service import Service, Start
 from tests.support.stores import Store
 from tests.support.wire import exchange
 
+# What a caller sends, and nobody else is to see.
+SECRET = "keep-it-to-yourself"
 TASK: dict[str, Any] = {"json": {"title": "a"}}
 REFUSALS: list[tuple[int, str, str, dict[str, Any]]] = [
     (400, "GET", "/api/tasks?limit=0", {}),
@@ -23,7 +27,7 @@ REFUSALS: list[tuple[int, str, str, dict[str, Any]]] = [
     (404, "DELETE", "/api/tasks/one", {}),
     (404, "GET", "/nowhere", {}),
     (404, "GET", "/docs/assets/nothing", {}),
-    (405, "PATCH", "/api/tasks", {}),
+    (405, FOREIGN_METHOD, "/api/tasks", {}),
     (405, "POST", "/docs", {}),
     (400, "DELETE", "/api/tasks/1", {"headers": {"If-Match": "1"}}),
     (412, "PUT", "/api/tasks/1", {**TASK, "headers": {"If-Match": '"0"'}}),
@@ -58,6 +62,85 @@ def test_every_status_has_the_one_shape(start: Start, store: Store) -> None:
     seen = {400, 401, 408, 409, 429, 500, 503} | {status for status, *_ in REFUSALS}
     foreseen = {int(status) for id in (*contract.operations(), None) for status in contract.responses(id)}
     assert seen == {status for status in foreseen if status >= 400}
+
+
+def operations() -> list[tuple[str, str]]:
+    """Return the method and a path of each operation of the contract, and of some requests that lead to none."""
+    named = [
+        (method.upper(), re.sub(r"\{\w+\}", "1", contract.specification().base_path + path))
+        for path, item in contract.specification()["paths"].items()
+        for method in item
+        if method.upper() in HTTPMethod.__members__
+    ]
+    return [*named, ("HEAD", "/api/tasks"), ("OPTIONS", "/api/tasks/1"), ("TRACE", "/api/tasks"), ("GET", "/nowhere")]
+
+
+def lose_database(store: Store) -> None:
+    store.lose()
+
+
+def spoil_keys(store: Store) -> None:
+    store.execute("DROP TABLE api_key")
+
+
+@pytest.mark.parametrize(("spoil", "status"), [(lose_database, 503), (spoil_keys, 500)], ids=["lost", "spoiled"])
+def test_log_of_a_failure_has_nothing_that_a_caller_keeps_to_itself(
+    start: Start, store: Store, spoil: Callable[[Store], None], status: int
+) -> None:
+    """Of the request only the method and the path."""
+    service = start()
+    # It has opened its database, and not yet read the keys, for which each request waits.
+    assert service.client.get("/docs").status_code == 200
+    spoil(store)
+    names = ("Authorization", "Idempotency-Key", "If-Match", "Cookie", "User-Agent", "Referer", "X-Secret")
+    headers = {**dict.fromkeys(names, SECRET), "Authorization": f"Bearer {SECRET}"}
+    queries = ("", f"?limit={SECRET}", f"?{SECRET}=1&after=2", f"?{SECRET}", f"?a={SECRET}%0A{SECRET}")
+    expected = {}
+    for method, path in operations():
+        for query in queries:
+            body: dict[str, Any] = (
+                {"json": {"title": SECRET, SECRET: SECRET}} if method in ("POST", "PUT", "PATCH") else {}
+            )
+            answer = service.client.request(method, path + query, headers=headers, **body)
+            assert answer.status_code == status, (method, path, query)
+            assert SECRET not in answer.text
+            expected[answer.headers["x-request-id"]] = f"{method} {path}"
+
+    log = service.log()
+    assert SECRET not in log
+    assert len(expected) == len(operations()) * len(queries)
+    # Among lines about no request.
+    found = re.findall(r"^(?:WARNING|ERROR): +(\S+) ([A-Z]+ /.*)$", log, re.MULTILINE)
+    assert [name for name, _ in found] == list(expected)
+    for name, line in found:
+        if status == 503:
+            call, _, cause = line.partition(": ")
+            assert call == expected[name]
+            assert "tasks.db was removed" in cause
+        else:
+            assert line == f"{expected[name]} failed"
+
+
+def test_log_of_an_operation_that_fails_has_nothing_that_a_caller_keeps_to_itself(start: Start, store: Store) -> None:
+    """The operation itself fails here, with whatever it was given."""
+    service = start()
+    store.execute("DROP TABLE task")
+    headers = {"Idempotency-Key": SECRET, "If-Match": f'"{SECRET}"', "If-None-Match": f'"{SECRET}"', "A": SECRET}
+    calls: list[tuple[str, str, str, dict[str, Any]]] = [
+        ("GET", "/api/tasks", "?limit=7&after=471147114711&completed=true", {}),
+        ("HEAD", "/api/tasks", "?after=471147114711", {}),
+        ("GET", "/api/tasks/1", "", {}),
+        ("POST", "/api/tasks", "", {"json": {"title": SECRET, "description": SECRET}}),
+        ("PUT", "/api/tasks/1", "", {"json": {"title": SECRET, "description": SECRET}}),
+        ("DELETE", "/api/tasks/1", "", {}),
+    ]
+    for method, path, query, options in calls:
+        answer = service.client.request(method, path + query, headers=headers, **options)
+        assert answer.status_code == 500
+        assert f"ERROR:    {answer.headers['x-request-id']} {method} {path} failed\n" in service.log()
+
+    assert SECRET not in service.log()
+    assert "471147114711" not in service.log()
 
 
 def test_no_more_violations_are_named_than_the_contract_allows(shared_client: httpx.Client) -> None:

@@ -18,9 +18,12 @@ import httpx
 import pytest
 from limits import parse
 from limits.errors import StorageError
+from starlette.types import Message, Receive, Scope, Send
 
+from handlers.problems import Refusal
+from handlers.rate_limits import RateLimits
 from handlers.request_counts import Memory, WhileReachable, Window
-from tests.support.calls import assert_is_problem, bearer, make_key
+from tests.support.calls import FOREIGN_METHOD, assert_is_problem, bearer, make_key
 from tests.support.project import block, tool
 from tests.support.service import Start, environment
 from tests.support.stores import Store
@@ -62,7 +65,7 @@ def left(answer: httpx.Response | Answer) -> list[int]:
         ("POST /api/tasks", 415, {"content": b"title"}),
         ("DELETE /api/tasks/99", 404, {}),
         ("PUT /api/tasks/99", 404, TASK),
-        ("PATCH /api/tasks", 405, {}),
+        (f"{FOREIGN_METHOD} /api/tasks", 405, {}),
         ("OPTIONS /api/tasks", 204, {}),
         ("GET /nowhere", 404, {}),
         ("GET /", 307, {}),
@@ -194,6 +197,70 @@ def test_key_has_limits_of_its_own_wherever_it_is_used(start: Start, store: Stor
     assert [client.get(PATH, headers=bearer(f"tasks_{number}")).status_code for number in range(4)][-1] == 429
 
 
+def test_key_and_address_of_the_same_name_are_counted_apart(start: Start, store: Store, tmp_path: Path) -> None:
+    """A proxy may name an address in any words, also in those with which a key would be counted."""
+    names = ["127.0.0.1", "192.0.2.1", "192.0.2.1.", "localhost", "unknown", "_hidden", "key", "address", "1"]
+    keys = {name: bearer(make_key(store, tmp_path, name)) for name in names}
+    client = start("--rate-limit", "9/hour").client
+    # The keys are looked at with the first request.
+    assert client.get(PATH, headers={"X-Forwarded-For": "198.51.100.1"}).status_code == 401
+
+    for name, key in keys.items():
+        elsewhere = {**key, "X-Forwarded-For": "198.51.100.2"}
+        assert left(client.get(PATH, headers=elsewhere)) == [8]
+        for address in (name, f"key {name}", f"key-{name}", f"key_{name}", f"address {name}"):
+            answer = client.get(PATH, headers={"X-Forwarded-For": address})
+            assert (answer.status_code, left(answer)) == (401, [8]), address
+        assert left(client.get(PATH, headers={**key, "X-Forwarded-For": name})) == [7]
+    assert left(client.get(PATH, headers={"X-Forwarded-For": "198.51.100.2"})) == [8]
+
+
+def test_long_limit_is_told_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1_800_000_000.0
+    monkeypatch.setattr(time, "time", lambda: now)
+
+    async def app(_: Scope, __: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body"})
+
+    limited = RateLimits(app, "2/second;3/day;5/2 hour", "")
+
+    def ask() -> dict[str, str]:
+        """Return the fields about limits of a response, or of a refusal."""
+        scope = {"type": "http", "path": PATH, "headers": [], "client": ("192.0.2.1", 1)}
+        fields: dict[str, str] = {}
+
+        async def send(message: Message) -> None:
+            fields.update({name.decode(): value.decode() for name, value in message.get("headers", [])})
+
+        async def receive() -> Message:
+            raise AssertionError
+
+        try:
+            asyncio.run(limited(scope, receive, send))
+        except Refusal as refusal:
+            assert refusal.status_code == 429
+            return {name.lower(): value for name, value in (refusal.headers or {}).items()}
+        return fields
+
+    assert ask() == {
+        "ratelimit": '"2-per-1-second";r=1;t=1, "5-per-2-hour";r=4;t=7200, "3-per-1-day";r=2;t=86400',
+        "ratelimit-policy": '"2-per-1-second";q=2;w=1, "5-per-2-hour";q=5;w=7200, "3-per-1-day";q=3;w=86400',
+    }
+    now += 3600.5
+    assert ask()["ratelimit"] == '"2-per-1-second";r=1;t=1, "5-per-2-hour";r=3;t=3600, "3-per-1-day";r=1;t=82800'
+    now += 3600
+    assert ask()["ratelimit"] == '"2-per-1-second";r=1;t=1, "5-per-2-hour";r=4;t=7200, "3-per-1-day";r=0;t=79200'
+    now += 10
+    refused = ask()
+    assert refused["ratelimit"] == '"2-per-1-second";r=1;t=1, "5-per-2-hour";r=3;t=7190, "3-per-1-day";r=0;t=79190'
+    assert refused["retry-after"] == "79190"
+    now += 79189
+    assert ask()["retry-after"] == "1"
+    now += 0.5
+    assert ask()["ratelimit"].endswith('"3-per-1-day";r=2;t=86400')
+
+
 def test_health_is_told_without_limits(client: httpx.Client, caller: dict[str, str]) -> None:
     for _ in range(3):
         answer = client.get("/health/live", headers=caller)
@@ -203,6 +270,7 @@ def test_health_is_told_without_limits(client: httpx.Client, caller: dict[str, s
     assert client.get(PATH, headers=caller).headers["ratelimit"] == FIRST
 
 
+@pytest.mark.slow
 def test_without_limits_nothing_is_said_and_no_library_is_loaded(tmp_path: Path) -> None:
     program = "import sys, handlers.application as a; a.create_app(); print({'limits', 'redis'} & sys.modules.keys())"
     command = [sys.executable, "-c", program]

@@ -9,11 +9,13 @@ import pytest
 from connexion.middleware.abstract import ROUTING_CONTEXT
 from starlette.types import Message, Receive, Scope, Send
 
+from handlers import contract
 from handlers.responses import InvalidResponseError, ResponseValidation
 from tests.support.project import FROM_FOLDER
 from tests.support.service import Start
 
-TASK = {"id": 1, "title": "a", "description": None, "completed": False, "createdAt": "2026-05-12T10:32:14.000Z"}
+SCHEMA = contract.specification()["components"]["schemas"]["Task"]
+TASK = {name: part["example"] for name, part in SCHEMA["properties"].items()} | {"description": None}
 PROBLEM = {"type": "about:blank", "title": "Not Found", "status": 404, "detail": "Task not found"}
 JSON = {"content-type": "application/json", "cache-control": "private, no-cache"}
 TAGGED = {**JSON, "etag": '"1-a"'}

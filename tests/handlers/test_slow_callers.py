@@ -4,9 +4,10 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from select import select
+from time import monotonic
 
 import httpx
 import pytest
@@ -16,6 +17,8 @@ from tests.support.calls import assert_is_problem, wait_for
 from tests.support.project import COMMAND
 from tests.support.service import Service, Start, environment, running
 from tests.support.stores import SqliteStore
+
+pytestmark = pytest.mark.slow
 
 HEAD = b"POST /api/tasks HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
 BODY = b'{"title": "a"}'
@@ -70,6 +73,36 @@ def test_request_that_does_not_arrive_is_refused(impatient: Service) -> None:
     assert len(impatient.client.get("/api/tasks").json()) == before
 
 
+def test_fraction_of_a_second_is_given(start: Start) -> None:
+    """A request in time is served, and one that is late is refused then, not at once."""
+    service = start("--request-timeout", "0.5")
+    with wire.connect(service.url) as connection:
+        assert wire.call(connection, "POST", "/api/tasks", {"title": "a"}).status == 201
+        began = monotonic()
+        connection.sendall(DECLARED)
+        assert_too_slow(wire.read_to_end(connection))
+
+    assert monotonic() - began >= 0.5
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_no_time_to_shut_down_is_none(start: Start, workers: str) -> None:
+    """With a timeout of 0 the service ends at once, although it still has an answer to send."""
+    service = start("--shutdown-timeout", "0", "--request-timeout", "600", "--workers", workers)
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", httpx.URL(service.url).port))
+        # More than the system takes off the service's hands.
+        connection.sendall(wire.request("GET", "/docs/assets/swagger-ui-bundle.js") * 8)
+        assert connection.recv(100).startswith(b"HTTP/1.1 200")
+        began = monotonic()
+        service.process.terminate()
+
+        assert service.process.wait(timeout=30) == 0
+    # Otherwise it is ten seconds, or as long as the caller likes.
+    assert monotonic() - began < 9
+
+
 def test_answers_before_it_are_given(impatient: Service) -> None:
     with ExitStack() as stack:
         slow = [stack.enter_context(wire.connect(impatient.url)) for _ in BEGUN]
@@ -82,16 +115,53 @@ def test_answers_before_it_are_given(impatient: Service) -> None:
 
 
 def test_request_that_arrives_in_pieces_is_in_time_as_a_whole_or_not(impatient: Service) -> None:
-    """A piece now and then does not give it more time."""
-    with wire.connect(impatient.url) as connection:
-        received = b""
-        for piece in (DECLARED[i : i + 1] for i in range(len(DECLARED))):
-            connection.sendall(piece)
-            if select([connection], [], [], 0.05)[0]:
-                received = wire.read_to_end(connection)
-                break
+    """A piece now and then does not give it more time, whichever part of the request it is a piece of."""
+    first = wire.request("GET", "/api/tasks?limit=1")
+    long = HEAD + b"Content-Length: 60000\r\n\r\n"
+    # What is sent at once, the pieces after it, and the statuses of the responses.
+    slow = [
+        (b"GET /api/tasks", b"?", [408]),
+        (HEAD, b"A: b\r\n", [408]),
+        (HEAD + b"A: ", b"b", [408]),
+        (long, b" ", [408]),
+        (long + b'{"title": "', b"aa", [408]),
+        (CHUNKED, b"1\r\n \r\n", [408]),
+        (CHUNKED + b"ffff\r\n", b" ", [408]),
+        (CHUNKED + b"e;a=", b"b", [408]),
+        (CHUNKED + b"e\r\n" + BODY + b"\r\n0\r\n", b"A: b\r\n", [408]),
+        (first + b"GET /", b"a", [200, 408]),
+        (first + HEAD, b"A: b\r\n", [200, 408]),
+        (first + long, b" ", [200, 408]),
+        (first * 2 + CHUNKED, b"1\r\n \r\n", [200, 200, 408]),
+        (DECLARED + BODY + long, b" ", [201, 408]),
+        # The refusal does not wait for the body, and does not give it more time.
+        (long.replace(b"json", b"xml"), b" ", [415]),
+    ]
+    give_up = monotonic() + 20
+    with ExitStack() as stack:
+        connections = [stack.enter_context(wire.connect(impatient.url)) for _ in slow]
+        received = dict.fromkeys(connections, b"")
+        for connection, (begun, *_) in zip(connections, slow, strict=True):
+            connection.sendall(begun)
+        arriving = {connection: piece for connection, (_, piece, _) in zip(connections, slow, strict=True)}
+        while arriving:
+            assert monotonic() < give_up, [slow[connections.index(connection)] for connection in arriving]
+            for connection, piece in arriving.items():
+                # The service may just have closed it.
+                with suppress(ConnectionError):
+                    connection.sendall(piece)
+            for connection in select(arriving, [], [], 0.1)[0]:
+                data = b""
+                with suppress(ConnectionError):
+                    data = connection.recv(65536)
+                received[connection] += data
+                if not data:
+                    del arriving[connection]
 
-    assert_too_slow(received)
+    for connection, (*_, statuses) in zip(connections, slow, strict=True):
+        assert [answer.status for answer in wire.answers(received[connection])] == statuses
+        if statuses[-1] == 408:
+            assert_too_slow(received[connection])
 
 
 def test_refused_request_is_named_as_it_says(impatient: Service) -> None:
@@ -182,11 +252,12 @@ def test_answer_is_not_broken_off_by_a_refusal(impatient: Service) -> None:
     assert [answer.body for answer in wire.answers(received)] == [whole]
 
 
-def test_connections_beyond_the_limit_are_told_so(start: Start) -> None:
+@pytest.mark.parametrize("most", [1, 8])
+def test_connections_beyond_the_limit_are_told_so(start: Start, most: int) -> None:
     """And those that there are stay; a place that becomes free is given to the next."""
-    service = start("--max-connections", "8")
+    service = start("--max-connections", str(most))
     with ExitStack() as stack:
-        within = [stack.enter_context(wire.connect(service.url)) for _ in range(8)]
+        within = [stack.enter_context(wire.connect(service.url)) for _ in range(most)]
         assert {wire.call(connection, "GET", "/api/tasks").status for connection in within} == {200}
         refused = [httpx.get(f"{service.url}/api/tasks") for _ in range(20)]
         assert {wire.call(connection, "GET", "/api/tasks").status for connection in within} == {200}

@@ -1,6 +1,7 @@
 """The answers kept for requests that are sent again: with their tasks, for their time, and without secrets."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -74,6 +75,22 @@ def test_answer_is_kept_for_as_long_as_is_set(start: Start, store: Store) -> Non
 
     assert_replayed(post(client, "young"), young)
     assert [post(client, str(number), {"title": "again"}).status_code for number in (0, 249)] == [201, 201]
+
+
+def test_answer_is_kept_for_fractions_of_an_hour(start: Start, store: Store) -> None:
+    client = start().client
+    for minutes in (40, 20):
+        post(client, str(minutes))
+        moment = datetime.now(UTC) - timedelta(minutes=minutes)
+        written = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        # Those that were kept before are older.
+        store.execute(f"UPDATE kept_answer SET created_at = '{written}' WHERE created_at > '{written}'")
+
+    client = start("--idempotency-hours", "0.5").client
+    wait_until(lambda: answers_in(store) == 1)
+
+    assert post(client, "20").headers["idempotency-replayed"] == "true"
+    assert "idempotency-replayed" not in post(client, "40").headers
 
 
 def test_answers_are_removed_while_the_service_runs(start: Start) -> None:

@@ -1,11 +1,12 @@
 """A copy of a SQLite file that is in use: whole or not there at all, and enough to start the service on."""
 
 import os
+import signal
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import count
 from pathlib import Path
 from queue import Queue
@@ -177,6 +178,19 @@ def test_killed_halfway_there_is_no_file(source: SqliteStore, switchboard: Switc
     assert names(tmp_path) == {"tasks.db", "copy.db", left.name}
 
 
+def test_ctrl_c_leaves_no_file_and_no_traceback(source: SqliteStore, switchboard: Switchboard, tmp_path: Path) -> None:
+    running = Backup(switchboard, tmp_path, Flushes.hold)
+    flush = running.flushes.held.get(timeout=30)
+    running.process.send_signal(signal.SIGINT)
+    # The call that is interrupted is not made again, or only to be let through.
+    running.flushes.policy = running.flushes.let_through
+    with suppress(OSError):
+        running.flushes.let_through(flush)
+
+    assert running.end() == (130, "")
+    assert names(tmp_path) == {"tasks.db"}
+
+
 def test_file_is_flushed_before_it_has_its_name_and_its_name_after(
     source: SqliteStore, switchboard: Switchboard, tmp_path: Path
 ) -> None:
@@ -279,7 +293,6 @@ def before(source: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
     Path("text").write_text("This has been written by a program that knows nothing of databases.")
     Path("empty").touch()
-    Path("spare-wal").touch()
     with closing(sqlite3.connect("other.db")) as other:
         other.execute("CREATE TABLE task (somebody_elses TEXT)")
     return contents()
@@ -304,7 +317,6 @@ def contents() -> dict[str, bytes]:
         ("sqlite:///other.db", "copy", "other.db has no tasks of this service: name the one with the tasks in DATA"),
         ("sqlite:///tasks.db", "text", "text is there already, and is left as it is: remove it, or name another file."),
         ("sqlite:///tasks.db", "tasks.db", "tasks.db is there already, and is left as it is"),
-        ("sqlite:///tasks.db", "spare", "spare-wal is there already, and is left as it is"),
         ("sqlite:///tasks.db", "no/copy", "The folder of no/copy does not exist: create it, or name a file elsewhere."),
         ("sqlite:///tasks.db", "/proc/copy", "/proc/copy cannot be written: No such file or directory; mend that"),
     ],
@@ -315,3 +327,20 @@ def test_what_cannot_be_done_is_refused(before: dict[str, bytes], database: str,
 
     assert str(refused.value).startswith(sentence)
     assert contents() == before
+
+
+@pytest.mark.parametrize("content", [b"", b"mine"])
+@pytest.mark.parametrize("suffix", ["", "-wal", "-journal"])
+def test_what_would_be_taken_for_a_part_of_the_copy_is_refused(
+    source: SqliteStore, tmp_path: Path, suffix: str, content: bytes
+) -> None:
+    """SQLite reads a write-ahead log or a journal that lies beside a file, whoever it is from."""
+    left = tmp_path / f"copy.db{suffix}"
+    left.write_bytes(content)
+
+    with pytest.raises(ConfigurationError) as refused:
+        backup(source.url, tmp_path / "copy.db")
+
+    assert str(refused.value) == f"{left} is there already, and is left as it is: remove it, or name another file."
+    assert left.read_bytes() == content
+    assert names(tmp_path) == {"tasks.db", left.name}

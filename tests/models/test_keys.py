@@ -1,7 +1,9 @@
 """The keys of callers: made, revoked, and looked at by every process that serves."""
 
+import asyncio
 import re
 import sqlite3
+from hashlib import sha256
 from pathlib import Path
 from time import monotonic
 
@@ -11,7 +13,11 @@ import yaml
 
 from handlers import contract
 from models.copy import TABLES
-from models.keys import BYTES, PREFIX
+from models.database import database
+from models.errors import UnavailableError
+from models.keys import BYTES, PREFIX, KeyRing
+from models.sqlite import SqliteFile
+from models.statements import Rows
 from tests.support.calls import bearer, make_key, revoke_key, wait_for
 from tests.support.inside import run
 from tests.support.service import Start
@@ -159,3 +165,78 @@ def test_keys_of_idempotency_belong_to_the_key(start: Start, store: Store, tmp_p
     renewed = make_key(store, tmp_path, "first")
     wait_for(client, 200, headers=bearer(renewed))
     assert post(f"Bearer {renewed}") == "/api/tasks/1"
+
+
+class Keys(SqliteFile):
+    """A table of keys that a test sets: the name, the key and the time of revocation of each."""
+
+    def __init__(self) -> None:
+        super().__init__(Path("never-opened.db"))
+        self.rows: list[tuple[str, bytes, str | None]] = []
+
+    async def read(self, *_: object) -> Rows:
+        return [(name, sha256(key).digest(), revoked) for name, key, revoked in self.rows]
+
+
+def test_ring_that_had_keys_stays_closed() -> None:
+    """Whether they were revoked before the service started or since, and also if the table was emptied."""
+    table = Keys()
+    database.initialize(table)
+
+    def refreshed(ring: KeyRing, *rows: tuple[str, bytes, str | None]) -> KeyRing:
+        table.rows = [*rows]
+        ring.fresh_until = -1.0
+        asyncio.run(ring.refresh())
+        return ring
+
+    valid, revoked = ("app", b"key", None), ("app", b"key", "2026-01-01T00:00:00.000Z")
+    assert KeyRing().required
+    assert not refreshed(KeyRing()).required
+    for histories in ([valid], [revoked], [valid, revoked], [revoked, valid], [valid, None], [revoked, None]):
+        ring = refreshed(KeyRing())
+        for row in histories:
+            refreshed(ring, *([row] if row else []))
+            assert ring.required
+            assert ring.name_of(b"key") == ("app" if row is valid else None)
+    both = refreshed(KeyRing(), ("old", b"old", revoked[2]), valid)
+    assert (both.required, both.name_of(b"key"), both.name_of(b"old")) == (True, "app", None)
+
+
+class SlowDatabase(SqliteFile):
+    """Reads for longer than the keys are cached, and fails at some of the reads.
+
+    Args:
+        failing: The numbers of these reads, from 1.
+    """
+
+    def __init__(self, *failing: int) -> None:
+        super().__init__(Path("never-opened.db"))
+        self.reads = 0
+        self._failing = failing
+
+    async def read(self, *_: object) -> Rows:
+        self.reads += 1
+        number = self.reads
+        await asyncio.sleep(0.6)
+        if number in self._failing:
+            raise UnavailableError("busy")
+        return []
+
+
+@pytest.mark.parametrize(("failing", "failed"), [((), 0), ((1,), 600)])
+def test_callers_of_a_slow_refresh_get_its_result(failing: tuple[int, ...], failed: int) -> None:
+    """Also those that go on after others have begun the next refresh, as each request asks twice."""
+    slow, ring = SlowDatabase(*failing), KeyRing()
+    database.initialize(slow)
+
+    async def request() -> None:
+        await ring.refresh()
+        await ring.refresh()
+
+    async def requests() -> list[BaseException | None]:
+        return await asyncio.gather(*(request() for _ in range(600)), return_exceptions=True)
+
+    errors = [error for error in asyncio.run(requests()) if error]
+    assert [type(error) for error in errors] == [UnavailableError] * failed
+    assert ring.required == bool(failed)
+    assert slow.reads == 2 - len(failing), "callers that wait share a read"

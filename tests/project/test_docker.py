@@ -50,6 +50,7 @@ def test_variables_are_settings() -> None:
         assert named <= settings
 
 
+@pytest.mark.slow
 def test_commands_are_commands(tmp_path: Path) -> None:
     (entrypoint,) = json.loads(instruction("ENTRYPOINT"))
     assert entrypoint in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
@@ -146,6 +147,7 @@ def test_health_check_finds_a_service_that_is_not_ready(start: Start, store: Sto
     assert check_health(httpx.URL(service.url).port or 80) == 1
 
 
+@pytest.mark.slow
 def test_health_check_finds_none() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -257,6 +259,7 @@ def test_link_has_the_host_that_was_asked_and_no_scheme_that_a_caller_claims(
         assert past_the_proxy == f"https://{host}/api/tasks?limit=1&after=1"
 
 
+@pytest.mark.slow
 def test_proxy_says_for_whom_it_asks(nginx: str, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as node:
         node.settimeout(30)
@@ -350,6 +353,7 @@ def assert_is_the_contracts_own(answer: httpx.Response) -> None:
         assert answer.headers.get_list(name) == [value]
 
 
+@pytest.mark.slow
 def test_requests_of_one_address_have_a_limit(nginx: str, tmp_path: Path) -> None:
     """Those that are under way; connections that are idle are not counted."""
     limit = int(re.findall(r"limit_conn addresses (\d+);", PROXY)[0])

@@ -33,6 +33,7 @@ def default(name: str) -> int:
     return int(ServerSettings.model_fields[name].default)
 
 
+@pytest.mark.slow
 def test_systemd_finds_no_fault(tmp_path: Path) -> None:
     analyze = tool("systemd-analyze")
     unit = tmp_path / "tasks-api.service"
@@ -44,6 +45,7 @@ def test_systemd_finds_no_fault(tmp_path: Path) -> None:
     assert (verified.returncode, verified.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_command_is_a_command(tmp_path: Path) -> None:
     path, *arguments = directive("ExecStart").split()
 

@@ -17,6 +17,8 @@ from handlers import contract
 from tests.support.project import ROOT
 from tests.support.service import Service
 
+pytestmark = pytest.mark.slow
+
 PROGRAMS = ROOT / "tests/sdk"
 NAME = "tasks-api-client"
 VERSION = contract.document()["info"]["version"]
@@ -74,12 +76,13 @@ def python_sdk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def python(python_sdk: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Python in which the client is installed, and what that needs."""
     folder = tmp_path_factory.mktemp("installed")
-    pip = (sys.executable, "-m", "pip", "--quiet")
-    done(*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", folder, python_sdk)
+    uv = Path(sys.executable).with_name("uv")
+    here = ("--quiet", "--python", sys.executable)
+    done(uv, "build", *here, "--wheel", "--no-build-isolation", "-o", folder, python_sdk)
     (wheel,) = folder.glob("*.whl")
-    done(sys.executable, "-m", "venv", "--without-pip", folder / "venv")
+    done(uv, "venv", *here, folder / "venv")
     python = folder / "venv/bin/python"
-    done(*pip, "--python", python, "install", "--no-deps", wheel)
+    done(uv, "pip", "install", "--quiet", "--python", python, "--no-deps", wheel)
     # httpx and attrs are those of the tests.
     (packages,) = (folder / "venv").glob("lib/python*/site-packages")
     (packages / "tests.pth").write_text(sysconfig.get_path("purelib"))
@@ -146,10 +149,12 @@ def test_programs_use_every_operation_and_stand_in_the_readme() -> None:
 
     for path, item in contract.document()["paths"].items():
         for method in item.keys() - {"parameters"}:
-            assert f"{inflection.underscore(item[method]['operationId'])}.sync" in in_python
-            assert f'client.{method.upper()}("{path}"' in in_typescript
-    assert f"```python\n{in_python}```" in readme
-    assert f"```ts\n{in_typescript}```" in readme
+            operation = item[method]["operationId"]
+            told = f"call `{operation}` in tests/sdk/{{}}, in README.md, and say in SAID what the program then prints"
+            assert f"{inflection.underscore(operation)}.sync" in in_python, told.format("program.py")
+            assert f'client.{method.upper()}("{path}"' in in_typescript, told.format("program.ts")
+    assert f"```python\n{in_python}```" in readme, "README.md must show tests/sdk/program.py as it is"
+    assert f"```ts\n{in_typescript}```" in readme, "README.md must show tests/sdk/program.ts as it is"
 
 
 def test_python_client_is_installed_by_its_name(python: Path) -> None:
@@ -160,7 +165,16 @@ def test_python_client_is_installed_by_its_name(python: Path) -> None:
 
 def mypy(python: Path, *arguments: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run mypy, without the project's own settings, on what a Python has installed."""
-    command = (sys.executable, "-m", "mypy", "--strict", "--config-file=", "--python-executable", python)
+    command = (
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--config-file=",
+        f"--cache-dir={ROOT}/.mypy_cache/sdk",
+        "--python-executable",
+        python,
+    )
     return call(*command, *arguments, folder=folder)
 
 

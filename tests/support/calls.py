@@ -2,16 +2,21 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 import httpx
 
+from handlers import contract
 from models.schemas import Problem
 from tests.support.inside import run
 from tests.support.stores import Store
 
-# One call of each operation, and what it says if it fails.
+# So many seconds something may take on a machine that is busy with other things.
+PATIENCE = 60
+# A method that no contract can have, since OpenAPI has no operation of this name.
+FOREIGN_METHOD = "PROPFIND"
+# A call that reads or writes in each way, and what it says if it fails.
 CALLS = [
     ("GET", "/api/tasks", "Failed to fetch tasks"),
     ("POST", "/api/tasks", "Failed to create task"),
@@ -21,6 +26,12 @@ CALLS = [
 ]
 UNAVAILABLE = "The tasks are out of reach for a moment; try again"
 TASK = {"title": "Write the tutorial", "completed": False}
+
+
+def methods(template: str) -> list[str]:
+    """Return the methods that a path of the contract takes, in its order."""
+    item = [name.upper() for name in contract.document()["paths"][template] if name != "parameters"]
+    return [*(method for name in item for method in ([name, "HEAD"] if name == "GET" else [name])), "OPTIONS"]
 
 
 def call(client: httpx.Client, method: str, path: str) -> httpx.Response:
@@ -79,14 +90,16 @@ def wait_for(client: httpx.Client, status: int, path: str = "/api/tasks", **opti
     """Ask until the answer has a status, and return how many seconds that took."""
     start = monotonic()
     while client.get(path, **options).status_code != status:  # type: ignore[arg-type]
-        assert monotonic() - start < 30
+        assert monotonic() - start < PATIENCE
     return monotonic() - start
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    give_up = monotonic() + 30
+    """Wait until something is so."""
+    give_up = monotonic() + PATIENCE
     while not condition():
         assert monotonic() < give_up
+        sleep(0.01)
 
 
 def create(client: httpx.Client, count: int) -> list[int]:

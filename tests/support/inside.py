@@ -15,7 +15,7 @@ from tests.support.service import environment
 
 def run(folder: Path, *arguments: str, variables: dict[str, str] | None = None) -> CompletedProcess[str]:
     """Run the command `tasks-api` to its end, for what is refused before anything is served."""
-    said, files = "", resource.getrlimit(resource.RLIMIT_NOFILE)
+    said, status, files = "", 0, resource.getrlimit(resource.RLIMIT_NOFILE)
     with (
         chdir(folder),
         patch.dict(os.environ, environment(variables), clear=True),
@@ -26,9 +26,12 @@ def run(folder: Path, *arguments: str, variables: dict[str, str] | None = None) 
         try:
             main()
         except SystemExit as end:
-            # Python prints the text with which a process exits, whose status is then 1.
-            said = f"{end.code}\n"
+            if isinstance(end.code, str):
+                # Python prints the text with which a process exits, whose status is then 1.
+                said, status = f"{end.code}\n", 1
+            else:
+                status = end.code or 0
         finally:
             # It may have allowed itself more, which services that tests start would have from here.
             resource.setrlimit(resource.RLIMIT_NOFILE, files)
-    return CompletedProcess(arguments, int(said != ""), out.getvalue(), err.getvalue() + said)
+    return CompletedProcess(arguments, status, out.getvalue(), err.getvalue() + said)

@@ -17,6 +17,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -84,19 +85,19 @@ class Launcher:
                 [sys.executable, __file__, str(server.fileno())], env=environment, pass_fds=[server.fileno()]
             )
 
-    def start(self, arguments: list[str], folder: Path, environment: dict[str, str], log: IO[bytes]) -> Launched:
+    def start(self, arguments: list[str], folder: Path, environment: dict[str, str], errors: IO[Any]) -> Launched:
         """Start the command.
 
         Args:
             arguments: Those of the command.
             folder: Its working directory.
             environment: All of its environment variables.
-            log: The file that it writes errors to.
+            errors: The file for its standard error.
         """
         reader, writer = os.pipe()
         status, told = os.pipe()
         message = json.dumps([arguments, str(folder), environment]).encode()
-        socket.send_fds(self._socket, [message], [writer, log.fileno(), told])
+        socket.send_fds(self._socket, [message], [writer, errors.fileno(), told])
         os.close(writer)
         os.close(told)
         (pid,) = struct.unpack("i", os.read(status, 4))
@@ -173,14 +174,26 @@ def _become(message: Any, stdout: int, stderr: int) -> None:
         coverage.process_startup(force=True)
 
 
+def _prepare() -> Callable[[], None]:
+    """Import what a service needs, see once that the contract is valid, and return what runs the command."""
+    for module in ("uvloop", "handlers.rate_limits"):
+        import_module(module)
+    from connexion.spec import OpenAPISpecification  # noqa: PLC0415, these are for the server alone
+
+    from handlers.application import create_app  # noqa: PLC0415
+    from handlers.cli import main  # noqa: PLC0415
+
+    create_app()
+    # Every service has the same contract, and to look at it again takes two thirds of a start.
+    OpenAPISpecification._validate_spec = classmethod(lambda *_: None)
+    gc.collect()
+    gc.freeze()
+    return main
+
+
 if __name__ == "__main__":
     # The code in the working directory, as in the tests themselves.
     sys.path[0] = str(Path.cwd())
-    for module in ("uvloop", "handlers.application", "handlers.rate_limits"):
-        import_module(module)
-    from handlers.cli import main
-
-    gc.collect()
-    gc.freeze()
+    main = _prepare()
     _serve(socket.socket(fileno=int(sys.argv[1])))
     main()

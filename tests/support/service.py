@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import cycle
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Protocol
 
 import httpx
@@ -90,11 +91,20 @@ def environment(variables: dict[str, str] | None = None) -> dict[str, str]:
 
 
 def run(folder: Path, *arguments: str, variables: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end, in a process that the fork server starts."""
+    with TemporaryFile("w+") as errors:
+        process = launcher().start([*arguments], folder, environment(variables), errors)
+        output, _ = process.communicate(timeout=30)
+        errors.seek(0)
+        return subprocess.CompletedProcess(arguments, process.wait(), output, errors.read())
+
+
+def run_installed(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the installed command to its end."""
     return subprocess.run(
         [COMMAND, *arguments],
         cwd=folder,
-        env=environment(variables),
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=30,

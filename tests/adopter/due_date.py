@@ -1,0 +1,83 @@
+"""A change: tasks get a due date, by which the list can be filtered."""
+
+from pathlib import Path
+
+from tests.support.edits import (
+    add_after,
+    add_argument,
+    add_parameter,
+    add_statement,
+    add_to_yaml,
+    next_migration,
+)
+
+PROPERTY = """
+dueDate:
+  $ref: '#/components/schemas/DueDate'
+"""
+SCHEMA = """
+DueDate:
+  description: The day on which it is to be done (RFC 3339, full-date), or null.
+  type: string
+  format: date
+  nullable: true
+  maxLength: 10
+  pattern: '^[0-9]{4}-[0-9]{2}-[0-9]{2}$'
+  default: null
+  example: '2026-05-31'
+"""
+FILTER = """
+DueBefore:
+  name: dueBefore
+  in: query
+  description: Answers only tasks that are due before this day (RFC 3339, full-date).
+  schema:
+    type: string
+    format: date
+    maxLength: 10
+    pattern: '^[0-9]{4}-[0-9]{2}-[0-9]{2}$'
+  example: '2026-06-01'
+"""
+MIGRATION = '''\
+"""Add the due date of a task."""
+
+from peewee import Database
+from playhouse.migrate import SchemaMigrator
+
+
+def up(migrator: SchemaMigrator, db: Database) -> None:
+    db.execute_sql("ALTER TABLE task ADD COLUMN due_date TEXT")
+'''
+CONDITION = """
+if "due_before" in filters:
+    query = query.where(Task.due_date < parameter("due_before"))
+"""
+
+
+def change(project: Path) -> None:
+    """Make the change in a copy of the project; `make generate` is still to be run."""
+    contract = project / "openapi.yaml"
+    components = ("components",)
+    add_to_yaml(contract, (*components, "schemas"), SCHEMA)
+    add_to_yaml(contract, (*components, "schemas", "TaskInput", "properties"), PROPERTY)
+    add_to_yaml(contract, (*components, "schemas", "Task", "properties"), PROPERTY)
+    add_to_yaml(contract, (*components, "schemas", "Task", "required"), "dueDate")
+    add_to_yaml(contract, (*components, "parameters"), FILTER)
+    parameters = ("paths", "/api/tasks", "get", "parameters")
+    add_to_yaml(contract, parameters, "- $ref: '#/components/parameters/DueBefore'")
+    # The examples of a task.
+    for place in (
+        ("TutorialTask", "value"),
+        ("CompletedTask", "value"),
+        ("TaskPage", "value", 0),
+        ("TaskPage", "value", 1),
+    ):
+        add_to_yaml(contract, (*components, "examples", *place), "dueDate: null")
+
+    next_migration(project / "models/migrations", "add_due_date").write_text(MIGRATION)
+    add_after(project / "models/task.py", "Task", "created_at", "due_date = peewee.TextField(null=True)")
+    add_statement(project / "models/queries.py", "narrow", CONDITION)
+
+    handlers = project / "handlers/tasks.py"
+    add_parameter(handlers, "list_tasks", "due_before: str | None")
+    add_argument(handlers, "list_tasks", "queries.select_page", "due_before=due_before")

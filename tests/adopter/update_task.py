@@ -1,0 +1,108 @@
+"""A change: an operation `updateTask`, PATCH, which changes some properties of a task."""
+
+from pathlib import Path
+
+from tests.support.edits import add_to_yaml, append
+
+OPERATION = """
+patch:
+  operationId: updateTask
+  tags: [Tasks]
+  summary: Update a task
+  description: |
+    Changes the properties that the body names; the others stay as they are. With `If-Match` it undoes no change that
+    the caller has not seen.
+  parameters:
+    - $ref: '#/components/parameters/IfMatch'
+  requestBody:
+    $ref: '#/components/requestBodies/TaskPatch'
+  responses:
+    '200':
+      $ref: '#/components/responses/TaskReplaced'
+    '400':
+      $ref: '#/components/responses/InvalidTask'
+    '401':
+      $ref: '#/components/responses/KeyRequired'
+    '404':
+      $ref: '#/components/responses/TaskNotFound'
+    '408':
+      $ref: '#/components/responses/RequestTimeout'
+    '412':
+      $ref: '#/components/responses/TaskHasChanged'
+    '413':
+      $ref: '#/components/responses/BodyTooLarge'
+    '414':
+      $ref: '#/components/responses/TargetTooLong'
+    '415':
+      $ref: '#/components/responses/NotJson'
+    '429':
+      $ref: '#/components/responses/TooManyRequests'
+    '431':
+      $ref: '#/components/responses/HeadersTooLarge'
+    '500':
+      $ref: '#/components/responses/ReplaceTaskFailed'
+    '503':
+      $ref: '#/components/responses/Unavailable'
+"""
+BODY = """
+TaskPatch:
+  description: A JSON document of at most 65,536 bytes.
+  required: true
+  x-max-bytes: 65536
+  content:
+    application/json:
+      schema:
+        $ref: '#/components/schemas/TaskPatch'
+      examples:
+        CompletedPatch:
+          $ref: '#/components/examples/CompletedPatch'
+"""
+SCHEMA = """
+TaskPatch:
+  description: What is to change of a task.
+  type: object
+  additionalProperties: false
+  properties:
+    title:
+      $ref: '#/components/schemas/TaskTitle'
+    description:
+      $ref: '#/components/schemas/TaskDescription'
+    completed:
+      description: Whether it is done.
+      type: boolean
+      example: true
+"""
+EXAMPLE = """
+CompletedPatch:
+  summary: The task is done
+  value:
+    completed: true
+"""
+HANDLER = """
+async def update_task(id: int, body: TaskPatch, if_match: str | None) -> Reply:
+    task = await database.write(queries.patch, id, body, entity_tags.versions(if_match))
+    return Reply(task.json, {"ETag": entity_tags.of_task(task)})
+"""
+QUERY = '''
+async def patch(execute: Execute, id: int, task: schemas.TaskPatch, versions: Collection[int] | None) -> StoredTask:
+    """Change what `task` names, and return the task; for the rest as `update`."""
+    values = {name: value for name, value in _values(task).items() if name in task.model_fields_set}
+    rows = await _change(execute, _update(tuple(values), _count(versions)), id, versions, values)
+    return StoredTask(*rows[0])
+'''
+
+
+def change(project: Path) -> None:
+    """Make the change in a copy of the project; `make generate` is still to be run."""
+    contract = project / "openapi.yaml"
+    add_to_yaml(contract, ("paths", "/api/tasks/{id}"), OPERATION)
+    add_to_yaml(contract, ("components", "requestBodies"), BODY)
+    add_to_yaml(contract, ("components", "schemas"), SCHEMA)
+    add_to_yaml(contract, ("components", "examples"), EXAMPLE)
+
+    handlers = project / "handlers/tasks.py"
+    handlers.write_text(
+        handlers.read_text().replace("import Confirmation, TaskInput", "import Confirmation, TaskInput, TaskPatch")
+    )
+    append(handlers, HANDLER)
+    append(project / "models/queries.py", QUERY)

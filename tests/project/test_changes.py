@@ -1,0 +1,62 @@
+"""The changes of `make changes` can be made, and do what they are an example of."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.project import FROM_FOLDER
+from tests.support.service import Start
+from tests.tools.changes import CHANGES, failed
+
+TESTS = """
+import pytest
+
+def test_good():
+    pass
+
+def test_bad():
+    raise AssertionError
+
+def test_without_its_fixture(missing):
+    pass
+"""
+
+
+def test_both_changes_work(start: Start, checkout: Path) -> None:
+    for change in CHANGES.values():
+        change(checkout)
+    subprocess.run([Path(sys.executable).with_name("datamodel-codegen")], cwd=checkout, check=True)
+    client = start(folder=checkout, command=FROM_FOLDER).client
+
+    for due in ("2026-05-31", "2026-06-01", None):
+        created = client.post("/api/tasks", json={"title": "a", "description": "b", "dueDate": due})
+        assert (created.status_code, created.json()["dueDate"]) == (201, due)
+    assert client.post("/api/tasks", json={"title": "a", "dueDate": "2026-02-30"}).status_code == 400
+    client.put("/api/tasks/1", json={"title": "a", "dueDate": "2026-05-31", "completed": True})
+    for query, ids in (
+        ("?dueBefore=2026-06-01", [1]),
+        ("?dueBefore=2026-06-02", [1, 2]),
+        ("?dueBefore=2026-06-02&completed=false", [2]),
+        ("?completed=false", [2, 3]),
+    ):
+        assert [task["id"] for task in client.get(f"/api/tasks{query}").json()] == ids
+
+    before = client.get("/api/tasks/2")
+    headers = {"If-Match": before.headers["etag"]}
+    patched = client.patch("/api/tasks/2", json={"completed": True}, headers=headers)
+    assert patched.json() == {**before.json(), "completed": True}
+    assert client.patch("/api/tasks/2", json={"description": None}).json() == {**patched.json(), "description": None}
+    assert client.patch("/api/tasks/2", json={"title": ""}).status_code == 400
+    assert client.patch("/api/tasks/2", json={"title": "Too late"}, headers=headers).status_code == 412
+
+
+@pytest.mark.slow
+def test_failing_tests_are_listed(tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "pyproject.toml").write_text("[tool.pytest.ini_options]\n")
+    (project / "test_some.py").write_text(TESTS)
+
+    assert failed(project) == ["test_some::test_bad", "test_some::test_without_its_fixture"]
