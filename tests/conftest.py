@@ -149,9 +149,9 @@ def node() -> Path:
     return tool(ROOT / "build/node/node_modules/.bin/redocly").parent
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def browser() -> Iterator[Browser]:
-    """Chromium, without a screen; not for the session, since Playwright's event loop runs as long as it does."""
+    """Chromium, without a screen; for one test, since Playwright's event loop runs that long."""
     chromium = tool("chromium", "google-chrome")
     # Chromium has no sandbox for root.
     with sync_playwright() as playwright:
