@@ -1,6 +1,7 @@
-# Every target sets up what it needs in .venv first. `make help` lists them.
+# Every target sets up what it needs in .venv first, or beside it for another Python: make test PYTHON=python3.13.
+# `make help` lists the targets.
 PYTHON ?= python3
-VENV := .venv
+VENV := .venv$(patsubst %,-%,$(filter-out python3,$(notdir $(PYTHON))))
 BIN := $(VENV)/bin
 NODE := build/node/node_modules/.bin
 SDK := build/sdk
@@ -12,9 +13,10 @@ URL ?= http://127.0.0.1:8000
 EXAMPLES ?= 100
 REFERENCE ?= build/docs/index.html
 REPORTS ?= build/contract
+SAMPLE ?= 250
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev test contract stories nightly changes mutants bench bench-scale lint lint-contract audit diff docs format generate \
+.PHONY: help run dev check quick test pythons contract stories nightly changes mutants bench bench-scale lint lint-contract audit diff docs format generate \
   sdk sdk-python sdk-typescript lock swagger-ui clean node
 
 help: ## List the targets
@@ -26,11 +28,23 @@ run: $(VENV)/runtime ## Serve the contract on 127.0.0.1:8000
 dev: $(VENV)/runtime ## Serve it, and restart when the code or the contract changes
 	$(BIN)/tasks-api serve --reload
 
-test: $(VENV)/development node ## Run the tests, which must reach every branch
+check: $(VENV)/development node ## Lint and run the quick tests, in a few seconds: after every edit
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint quick
+
+quick: $(VENV)/development
+	$(BIN)/pytest --quiet -m "not slow" --numprocesses 2
+
+test: $(VENV)/development node ## Run all tests, which must reach every branch
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest --numprocesses $$(($$(nproc) + 2)) --dist worksteal
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+pythons: ## Run the quick tests with each supported Python that is installed
+	@for python in python3.11 python3.12 python3.13; do \
+	  if $$python --version 2>/dev/null; then $(MAKE) --no-print-directory quick PYTHON=$$python || exit 1; \
+	  else echo "Skipped: $$python is not installed."; fi; \
+	done
 
 contract: $(VENV)/development ## Test the deployment at URL=..., which may ask for a KEY=..., with EXAMPLES=... an operation
 	@mkdir -p $(REPORTS)
@@ -43,16 +57,18 @@ contract: $(VENV)/development ## Test the deployment at URL=..., which may ask f
 stories: node ## Play the stories of tests/contract against the deployment at URL=..., which may ask for a KEY=...
 	@! command -v npm >/dev/null || $(NODE)/redocly respect tests/contract/stories.arazzo.yaml --server tasks=$(URL:/=) $${KEY:+--input "key=$$KEY"}
 
-nightly: $(VENV)/development node ## Fuzz a service of its own with 1,000 examples and a random seed, and run changes
+nightly: $(VENV)/development node ## Run what takes longer: fuzzing with a random seed, each Python, changes
 	@seed=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' '); echo "Seed: $$seed"; \
 	  CONTRACT_EXAMPLES=1000 CONTRACT_SEED=$$seed $(BIN)/pytest tests/conformance/test_schemathesis.py
+	MODEL_EXAMPLES=2000 $(BIN)/pytest tests/models/test_schemas.py
+	@$(MAKE) --no-print-directory pythons
 	@$(MAKE) --no-print-directory changes
 
 changes: $(VENV)/development node ## Add a field, a filter and an operation to copies, and list the tests that this breaks
 	$(BIN)/python -m tests.tools.changes
 
-mutants: $(VENV)/development node ## Plant defects one at a time, and list those that the tests do not find
-	$(BIN)/python -m tests.tools.mutants
+mutants: $(VENV)/development node ## Plant SAMPLE=... generated defects one at a time, or those in ONLY=..., and list those that no test finds
+	$(BIN)/python -m tests.tools.mutants --sample $(SAMPLE) --seed "$(SEED)" $(ONLY)
 
 bench: $(VENV)/benchmark build/service ## Measure the service beside its peers with wrk, in seven minutes
 	$(BIN)/python -m tests.benchmarks
@@ -127,7 +143,7 @@ swagger-ui: ## Fetch the version of Swagger UI named above (needs npm)
 	  swagger-ui.css ../../handlers/swagger_ui/
 
 clean: ## Remove what the targets made, but no tasks
-	rm -rf $(VENV) build dist
+	rm -rf .venv .venv-python* build dist
 
 $(VENV)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.12 ...")'

@@ -30,6 +30,13 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Do not wait for workers that are in the middle of a test when the run is broken off."""
+    if exitstatus == pytest.ExitCode.INTERRUPTED and session.config.getoption("numprocesses", None):
+        pytest_unconfigure(session.config)
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """End what is left."""
     if END in config.stash:

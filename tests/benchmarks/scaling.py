@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory, gettempdir
+from tempfile import TemporaryDirectory
 
 import psutil
 import psycopg
@@ -121,7 +121,7 @@ def main() -> None:
         with TemporaryDirectory(dir=ROOT / "build") as folder:
             fill(Path(folder), 1000)
             print(*compare("SQLite", f"sqlite:///{folder}/tasks.db", share), sep="\n", flush=True)
-        with postgresql_server(Path(gettempdir()) / "tasks-postgresql") as server:
+        with TemporaryDirectory() as folder, postgresql_server(Path(folder) / "data") as server:
             url = server.get_uri()
             migrate(url)
             insert = (

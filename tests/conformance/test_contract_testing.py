@@ -41,8 +41,8 @@ def broken(start: Start, checkout: Path) -> Service:
 
 def make(folder: Path, url: str, *variables: str) -> list[str]:
     """Return the command `make contract` with its reports in a folder, and with what this Python has installed."""
-    here = (f"BIN={BIN}", f"REPORTS={folder}", f"URL={url}")
-    return ["make", "--directory", str(ROOT), "--old-file", ".venv/development", "contract", *here, *variables]
+    here = (f"VENV={sys.prefix}", f"REPORTS={folder}", f"URL={url}")
+    return ["make", "--directory", str(ROOT), f"--old-file={sys.prefix}/development", "contract", *here, *variables]
 
 
 def test_make_tests_a_deployment_and_spares_its_tasks(client: httpx.Client, service: Service, tmp_path: Path) -> None:

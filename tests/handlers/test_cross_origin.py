@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -222,7 +223,9 @@ def allowed_origins(setting: str, origins: list[str]) -> list[list[str]]:
                 found.append([value for values in told for value in values])
             return found
 
-    return asyncio.run(ask())
+    # Playwright keeps an event loop running in this thread.
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, ask()).result()
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

@@ -48,6 +48,28 @@ def test_answer_is_not_sniffed_nor_embedded_nor_boasts(shared_client: httpx.Clie
     assert not headers.keys() & {"server", "x-powered-by", "via", "strict-transport-security"}
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/api/tasks?limit=1", "/api/tasks/1", "/api/tasks?limit=0", "/api/tasks/9999", "/nowhere", "/"),
+        *("/docs", "/docs/assets/theme.css", "/openapi.yaml", "/openapi.json", "/health/live", "/health/ready"),
+    ],
+)
+def test_head_has_all_fields_of_get(client: httpx.Client, path: str) -> None:
+    """Whatever the status (RFC 9110, section 9.3.2)."""
+    for _ in range(2):
+        client.post("/api/tasks", json={"title": "a"})
+    answers = [client.request(method, path) for method in ("GET", "HEAD")]
+    got, head = (
+        {name: value for name, value in answer.headers.items() if name not in ("date", "x-request-id")}
+        for answer in answers
+    )
+
+    assert (answers[1].status_code, answers[1].content) == (answers[0].status_code, b"")
+    assert head == got
+    assert int(head["content-length"]) == len(answers[0].content)
+
+
 def test_fields_are_those_of_the_contract() -> None:
     described = contract.document()["x-headers"]
 

@@ -1,5 +1,6 @@
 """Settings: a flag beats the environment, which beats the file `.env`, which beats the default; whatever the values."""
 
+import asyncio
 import os
 import resource
 import signal
@@ -7,11 +8,12 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import chdir
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import pytest
 import uvicorn
+from uvicorn.server import ServerState
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
 from handlers.cli import serve
@@ -93,26 +95,30 @@ def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path, name: s
     assert getattr(read(tmp_path), name) == default(name)
 
 
+class Started(NamedTuple):
+    """What a process serves with: the settings that it reads, and what uvicorn is told."""
+
+    settings: ServerSettings
+    config: uvicorn.Config
+
+
 @pytest.fixture
-def in_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[ServerSettings], Any]]:
-    """Return a function that serves, but for the serving, and returns the settings that a process then reads."""
-    seen: list[ServerSettings] = []
+def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Started]]:
+    """Let `serve` do all but serve, and note with what it would."""
+    started: list[Started] = []
 
     def run(self: Any, sockets: list[socket.socket] | None = None) -> None:
-        seen.append(ServerSettings())
+        started.append(Started(ServerSettings(), self.config))
         for listener in sockets or self.sockets:
             listener.close()
 
     for runner in (uvicorn.Server, Multiprocess, ChangeReload):
         monkeypatch.setattr(runner, "run", run)
-
-    def settings_in_workers(settings: ServerSettings) -> ServerSettings:
-        serve(settings)
-        return seen.pop()
-
+    # The log of the tests stays theirs.
+    monkeypatch.setattr(uvicorn.Config, "configure_logging", lambda _: None)
     before, files = signal.getsignal(signal.SIGTERM), resource.getrlimit(resource.RLIMIT_NOFILE)
     with chdir(tmp_path), patch.dict(os.environ, environment(), clear=True):
-        yield settings_in_workers
+        yield started
     signal.signal(signal.SIGTERM, before)
     resource.setrlimit(resource.RLIMIT_NOFILE, files)
 
@@ -120,7 +126,7 @@ def in_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("value", [default, other, least])
 def test_workers_have_the_settings_of_the_command(
-    tmp_path: Path, in_workers: Callable[[ServerSettings], Any], value: Callable[[str], Any], workers: int
+    tmp_path: Path, started: list[Started], value: Callable[[str], Any], workers: int
 ) -> None:
     """They read them from the environment, which flags beat."""
     fixed = {"port": 0, "workers": workers, "database_url": "sqlite:///tasks.db"}
@@ -129,7 +135,39 @@ def test_workers_have_the_settings_of_the_command(
     settings = read(tmp_path, *(flag(name, given) for name, given in values.items()), variables=lost, file=lost)
     os.environ.update({name: str(given) for name, given in lost.items()})
 
-    assert in_workers(settings).model_dump() == values
+    serve(settings)
+
+    assert started[0].settings.model_dump() == values
+
+
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    """Return both ends of a connection."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        there = socket.create_connection(listener.getsockname())
+        return listener.accept()[0], there
+
+
+@pytest.mark.parametrize(("seconds", "milliseconds"), [(0.5, 500), (1.25, 1250), (10, 10_000), (0.001, 1)])
+def test_request_timeout_is_that_of_the_socket(
+    tmp_path: Path, started: list[Started], seconds: float, milliseconds: int
+) -> None:
+    """To the millisecond."""
+    serve(read(tmp_path, "--port=0", f"--request-timeout={seconds}"))
+    config = started[0].config
+    config.load()
+
+    async def connect() -> int:
+        state = ServerState()
+        protocol = config.http_protocol_class(config=config, server_state=state, app_state={})  # type: ignore[call-arg]
+        here, there = tcp_pair()
+        with there:
+            transport, _ = await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, here)
+            option: int = here.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+            transport.abort()
+            await asyncio.sleep(0)
+        return option
+
+    assert asyncio.run(connect()) == milliseconds
 
 
 @pytest.mark.parametrize("name", ["VERSION", "SERVE", "MIGRATE", "KEY", "BACKUP", "COPY", "NAME", "FILE", "PORT"])

@@ -1,12 +1,232 @@
-"""The defects of `make mutants` can still be planted."""
+"""The generators of `make mutants`, on made-up sources."""
+
+from functools import reduce
+from operator import getitem
+from textwrap import dedent
+from typing import Any
 
 import pytest
+import yaml
 
-from tests.support.project import ROOT
-from tests.tools.mutants import DEFECTS, Defect
+from tests.tools.mutants import code, contract, page
+from tests.tools.mutants.mutant import Mutant, diff, number_repeated, sample
+from tests.tools.mutants.reach import Reach, select
+
+MODULE = dedent('''
+    """A module."""
+
+    import os
+
+    LIMIT = 10  # a comment
+
+    NAMES = ["a", "b"]
+
+    class Shelf:
+        """A shelf."""
+
+        @cached
+        def add(self, book: "Book", at=0) -> int:
+            """Add a book."""
+            if len(self.books) >= LIMIT and not at:
+                raise ValueError(f"full: {LIMIT}")
+            self.last = book
+            try:
+                return self.books.index(book.strip())
+            except ValueError:
+                log(book, loud=True)
+            return os.path(book)
+''')
+CONDITION = "if len(self.books) >= LIMIT and not at:"
+DOCUMENT = dedent("""
+    openapi: 3.0.3
+    info: {title: Shelf, version: 1.0.0}
+    paths:
+      /books:
+        get:
+          operationId: listBooks
+          parameters:
+            - $ref: '#/components/parameters/Limit'
+          responses:
+            '200': {description: A page, content: {application/json: {schema: {$ref: '#/components/schemas/Page'}}}}
+            '404':
+              $ref: '#/components/responses/Missing'
+    components:
+      parameters:
+        Limit:
+          name: limit
+          in: query
+          description: How many.
+          schema:
+            type: integer
+            maximum: 100  # at most
+          example: 10
+      responses:
+        Missing:
+          description: No book.
+      schemas:
+        Page:
+          type: array
+          maxItems: 50
+""")
 
 
-@pytest.mark.parametrize("defect", DEFECTS, ids=range(len(DEFECTS)))
-def test_text_of_a_defect_stands_in_its_file_once(defect: Defect) -> None:
-    assert (ROOT / defect.file).read_text().count(defect.old) == 1
-    assert defect.old != defect.new
+def changes(mutants: list[Mutant], source: str) -> set[tuple[str, str, str]]:
+    """Return what the mutants change: the operator, the line before and the line after."""
+    found = set()
+    for mutant in mutants:
+        before, _, after = diff(source, mutant.render() or source).partition("\n")
+        found.add((mutant.operator, before[1:].strip(), after[1:].strip()))
+    return found
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("other comparison", CONDITION, "if len(self.books) > LIMIT and not at:"),
+        ("and/or swapped", CONDITION, "if len(self.books) >= LIMIT or not at:"),
+        ("operand dropped", CONDITION, "if not at:"),
+        ("negation dropped", CONDITION, "if len(self.books) >= LIMIT and at:"),
+        ("condition negated", CONDITION, "if not (len(self.books) >= LIMIT and (not at)):"),
+        ("other constant", "LIMIT = 10  # a comment", "LIMIT = 11  # a comment"),
+        ("other constant", 'raise ValueError(f"full: {LIMIT}")', "raise ValueError(f'xfull: {LIMIT}')"),
+        ("statement dropped", "self.last = book", "pass"),
+        ("exception not handled", "log(book, loud=True)", "raise"),
+        ("return value dropped", "return os.path(book)", "return None"),
+        ("method call dropped", "return self.books.index(book.strip())", "return self.books.index(book)"),
+        ("argument dropped", "log(book, loud=True)", "log(book)"),
+        ("decorator dropped", "@cached", ""),
+        ("item dropped", 'NAMES = ["a", "b"]', 'NAMES = ["b"]'),
+    ],
+)
+def test_code_is_changed_in_one_place(change: tuple[str, str, str]) -> None:
+    assert change in changes(code.mutants("shelf.py", MODULE), MODULE)
+
+
+def test_what_has_no_effect_is_not_changed() -> None:
+    found = changes(code.mutants("shelf.py", MODULE), MODULE)
+
+    assert not [before for _, before, _ in found if before.startswith(('"""', "import", "class"))]
+    # An annotation, and a function of a module, without which no call is left.
+    assert not [after for _, _, after in found if "xBook" in after or after == "return os"]
+
+
+def test_edit_elsewhere_changes_neither_ids_nor_sample() -> None:
+    before = code.mutants("shelf.py", MODULE)
+    after = code.mutants("shelf.py", "def first():\n    return 'first'\n" + MODULE)
+
+    assert {mutant.id for mutant in before} < {mutant.id for mutant in after}
+    picked, again = ({mutant.id for mutant, _ in sample(mutants, 10)} for mutants in (before, after))
+    assert len(picked) == len(again) == 10
+    # Each mutant that was added may take the place of one.
+    assert len(picked - again) <= len(after) - len(before)
+    assert {mutant.id for mutant, _ in sample(before, 10, "another seed")} != picked
+
+
+def test_equal_changes_have_ids_of_their_own() -> None:
+    mutants = code.mutants("shelf.py", "def run():\n    stop()\n    stop()\n")
+
+    assert len({mutant.id for mutant in mutants}) == len(mutants)
+
+
+def test_sample_leaves_out_what_is_invalid() -> None:
+    def mutant(scope: str, text: str | None) -> Mutant:
+        return Mutant("a.py", scope, "other constant", "1", "2", 1, lambda: text)
+
+    mutants = list(number_repeated([mutant("a", None), mutant("b", "x = 2\n"), mutant("c", None)]))
+
+    assert [picked.scope for picked, _ in sample(mutants, 10)] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("operator", "path", "value"),
+    [
+        ("one more", "components/parameters/Limit/schema/maximum", 101),
+        ("one less", "components/parameters/Limit/schema/maximum", 99),
+        ("rule that no response keeps", "components/schemas/Page/maxItems", 0),
+        ("declaration dropped", "paths//books/get/responses/404", None),
+        ("item dropped", "paths//books/get/parameters", []),
+    ],
+)
+def test_contract_is_changed_in_one_place(operator: str, path: str, value: Any) -> None:
+    mutants = contract.mutants("openapi.yaml", DOCUMENT)
+    (mutant,) = [mutant for mutant in mutants if (mutant.operator, mutant.scope) == (operator, path)]
+    expected = yaml.safe_load(DOCUMENT)
+    *above, last = path.replace("//", "/~").split("/")
+    parent = reduce(getitem, (part.replace("~", "/") for part in above), expected)
+    if value is None:
+        del parent[last]
+    else:
+        parent[last] = value
+
+    text = mutant.render()
+
+    assert text
+    assert yaml.safe_load(text) == expected
+    assert diff(DOCUMENT, text)
+
+
+def test_response_gets_another_status() -> None:
+    (mutant,) = [mutant for mutant in contract.mutants("openapi.yaml", DOCUMENT) if mutant.operator == "other status"]
+
+    assert yaml.safe_load(mutant.render() or "")["paths"]["/books"]["get"]["responses"].keys() == {"201", "404"}
+
+
+def test_words_and_examples_of_the_contract_are_not_changed() -> None:
+    changed = {mutant.scope for mutant in contract.mutants("openapi.yaml", DOCUMENT)}
+
+    assert not [path for path in changed if path.endswith(("title", "description", "example", "operationId"))]
+
+
+def test_script_and_page_are_changed_in_one_place() -> None:
+    script = 'if (ready) return "a";\n// if (never) stop("b");\n'
+
+    assert changes(page.mutants("a.js", script), script) == {
+        ("condition negated", 'if (ready) return "a";', 'if (!(ready)) return "a";'),
+        ("other constant", 'if (ready) return "a";', 'if (ready) return "xa";'),
+    }
+    assert changes(page.mutants("a.html", "<p>\n<title>A</title>\n"), "<p>\n<title>A</title>\n") == {
+        ("element dropped", "<title>A</title>", "")
+    }
+
+
+def mutant_at(lines: set[int], *names: str) -> Mutant:
+    return Mutant("handlers/shelf.py", "add", "other constant", "1", "2", 1, str, frozenset(lines), frozenset(names))
+
+
+REACHED = {
+    "tests/slow/test_all.py": Reach(seconds=60, lines={"handlers/shelf.py": {1, 2, 3}, "models/book.py": {1, 2}}),
+    "tests/quick/test_book.py": Reach(seconds=1, lines={"handlers/shelf.py": {1, 3}, "models/book.py": {1}}),
+    "tests/handlers/test_shelf.py": Reach(seconds=30, lines={"handlers/shelf.py": {1, 2}}),
+    "tests/project/test_readme.py": Reach(seconds=2),
+}
+SOURCES = {"handlers/shelf.py": "LIMIT = 1\n", "models/book.py": "def read():\n    return LIMIT\n"}
+
+
+@pytest.mark.parametrize(
+    ("mutant", "files"),
+    [
+        # The mirrored file first, and then the quickest.
+        (mutant_at({1}), ["tests/handlers/test_shelf.py", "tests/quick/test_book.py", "tests/slow/test_all.py"]),
+        (mutant_at({2}), ["tests/handlers/test_shelf.py", "tests/slow/test_all.py"]),
+        # A value that is set at import shows where it is used.
+        (mutant_at({1}, "LIMIT"), ["tests/slow/test_all.py"]),
+        # Of a file that is not measured, each may notice the change.
+        (
+            mutant_at(set()),
+            [
+                "tests/handlers/test_shelf.py",
+                "tests/quick/test_book.py",
+                "tests/project/test_readme.py",
+                "tests/slow/test_all.py",
+            ],
+        ),
+    ],
+)
+def test_tests_are_selected_by_what_they_reach(mutant: Mutant, files: list[str]) -> None:
+    assert select(mutant, REACHED, SOURCES, {}) == files
+
+
+def test_tests_that_found_others_come_first() -> None:
+    found = {("handlers/shelf.py", "tests/slow/test_all.py"): 100}
+
+    assert select(mutant_at({3}), REACHED, SOURCES, found) == ["tests/slow/test_all.py", "tests/quick/test_book.py"]

@@ -12,17 +12,17 @@ from tests.support.service import Start
 
 
 def test_wheel_serves_in_an_empty_folder(start: Start, checkout: Path, tmp_path: Path) -> None:
-    pip = (sys.executable, "-m", "pip", "--quiet")
-    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", tmp_path, checkout], check=True)
+    uv = str(Path(sys.executable).with_name("uv"))
+    build = [uv, "build", "--quiet", "--wheel", "--no-build-isolation", "--python", sys.executable, "-o", tmp_path]
+    subprocess.run([*build, checkout], check=True)
     (wheel,) = tmp_path.glob("tasks_api-*.whl")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, tmp_path / "venv"], check=True)
     python = tmp_path / "venv/bin/python"
-    # What is never imported need not be compiled, nor is another pip needed.
-    there = (*pip, "--python", str(python))
-    install = (*there, "install", "--no-compile")
+    there = ("--quiet", "--python", python)
+    install = (uv, "pip", "install", *there)
     subprocess.run([*install, "--require-hashes", "-r", ROOT / "requirements.lock"], check=True)
     subprocess.run([*install, "--no-deps", wheel], check=True)
-    subprocess.run([*there, "check"], check=True)
+    subprocess.run([uv, "pip", "check", *there], check=True)
     empty = tmp_path / "empty"
     empty.mkdir()
 

@@ -76,12 +76,13 @@ def python_sdk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def python(python_sdk: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Python in which the client is installed, and what that needs."""
     folder = tmp_path_factory.mktemp("installed")
-    pip = (sys.executable, "-m", "pip", "--quiet")
-    done(*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", folder, python_sdk)
+    uv = Path(sys.executable).with_name("uv")
+    here = ("--quiet", "--python", sys.executable)
+    done(uv, "build", *here, "--wheel", "--no-build-isolation", "-o", folder, python_sdk)
     (wheel,) = folder.glob("*.whl")
-    done(sys.executable, "-m", "venv", "--without-pip", folder / "venv")
+    done(uv, "venv", *here, folder / "venv")
     python = folder / "venv/bin/python"
-    done(*pip, "--python", python, "install", "--no-deps", wheel)
+    done(uv, "pip", "install", "--quiet", "--python", python, "--no-deps", wheel)
     # httpx and attrs are those of the tests.
     (packages,) = (folder / "venv").glob("lib/python*/site-packages")
     (packages / "tests.pth").write_text(sysconfig.get_path("purelib"))
@@ -164,7 +165,16 @@ def test_python_client_is_installed_by_its_name(python: Path) -> None:
 
 def mypy(python: Path, *arguments: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run mypy, without the project's own settings, on what a Python has installed."""
-    command = (sys.executable, "-m", "mypy", "--strict", "--config-file=", "--python-executable", python)
+    command = (
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--config-file=",
+        f"--cache-dir={ROOT}/.mypy_cache/sdk",
+        "--python-executable",
+        python,
+    )
     return call(*command, *arguments, folder=folder)
 
 

@@ -1,0 +1,69 @@
+"""A run of the tests that is broken off leaves no process and no folder."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.calls import wait_until
+from tests.support.project import ROOT, tool
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """The folder for temporary files of another run; its path is short, since sockets lie in it."""
+    with tempfile.TemporaryDirectory(prefix="run-") as folder:
+        yield Path(folder)
+
+
+def processes(folder: Path) -> list[str]:
+    """Return the commands of the processes that belong to a run, but for the one that cleans up after it."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("TMPDIR", "").startswith(str(folder)) or process.cwd().startswith(str(folder)):
+                found.append(" ".join(process.cmdline()))
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+@pytest.mark.parametrize(
+    ("number", "to_all"),
+    [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGKILL, False)],
+    ids=["Ctrl-C", "SIGTERM", "SIGKILL"],
+)
+def test_nothing_is_left_of_a_run_that_is_broken_off(
+    number: signal.Signals, to_all: bool, folder: Path, tmp_path: Path
+) -> None:
+    tool("chromium", "google-chrome")
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-n", "2", "tests/support/endless.py"]
+    environment = os.environ | {"TMPDIR": str(folder), "STARTED": str(tmp_path)}
+    for name in [name for name in environment if name.startswith("PYTEST_")]:
+        del environment[name]
+    with (tmp_path / "output").open("wb") as output:
+        run = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    wait_until(lambda: {"server", "browser"} <= {path.name for path in tmp_path.iterdir()} or run.poll() is not None)
+    assert run.poll() is None, (tmp_path / "output").read_text()
+    commands = " ".join(processes(folder))
+    assert "postgres" in commands
+    assert "chrom" in commands
+    assert "launcher.py" in commands
+
+    (os.killpg if to_all else os.kill)(run.pid, number)
+    run.wait(timeout=60)
+
+    if number == signal.SIGKILL:
+        wait_until(lambda: not list(folder.iterdir()))
+    assert processes(folder) == []
+    assert list(folder.iterdir()) == []

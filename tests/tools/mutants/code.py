@@ -1,0 +1,381 @@
+"""Generates mutants of Python code, by operators that know nothing of what the code is for."""
+
+import ast
+import copy
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from tests.tools.mutants.mutant import Mutant, number_repeated
+
+COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
+    ast.Lt: ast.LtE,
+    ast.LtE: ast.Lt,
+    ast.Gt: ast.GtE,
+    ast.GtE: ast.Gt,
+    ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq,
+    ast.Is: ast.IsNot,
+    ast.IsNot: ast.Is,
+    ast.In: ast.NotIn,
+    ast.NotIn: ast.In,
+}
+# For these, the other comparison is the negation.
+NEGATED_BY_COMPARISON = (ast.Eq, ast.NotEq, ast.Is, ast.IsNot, ast.In, ast.NotIn)
+ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.FloorDiv,
+    ast.Div: ast.Mult,
+    ast.FloorDiv: ast.Mult,
+    ast.Mod: ast.Mult,
+    ast.BitOr: ast.BitAnd,
+    ast.BitAnd: ast.BitOr,
+}
+FUNCTIONS = {"min": "max", "max": "min", "any": "all", "all": "any"}
+# These decorators, and the strings in these calls, are for type checkers only.
+TYPING = ("TypeVar", "NewType", "ParamSpec", "cast", "overload", "override", "abstractmethod")
+TEXT = (ast.JoinedStr, ast.Constant)
+Old = ast.AST | list[Any]
+
+
+class Change(NamedTuple):
+    """A part of the tree that is replaced.
+
+    Attributes:
+        operator: The kind of change.
+        old: A node, or the list of statements of a block.
+        new: What replaces it.
+        drops: If this only takes an item of a list away: the items, and the index of that one.
+    """
+
+    operator: str
+    old: Old
+    new: ast.AST
+    drops: tuple[Sequence[ast.AST], int] | None = None
+
+
+class Place(NamedTuple):
+    """Where a node is.
+
+    Attributes:
+        scope: The names of the functions and classes around it.
+        statement: The statement that it is part of.
+        imported: Whether it is executed when the module is imported.
+        text: The f-string that it is part of, whose parts have no reliable positions.
+    """
+
+    scope: tuple[str, ...]
+    statement: ast.AST
+    imported: bool
+    text: ast.AST | None
+
+
+def mutants(file: str, source: str) -> list[Mutant]:
+    """Return every mutant of a module."""
+    tree = ast.parse(source)
+    modules = {
+        alias.asname or alias.name.partition(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    }
+    return list(number_repeated(_mutants(file, source, tree, modules)))
+
+
+def _mutants(file: str, source: str, tree: ast.Module, modules: set[str]) -> Iterator[Mutant]:
+    for node, parent, place in _walk(tree, tree, Place((), tree, True, None)):
+        for change in _changes(node, parent, modules):
+            before, after = _fragments(change)
+            first = change.old[0] if isinstance(change.old, list) else change.old
+            line = getattr(first, "lineno", getattr(place.statement, "lineno", 1))
+            scope = ".".join(place.scope) or "module"
+            render = partial(_rendered, source, tree, change, place)
+            yield Mutant(file, scope, change.operator, before, after, line, render, *_reach(change, place))
+
+
+def _walk(node: ast.AST, parent: ast.AST, place: Place) -> Iterator[tuple[ast.AST, ast.AST, Place]]:
+    """Yield each node that may be changed, with its parent; what only type checkers and readers see is left out."""
+    if _is_skipped(node, parent):
+        return
+    if isinstance(node, (ast.stmt, ast.ExceptHandler)):
+        place = place._replace(statement=node)
+    if isinstance(node, ast.JoinedStr):
+        place = place._replace(text=place.text or node)
+    named = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+    if named:
+        place = place._replace(scope=(*place.scope, node.name))  # type: ignore[attr-defined]
+    yield node, parent, place
+    body = [] if isinstance(node, ast.ClassDef) or not named else node.body  # type: ignore[attr-defined]
+    for name, value in ast.iter_fields(node):
+        for child in value if isinstance(value, list) else [value]:
+            if name in ("annotation", "returns"):
+                # Only the calls in it, such as `Field(...)`, have an effect.
+                calls = [call for call in ast.walk(child) if isinstance(call, ast.Call)] if child else []
+                for call in calls:
+                    yield from _walk(call, node, place)
+            elif isinstance(child, ast.AST):
+                yield from _walk(child, node, place._replace(imported=False) if child in body else place)
+
+
+def _is_skipped(node: ast.AST, parent: ast.AST) -> bool:
+    match node:
+        case ast.Import() | ast.ImportFrom() | ast.Assert() | ast.Expr(ast.Constant()):
+            return True
+        case ast.If(ast.Name("TYPE_CHECKING")) | ast.Assign([ast.Name("__all__")]):
+            return True
+        case ast.Constant(str()) if isinstance(parent, ast.Subscript):
+            # Any test would notice the `KeyError`.
+            return True
+        case ast.Constant(str()):
+            return isinstance(parent, ast.Call) and isinstance(parent.func, ast.Name) and parent.func.id in TYPING
+    return False
+
+
+def _changes(node: ast.AST, parent: ast.AST, modules: set[str]) -> Iterator[Change]:
+    yield from _operator(node)
+    yield from _value(node, parent, modules)
+    yield from _items(node, parent)
+    yield from _statement(node)
+    yield from _block(node)
+
+
+def _operator(node: ast.AST) -> Iterator[Change]:
+    match node:
+        case ast.Compare(_, ops):
+            for index, operator in enumerate(ops):
+                swapped = [*ops[:index], COMPARISONS[type(operator)](), *ops[index + 1 :]]
+                yield Change("other comparison", node, _with(node, ops=swapped))
+        case ast.BoolOp(operator):
+            other = ast.And() if isinstance(operator, ast.Or) else ast.Or()
+            yield Change("and/or swapped", node, _with(node, op=other))
+        case ast.UnaryOp(ast.Not() | ast.USub(), operand):
+            yield Change("negation dropped", node, operand)
+        case ast.BinOp(left, operator, right) if type(operator) in ARITHMETIC:
+            if not any(isinstance(side, TEXT) and not _is_number(side) for side in (left, right)):
+                yield Change("other arithmetic", node, _with(node, op=ARITHMETIC[type(operator)]()))
+        case ast.If(test) | ast.While(test) | ast.IfExp(test):
+            is_negation = isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not)
+            is_swapped = isinstance(test, ast.Compare) and isinstance(test.ops[0], NEGATED_BY_COMPARISON)
+            if not (is_negation or is_swapped):
+                yield Change("condition negated", test, ast.UnaryOp(ast.Not(), test))
+
+
+def _value(node: ast.AST, parent: ast.AST, modules: set[str]) -> Iterator[Change]:
+    match node:
+        case ast.Name(name) if name in FUNCTIONS:
+            yield Change("other function", node, _with(node, id=FUNCTIONS[name]))
+        case ast.Call(ast.Attribute(value)) if not isinstance(parent, (ast.Expr, ast.Await)):
+            if not (isinstance(value, ast.Name) and value.id in {*modules, "self", "cls"}):
+                yield Change("method call dropped", node, value)
+        case ast.Slice(lower, upper):
+            for name in [name for name, bound in (("lower", lower), ("upper", upper)) if bound]:
+                yield Change(f"{name} bound dropped", node, _with(node, **{name: None}))
+        case ast.Constant() if isinstance(parent, ast.JoinedStr) and node is not _first_text(parent):
+            pass
+        case ast.Constant(value) if value is not None and value is not ...:
+            yield from (Change("other constant", node, ast.Constant(other)) for other in _other_values(value))
+
+
+def _first_text(node: ast.JoinedStr) -> ast.AST | None:
+    """Return the part of an f-string that stands for all its text."""
+    return next((part for part in node.values if isinstance(part, ast.Constant)), None)
+
+
+def _is_number(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, (int, float))
+
+
+def _other_values(value: Any) -> Iterator[Any]:
+    match value:
+        case bool():
+            yield not value
+        case int() | float():
+            yield value + 1
+            if value not in (0, 1):
+                yield 0
+        case str():
+            yield f"x{value}"
+        case bytes():
+            yield b"x" + value
+
+
+def _items(node: ast.AST, parent: ast.AST) -> Iterator[Change]:
+    """Take each item of a list away."""
+    match node:
+        case ast.BoolOp(_, values):
+            for index in range(len(values)):
+                left = _without(values, index)
+                new = left[0] if len(left) == 1 else _with(node, values=left)
+                yield Change("operand dropped", node, new, (values, index))
+        case ast.Dict(keys, values) if None not in keys:
+            for index in range(len(keys)):
+                new = _with(node, keys=_without(keys, index), values=_without(values, index))
+                pairs = [_pair(key, value) for key, value in zip(keys, values, strict=True) if key]
+                yield Change("item dropped", node, new, (pairs, index))
+        case ast.List(items) | ast.Set(items) | ast.Tuple(items) if isinstance(node, ast.Set) or _is_loaded(node):
+            listed = not isinstance(node, ast.Tuple) or isinstance(parent, (ast.Compare, ast.ExceptHandler, ast.Call))
+            if listed and not isinstance(parent, (ast.Subscript, ast.Tuple)) and len(items) > 1:
+                for index in range(len(items)):
+                    yield Change("item dropped", node, _with(node, elts=_without(items, index)), (items, index))
+        case ast.Call(_, positional, keywords):
+            for index, keyword in enumerate(keywords):
+                if keyword.arg:
+                    new = _with(node, keywords=_without(keywords, index))
+                    yield Change("argument dropped", node, new, ((*positional, *keywords), len(positional) + index))
+        case ast.comprehension(ifs=[_, *_] as conditions):
+            for condition in conditions:
+                yield Change("condition dropped", condition, ast.Constant(True))
+
+
+def _statement(node: ast.AST) -> Iterator[Change]:
+    match node:
+        case ast.Expr(ast.Call() | ast.Await()) | ast.Raise() | ast.AugAssign() | ast.Delete():
+            yield Change("statement dropped", node, ast.Pass())
+        case ast.Break() | ast.Continue():
+            yield Change("statement dropped", node, ast.Pass())
+        case ast.Assign([ast.Attribute() | ast.Subscript()]) | ast.AnnAssign(ast.Attribute(), value=ast.expr()):
+            yield Change("statement dropped", node, ast.Pass())
+        case ast.Return(value) if value and not (isinstance(value, ast.Constant) and value.value is None):
+            yield Change("return value dropped", value, ast.Constant(None))
+        case ast.For(iter=values):
+            yield Change("loop skipped", values, ast.Tuple([], ast.Load()))
+
+
+def _block(node: ast.AST) -> Iterator[Change]:
+    match node:
+        case ast.With([ast.withitem(_, None)]) | ast.AsyncWith([ast.withitem(_, None)]):
+            yield Change("context dropped", node, ast.If(ast.Constant(True), node.body, []))
+        case ast.ExceptHandler(body=[ast.Raise(None)]):
+            pass
+        case ast.ExceptHandler(body=body):
+            yield Change("exception not handled", body, ast.Raise())
+        case ast.Try(finalbody=[_, *_] as body):
+            yield Change("finally dropped", body, ast.Pass())
+        case ast.FunctionDef(decorator_list=decorators) | ast.AsyncFunctionDef(decorator_list=decorators):
+            for index, decorator in enumerate(decorators):
+                if ast.unparse(decorator).rpartition(".")[2] not in TYPING:
+                    new = _with(node, decorator_list=_without(decorators, index))
+                    yield Change("decorator dropped", node, new, (decorators, index))
+
+
+def _with(node: ast.AST, **fields: Any) -> Any:
+    changed = copy.copy(node)
+    for name, value in fields.items():
+        setattr(changed, name, value)
+    return changed
+
+
+def _without(items: Sequence[Any], index: int) -> list[Any]:
+    return [*items[:index], *items[index + 1 :]]
+
+
+def _pair(key: ast.expr, value: ast.expr) -> ast.expr:
+    """Return a node for an item of a dictionary, which the tree has none for."""
+    pair = ast.copy_location(ast.Dict([key], [value]), key)
+    pair.end_lineno, pair.end_col_offset = value.end_lineno, value.end_col_offset
+    return pair
+
+
+def _is_loaded(node: Any) -> bool:
+    return isinstance(node.ctx, ast.Load)
+
+
+def _fragments(change: Change) -> tuple[str, str]:
+    """Return the text before and after, however it is laid out."""
+    if change.drops:
+        items, index = change.drops
+        return ast.unparse(items[index]), ""
+    old = change.old if isinstance(change.old, list) else [change.old]
+    if change.operator == "context dropped":
+        return ast.unparse(getattr(change.old, "items")[0]), ""  # noqa: B009, only this kind of node has it
+    return "\n".join(map(ast.unparse, old)), ast.unparse(ast.fix_missing_locations(change.new))
+
+
+def _rendered(source: str, tree: ast.Module, change: Change, place: Place) -> str | None:
+    """Return the text with a change, laid out as it was; None where that cannot be done."""
+    expected = ast.dump(_replaced(tree, change.old, change.new))
+    if expected == ast.dump(tree):
+        return None
+    for start, end, text in _edits(source, change, place):
+        changed = source[:start] + text + source[end:]
+        try:
+            if ast.dump(ast.parse(changed)) == expected:
+                compile(changed, "mutant", "exec")
+                return changed
+        except SyntaxError:
+            continue
+    return None
+
+
+def _edits(source: str, change: Change, place: Place) -> Iterator[tuple[int, int, str]]:
+    """Yield ways to make a change in the text; the first that gives the tree expected is right."""
+    start, end = _span(source, change.old)
+    if place.text:
+        start, end = _span(source, place.text)
+        yield start, end, ast.unparse(_replaced(place.text, change.old, change.new))
+        return
+    if change.drops:
+        items, index = change.drops
+        spans = [_span(source, item) for item in items]
+        if change.operator == "decorator dropped":
+            at = source.rindex("@", 0, spans[index][0])
+            rest = source[spans[index][1] :]
+            yield at, spans[index][1] + len(rest) - len(rest.lstrip()), ""
+            return
+        if index + 1 < len(items):
+            yield spans[index][0], spans[index + 1][0], ""
+        if index:
+            yield spans[index - 1][1], spans[index][1], ""
+        yield *spans[index], ""
+    if change.operator == "context dropped":
+        yield start, _span(source, getattr(change.old, "items")[0].context_expr)[1], "if True"  # noqa: B009
+        return
+    text = ast.unparse(ast.fix_missing_locations(change.new))
+    yield start, end, text
+    yield start, end, f"({text})"
+
+
+def _span(source: str, node: Any) -> tuple[int, int]:
+    first, last = (node[0], node[-1]) if isinstance(node, list) else (node, node)
+    lines = source.splitlines(keepends=True)
+
+    def index(line: int, column: int) -> int:
+        # Columns are bytes.
+        return sum(map(len, lines[: line - 1])) + len(lines[line - 1].encode()[:column].decode())
+
+    if not hasattr(first, "lineno"):
+        return 0, 0
+    return index(first.lineno, first.col_offset), index(last.end_lineno, last.end_col_offset)
+
+
+def _replaced(root: ast.AST, old: Old, new: ast.AST) -> ast.AST:
+    """Return a copy of a tree in which a node, or a block, is another one."""
+    if root is old:
+        return new
+    changed = copy.copy(root)
+    for name, value in ast.iter_fields(root):
+        if value is old:
+            setattr(changed, name, [new] if isinstance(old, list) else new)
+        elif isinstance(value, ast.AST):
+            setattr(changed, name, _replaced(value, old, new))
+        elif isinstance(value, list):
+            setattr(changed, name, [_replaced(item, old, new) if isinstance(item, ast.AST) else item for item in value])
+    return changed
+
+
+def _reach(change: Change, place: Place) -> tuple[frozenset[int], frozenset[str]]:
+    """Return the lines that a test must reach to notice a change, and the names that are bound there at import."""
+    if isinstance(change.old, list):
+        return frozenset(range(change.old[0].lineno, change.old[-1].end_lineno + 1)), frozenset()
+    statement: Any = place.statement
+    body = getattr(statement, "body", None)
+    if place.imported and isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        # A decorator or a default shows when the function is called.
+        return frozenset(range(statement.body[0].lineno, (statement.end_lineno or 0) + 1)), frozenset()
+    end = max(statement.lineno + 1, body[0].lineno) if body else statement.end_lineno + 1
+    names: frozenset[str] = frozenset()
+    if place.imported:
+        targets = getattr(statement, "targets", [getattr(statement, "target", None)])
+        names = frozenset(target.id for target in targets if isinstance(target, ast.Name))
+    return frozenset(range(statement.lineno, end)), names

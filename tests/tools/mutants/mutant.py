@@ -1,0 +1,80 @@
+"""A mutant: the project with one small defect."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from difflib import unified_diff
+from operator import itemgetter
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One file with one defect.
+
+    Attributes:
+        file: The path, relative to the project.
+        scope: The qualified name of the function or class, or the path in a YAML document.
+        operator: The kind of change.
+        before: The original fragment.
+        after: The fragment that replaces it.
+        line: The line of the fragment.
+        render: Returns the whole file with the defect, or None if the result is invalid or equal to the original.
+        lines: The lines that a test must reach to notice the defect; empty if that is not known.
+        names: The names that are bound there at import; a test that reaches one of their uses may notice it too.
+        occurrence: Distinguishes equal changes in the same scope.
+    """
+
+    file: str
+    scope: str
+    operator: str
+    before: str
+    after: str
+    line: int
+    render: Callable[[], str | None]
+    lines: frozenset[int] = frozenset()
+    names: frozenset[str] = frozenset()
+    occurrence: int = 0
+
+    @property
+    def id(self) -> str:
+        """A hash of what is changed, but not of where in the file it is, so that edits elsewhere keep it."""
+        parts = (self.file, self.scope, self.operator, self.before, self.after, str(self.occurrence))
+        return _hash("\0".join(parts))[:10]
+
+    def __str__(self) -> str:
+        return f"{self.id} {self.file}:{self.line} {self.scope}: {self.operator}"
+
+
+def diff(before: str, after: str) -> str:
+    """Return the changed lines of a text."""
+    lines = unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=0)
+    return "\n".join(line for line in lines if not line.startswith(("---", "+++", "@@")))
+
+
+def number_repeated(mutants: Iterable[Mutant]) -> Iterator[Mutant]:
+    """Number equal changes in the same scope, so that each has an id of its own."""
+    seen: dict[str, int] = {}
+    for mutant in mutants:
+        count = seen[mutant.id] = seen.get(mutant.id, -1) + 1
+        yield replace(mutant, occurrence=count)
+
+
+def sample(mutants: Iterable[Mutant], size: int, seed: str = "") -> Iterator[tuple[Mutant, str]]:
+    """Yield a random sample of the valid mutants, each with its text; every operator has the same share, if it can.
+
+    It depends on the seed and the ids alone: a mutant that is added or removed changes the sample by one at most.
+    """
+    count: Counter[str] = Counter()
+    ranked = []
+    for rank, mutant in sorted(((_hash(seed + mutant.id), mutant) for mutant in mutants), key=itemgetter(0)):
+        count[mutant.operator] += 1
+        ranked.append((count[mutant.operator], rank, mutant))
+    for _, _, mutant in sorted(ranked, key=itemgetter(0, 1)):
+        if size and (text := mutant.render()) is not None:
+            size -= 1
+            yield mutant, text
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
