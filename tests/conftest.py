@@ -47,8 +47,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     tiers.sort(items)
 
 
+# Not its teardown, in which fixtures may end that other tests have started.
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    with tiers.watched(item):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     with tiers.watched(item):
         return (yield)
 
@@ -156,9 +163,9 @@ def node() -> Path:
     return tool(ROOT / "build/node/node_modules/.bin/redocly").parent
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def browser() -> Iterator[Browser]:
-    """Chromium, without a screen; not for the session, since Playwright's event loop runs as long as it does."""
+    """Chromium, without a screen; for one test, since Playwright's event loop runs that long."""
     chromium = tool("chromium", "google-chrome")
     # Chromium has no sandbox for root.
     with sync_playwright() as playwright:
