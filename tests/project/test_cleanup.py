@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.calls import wait_until
+from tests.support.calls import PATIENCE, wait_until
 from tests.support.project import ROOT, tool
 
 pytestmark = pytest.mark.slow
@@ -53,15 +53,18 @@ def test_nothing_is_left_of_a_run_that_is_broken_off(
         run = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
-    wait_until(lambda: {"server", "browser"} <= {path.name for path in tmp_path.iterdir()} or run.poll() is not None)
-    assert run.poll() is None, (tmp_path / "output").read_text()
-    commands = " ".join(processes(folder))
-    assert "postgres" in commands
-    assert "chrom" in commands
-    assert "launcher.py" in commands
+    try:
+        wait_until(lambda: {"server", "browser"} <= {file.name for file in tmp_path.iterdir()} or bool(run.poll()))
+        assert run.poll() is None, (tmp_path / "output").read_text()
+        commands = " ".join(processes(folder))
+        assert "postgres" in commands
+        assert "chrom" in commands
+        assert "launcher.py" in commands
 
-    (os.killpg if to_all else os.kill)(run.pid, number)
-    run.wait(timeout=60)
+        (os.killpg if to_all else os.kill)(run.pid, number)
+        run.wait(timeout=PATIENCE)
+    finally:
+        run.kill()
 
     if number == signal.SIGKILL:
         wait_until(lambda: not list(folder.iterdir()))

@@ -46,7 +46,8 @@ def watch() -> Callable[[], None]:
 def _processes(folder: Path) -> Iterator[psutil.Process]:
     for process in psutil.process_iter():
         try:
-            if process.environ().get("TMPDIR") == str(folder) or Path(process.cwd()).is_relative_to(folder):
+            # What a run within this run has started has a folder within this folder.
+            if any(Path(path).is_relative_to(folder) for path in (process.environ().get("TMPDIR", "/"), process.cwd())):
                 yield process
         except (psutil.Error, OSError):
             # It has just ended, or it is not ours.
