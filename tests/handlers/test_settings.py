@@ -147,6 +147,7 @@ def tcp_pair() -> tuple[socket.socket, socket.socket]:
         return listener.accept()[0], there
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seconds", "milliseconds"), [(0.5, 500), (1.25, 1250), (10, 10_000), (0.001, 1)])
 def test_request_timeout_is_that_of_the_socket(
     tmp_path: Path, started: list[Started], seconds: float, milliseconds: int

@@ -13,7 +13,17 @@ from tests.support.service import Start
 
 def test_wheel_serves_in_an_empty_folder(start: Start, checkout: Path, tmp_path: Path) -> None:
     uv = str(Path(sys.executable).with_name("uv"))
-    build = [uv, "build", "--quiet", "--wheel", "--no-build-isolation", "--python", sys.executable, "-o", tmp_path]
+    build: list[str | Path] = [
+        uv,
+        "build",
+        "--quiet",
+        "--wheel",
+        "--no-build-isolation",
+        "--python",
+        sys.executable,
+        "-o",
+        tmp_path,
+    ]
     subprocess.run([*build, checkout], check=True)
     (wheel,) = tmp_path.glob("tasks_api-*.whl")
     subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, tmp_path / "venv"], check=True)
