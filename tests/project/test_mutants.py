@@ -1,16 +1,21 @@
 """The generators of `make mutants`, on made-up sources."""
 
+import subprocess
 from functools import reduce
 from operator import getitem
+from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
 import pytest
 import yaml
 
+from tests.support.project import ROOT
 from tests.tools.mutants import code, contract, page
 from tests.tools.mutants.mutant import Mutant, diff, number_repeated, sample
-from tests.tools.mutants.reach import Reach, select
+from tests.tools.mutants.process import run
+from tests.tools.mutants.project import Project
+from tests.tools.mutants.reach import PLUGIN, Reach, select
 
 MODULE = dedent('''
     """A module."""
@@ -190,6 +195,19 @@ def test_script_and_page_are_changed_in_one_place() -> None:
     }
 
 
+FILES = {
+    "pyproject.toml": """
+        tool.coverage.run.source = ["handlers"]
+        tool.datamodel-codegen.output = "handlers/made.py"
+    """,
+    "handlers/shelf.py": "LIMIT = 1\n",
+    "handlers/made.py": "LIMIT = 1\n",
+    "handlers/swagger-ui.js": 'start("now");\n',
+    "tests/test_shelf.py": "",
+    "tests/test_other.py": "",
+}
+
+
 def mutant_at(lines: set[int], *names: str) -> Mutant:
     return Mutant("handlers/shelf.py", "add", "other constant", "1", "2", 1, str, frozenset(lines), frozenset(names))
 
@@ -225,6 +243,73 @@ SOURCES = {"handlers/shelf.py": "LIMIT = 1\n", "models/book.py": "def read():\n 
 )
 def test_tests_are_selected_by_what_they_reach(mutant: Mutant, files: list[str]) -> None:
     assert select(mutant, REACHED, SOURCES, {}) == files
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A made-up project."""
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_mutant_is_planted_in_a_copy_and_taken_back(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    project = Project(folder)
+    copy = project.copy(tmp_path_factory.mktemp("copy"))
+    file = copy.folder / "handlers/shelf.py"
+    seconds = [int(file.stat().st_mtime)]
+
+    with copy.planted("handlers/shelf.py", "LIMIT = 2\n"):
+        planted = file.read_text()
+        seconds.append(int(file.stat().st_mtime))
+    seconds.append(int(file.stat().st_mtime))
+
+    assert {mutant.file for mutant in project.mutants()} == {"handlers/shelf.py"}
+    assert (planted, file.read_text()) == ("LIMIT = 2\n", "LIMIT = 1\n")
+    assert (folder / "handlers/shelf.py").read_text() == "LIMIT = 1\n"
+    # Python would take bytecode of the same second for that of the file.
+    assert len(set(seconds)) == 3
+    # `make` would install again what is made from a newer file.
+    for name in FILES:
+        assert (copy.folder / name).stat().st_mtime < (folder / name).stat().st_mtime
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("file", "is_same"), [("tests/test_shelf.py", False), ("tests/test_other.py", True), ("handlers/shelf.py", False)]
+)
+def test_what_a_test_reaches_is_known_until_it_or_the_code_changes(file: str, is_same: bool, folder: Path) -> None:
+    before = Project(folder).fingerprint("tests/test_shelf.py")
+    (folder / file).write_text("LIMIT = 3\n")
+
+    assert (Project(folder).fingerprint("tests/test_shelf.py") == before) is is_same
+
+
+@pytest.mark.slow
+def test_test_that_cannot_change_the_project_finds_nothing(tmp_path: Path) -> None:
+    (tmp_path / "pytest.ini").touch()
+    (tmp_path / "test_edits.py").write_text(
+        dedent("""
+            from pathlib import Path
+
+            from tests.support.edits import replace_in
+
+            def test_edit(tmp_path):
+                (tmp_path / "a.py").write_text("def run(): ...")
+                replace_in(tmp_path / "a.py", "run", "stop()", "go()")
+
+            def test_other():
+                assert False
+        """)
+    )
+
+    arguments = ["-q", "-p", PLUGIN, "-p", "no:cacheprovider", "--import-mode=importlib", str(tmp_path)]
+    finished = run(["pytest", *arguments], ROOT, timeout=60)
+
+    assert "1 failed, 1 skipped" in finished.output
 
 
 def test_tests_that_found_others_come_first() -> None:
