@@ -26,8 +26,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Watch over what the run makes, in the process that the others belong to."""
     if not hasattr(config, "workerinput"):
         config.stash[END] = watch()
-        # As after Ctrl-C, the fixtures end what they have started.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        # Both break off the run, also where it was started in the background, which ignores Ctrl-C.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,6 +1,5 @@
 """The command: what it prints, and what it says of a setting that cannot be used."""
 
-import signal
 import socket
 import sqlite3
 import time
@@ -8,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
 from importlib.metadata import version
 from pathlib import Path
+from unittest.mock import Mock
 
 import httpx
 import psutil
@@ -230,7 +230,7 @@ def test_every_command_ends_on_ctrl_c_without_a_traceback(
 ) -> None:
     """Each opens the file first, and that is when it is interrupted."""
     (tmp_path / "tasks.db").touch()
-    monkeypatch.setattr(sqlite3, "connect", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(sqlite3, "connect", Mock(side_effect=KeyboardInterrupt))
 
     try:
         ended = inside.run(tmp_path, *arguments)

@@ -167,6 +167,8 @@ def _become(message: Any, stdout: int, stderr: int) -> None:
     for descriptor, number in ((stdout, 1), (stderr, 2)):
         os.dup2(descriptor, number)
         os.close(descriptor)
+    # Tests that run in the background ignore Ctrl-C; what they start is not to.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = ["tasks-api", *arguments]
     if "COVERAGE_PROCESS_CONFIG" in environment:
         import coverage  # noqa: PLC0415, only where it is wanted
