@@ -164,9 +164,9 @@ def node() -> Path:
     return tool(ROOT / "build/node/node_modules/.bin/redocly").parent
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium, without a screen; for one test, since Playwright's event loop runs that long."""
+    """Chromium, without a screen; as long as it is there, Playwright's event loop runs in this thread."""
     chromium = tool("chromium", "google-chrome")
     # Chromium has no sandbox for root.
     with sync_playwright() as playwright:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import httpx
@@ -91,6 +92,7 @@ def test_interrupted_run_leaves_no_tasks(service: Service, tmp_path: Path) -> No
         there = len(service.client.get(tasks).json())
         while len(service.client.get(tasks).json()) < there + 10:
             assert run.poll() is None
+            sleep(0.01)
         os.killpg(run.pid, signal.SIGINT)
         said += run.stdout.read()
 

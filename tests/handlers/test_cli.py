@@ -25,9 +25,10 @@ MIGRATIONS = sorted(path.stem for path in DIRECTORY.glob("[0-9]*.py"))
 
 @pytest.mark.slow
 def test_version_and_help(tmp_path: Path) -> None:
-    assert run_installed(tmp_path, "--version").stdout == f"tasks-api {version('tasks-api')}\n"
+    for run_it in (run, run_installed):
+        assert run_it(tmp_path, "--version").stdout == f"tasks-api {version('tasks-api')}\n"
     for arguments in ([], ["--help"]):
-        asked = run_installed(tmp_path, *arguments)
+        asked = run(tmp_path, *arguments)
         assert asked.returncode == 0
         assert "serve" in asked.stdout
         assert "migrate" in asked.stdout
@@ -285,4 +286,5 @@ def test_reload_follows_the_contract(start: Start, checkout: Path) -> None:
         assert time.monotonic() < deadline, service.log()
         # The old process closes its connections when it goes.
         with suppress(httpx.TransportError):
+            time.sleep(0.05)
             detail = service.client.get("/api/tasks/1").json()["detail"]

@@ -189,6 +189,7 @@ def test_many_tags_are_taken(shared_client: httpx.Client, task: httpx.Response) 
     assert (first.status_code, second.status_code) == (200, 200)
 
 
+@pytest.mark.parametrize("backend", ["sqlite"])
 def test_tag_is_another_one_where_tasks_are_written_otherwise(start: Start, checkout: Path) -> None:
     """Else a caller would be told, after an update of the service, that what it has is still right."""
     service = start(folder=checkout, command=FROM_FOLDER)

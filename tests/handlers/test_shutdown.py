@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from tests.support import wire
-from tests.support.project import COMMAND
+from tests.support.calls import wait_until
 from tests.support.service import Service, Start
 from tests.support.stores import Store
 
@@ -70,8 +70,7 @@ def test_request_that_has_arrived_is_answered(start: Start, store: Store, worker
             service.process.send_signal(signal.SIGTERM)
             (told,) = wire.answers(wire.read_to_end(slow))
             assert wire.read_to_end(idle) == b""
-            while not refuses(service):
-                pass
+            wait_until(lambda: refuses(service))
         (answered,) = wire.answers(wire.read_to_end(arrived))
         statuses = [answer.status for answer in wire.answers(wire.read_to_end(both))]
     service.process.communicate(timeout=30)
@@ -108,10 +107,8 @@ def test_request_that_takes_too_long_is_told_so(start: Start, store: Store, seco
 def test_restart_under_load_fails_no_request(start: Start, store: Store, tmp_path: Path, workers: str) -> None:
     """Behind clients that ask again where they got no answer, or a 503: each POST is done, and done once."""
     flags = ("--workers", workers)
-    environment = {"TASKS_API_PORT": str(free_port())}
-    # The port that the tests else give is none.
-    command = ("sh", "-c", 'shift; shift; shift; exec "$0" serve "$@"', COMMAND)
-    service = start(*flags, command=command, variables=environment)
+    port = free_port()
+    service = start(*flags, port=port)
     url = service.url
     done, statuses, titles = Event(), Counter[int](), count()
 
@@ -135,18 +132,19 @@ def test_restart_under_load_fails_no_request(start: Start, store: Store, tmp_pat
                 statuses[ask(client, "POST", json={"title": title}, headers=key)] += 1
                 statuses[ask(client, "GET", params={"limit": 1})] += 1
                 created.append(title)
+                done.wait(0.01)
         return created
 
     with ThreadPoolExecutor(4) as pool:
         loads = [pool.submit(load) for _ in range(4)]
         try:
-            while statuses.total() < 40:
-                assert not any(one.done() for one in loads)
+            wait_until(lambda: statuses.total() >= 40 or any(one.done() for one in loads))
+            assert not any(one.done() for one in loads)
             assert service.stop() == 0
-            service = start(*flags, command=command, variables=environment)
+            service = start(*flags, port=port)
             before = statuses.total()
-            while statuses.total() < before + 40:
-                assert not any(one.done() for one in loads)
+            wait_until(lambda: statuses.total() >= before + 40 or any(one.done() for one in loads))
+            assert not any(one.done() for one in loads)
         finally:
             done.set()
         created = [title for one in loads for title in one.result()]

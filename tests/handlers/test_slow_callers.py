@@ -1,21 +1,22 @@
 """Callers who take their time, or come in great numbers, hold nobody else up."""
 
 import socket
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from select import select
 from time import monotonic
+from types import SimpleNamespace
 
 import httpx
 import pytest
 
-from tests.support import wire
+from handlers import cli
+from tests.support import inside, wire
 from tests.support.calls import assert_is_problem, wait_for
 from tests.support.project import COMMAND
-from tests.support.service import Service, Start, environment, running
+from tests.support.service import Service, Start, running
 from tests.support.stores import SqliteStore
 
 pytestmark = pytest.mark.slow
@@ -295,11 +296,11 @@ def test_process_gets_the_files_that_its_connections_take(start: Start) -> None:
         assert {wire.call(connection, "GET", "/api/tasks").status for connection in connections} == {200}
 
 
-def test_more_connections_than_files_are_refused(tmp_path: Path) -> None:
-    command = ["sh", "-c", f"ulimit -n 200; exec {COMMAND} serve --port 0 --max-connections 300"]
-    ended = subprocess.run(
-        command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False, timeout=30
+def test_more_connections_than_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        cli, "resource", SimpleNamespace(RLIMIT_NOFILE=0, RLIM_INFINITY=-1, getrlimit=lambda _: (200, 200))
     )
+    ended = inside.run(tmp_path, "serve", "--port", "0", "--max-connections", "300")
 
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr == (

@@ -20,8 +20,9 @@ from models.errors import ConfigurationError
 from models.migrate import migrate
 from tests.support import wire
 from tests.support.flushes import Flushes, Switchboard
+from tests.support.launcher import launcher
 from tests.support.project import COMMAND, ROOT
-from tests.support.service import Service, Start, environment, run
+from tests.support.service import MEASURED, Service, Start, environment, run
 from tests.support.stores import SqliteStore
 
 INSERT = "INSERT INTO task (title, completed, created_at) VALUES ('{}', false, '2026-05-12T10:32:14.000Z')"
@@ -98,21 +99,17 @@ class Backup:
     """
 
     def __init__(self, switchboard: Switchboard, folder: Path, policy: Callable[[Flushes, int], None]) -> None:
-        self.process = subprocess.Popen(
-            [*switchboard.command, COMMAND, "backup", "copy.db"],
-            cwd=folder,
-            env=environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        self._log = folder / "log"
+        variables = environment(switchboard.variables) | MEASURED
+        with self._log.open("wb") as log:
+            self.process = launcher().start(["backup", "copy.db"], folder, variables, log)
         self.flushes = switchboard.flushes()
         self.flushes.policy = lambda flush: policy(self.flushes, flush)
 
     def end(self) -> tuple[int, str]:
         """Wait until it ends, and return its exit status and what it said of an error."""
-        _, errors = self.process.communicate(timeout=30)
-        return self.process.returncode, errors
+        self.process.communicate(timeout=30)
+        return self.process.wait(), self._log.read_text()
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ import pytest
 
 from tests.support import wire
 from tests.support.flushes import Flushes, Switchboard
-from tests.support.project import COMMAND
 from tests.support.service import Service, Start
 
 Request = tuple[str, str, dict[str, Any] | None]
@@ -35,7 +34,7 @@ def asked(start: Start, switchboard: Switchboard) -> tuple[Service, Flushes]:
     """A service that has one task, and its flushes."""
     with ThreadPoolExecutor() as pool:
         flushes = pool.submit(switchboard.flushes)
-        service = start(command=(*switchboard.command, COMMAND))
+        service = start(variables=switchboard.variables)
         service.client.post("/api/tasks", json={"title": "first"})
         return service, flushes.result()
 

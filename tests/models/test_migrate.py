@@ -1,7 +1,7 @@
 """Migrations: once each, all or none, and without losing what the database knew."""
 
-import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,8 +13,7 @@ from models.errors import ConfigurationError
 from models.migrate import migrate
 from models.schemas import Task
 from models.task import Task as Table
-from tests.support.project import COMMAND
-from tests.support.service import Start, environment, run
+from tests.support.service import Start, run
 from tests.support.stores import Store
 
 
@@ -78,16 +77,14 @@ def test_tables_hold_what_the_contract_shows(store: Store) -> None:
 
 
 def test_several_nodes_may_migrate_at_once(store: Store, tmp_path: Path) -> None:
-    variables = environment({"DATABASE_URL": store.url})
-    processes = [
-        subprocess.Popen([COMMAND, "migrate"], cwd=tmp_path, env=variables, stdout=-1, stderr=-1, text=True)
-        for _ in range(4)
-    ]
-    results = [(*process.communicate(timeout=60), process.returncode) for process in processes]
+    with ThreadPoolExecutor() as pool:
+        variables = {"DATABASE_URL": store.url}
+        runs = [pool.submit(run, tmp_path, "migrate", variables=variables) for _ in range(4)]
 
-    assert sorted(results) == [
-        (f"Applied: {', '.join(MIGRATIONS)}\n", "", 0),
-        *[("Applied: nothing, the schema is up to date\n", "", 0)] * 3,
+    assert {(run.result().stderr, run.result().returncode) for run in runs} == {("", 0)}
+    assert sorted(run.result().stdout for run in runs) == [
+        f"Applied: {', '.join(MIGRATIONS)}\n",
+        *["Applied: nothing, the schema is up to date\n"] * 3,
     ]
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from itertools import count, product
 from pathlib import Path
 from threading import Event
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -25,7 +25,7 @@ from models.migrate import migrate
 from models.postgresql import MIGRATION
 from models.statements import Execute
 from tests.support import inside
-from tests.support.calls import CALLS, assert_unavailable, call
+from tests.support.calls import CALLS, assert_unavailable, call, wait_until
 from tests.support.service import Service, Start, run
 from tests.support.stores import PostgresqlStore, bind_here, page_statement, postgresql_server
 
@@ -48,6 +48,7 @@ def wait_for_success(client: httpx.Client) -> None:
     give_up = monotonic() + 30
     while (answer := client.get("/api/tasks?limit=1")).status_code == 503:
         assert monotonic() < give_up
+        sleep(0.01)
     assert answer.status_code == 200
 
 
@@ -88,8 +89,8 @@ def test_write_lock_of_another_client(start: Start, store: PostgresqlStore) -> N
             for write in writes:
                 assert_unavailable(write.result())
             waiting = pool.submit(call, service.client, "PUT", "/api/tasks/1")
-            while not store.execute("SELECT 1 FROM pg_locks WHERE NOT granted"):
-                assert not waiting.done()
+            wait_until(lambda: bool(store.execute("SELECT 1 FROM pg_locks WHERE NOT granted")) or waiting.done())
+            assert not waiting.done()
         assert waiting.result().status_code == 200
 
     assert "canceling statement due to statement timeout\n" in service.log()
@@ -143,15 +144,24 @@ class Load(NamedTuple):
         """Wait for some more answers with a status."""
         give_up, before = monotonic() + 60, len(self.answers)
         while sum(answer.status_code == status for answer, _ in self.answers[before:]) < count:
+            sleep(0.01)
             assert monotonic() < give_up, [answer.status_code for answer, _ in self.answers[before:]]
             assert not [caller.result() for caller in self.callers if caller.done()]
 
 
-@pytest.fixture
-def own_server() -> Iterator[PostgresServer]:
-    """A server that flushes what it commits, to be stopped and killed."""
+@pytest.fixture(scope="module")
+def flushing_server() -> Iterator[PostgresServer]:
+    """A server that flushes what it commits."""
     with postgresql_server(Path(tempfile.mkdtemp(prefix="postgresql-")) / "data") as server:
         yield server
+
+
+@pytest.fixture
+def own_server(flushing_server: PostgresServer) -> PostgresServer:
+    """A server without tables, to be stopped and killed."""
+    with psycopg.connect(flushing_server.get_uri(), autocommit=True) as connection:
+        connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public; GRANT USAGE ON SCHEMA public TO PUBLIC")
+    return flushing_server
 
 
 @pytest.fixture
@@ -165,6 +175,7 @@ def loaded(own_server: PostgresServer, tmp_path: Path) -> Iterator[tuple[Service
         with httpx.Client(base_url=service.url, timeout=30) as client:
             number = 0
             while not load.done.is_set():
+                load.done.wait(0.02)
                 called = monotonic()
                 answer = client.post("/api/tasks", json={"title": f"{caller}.{number}"})
                 load.answers.append((answer, monotonic() - called))
@@ -265,6 +276,7 @@ def test_worker_starts_while_the_server_is_away(start: Start, store: PostgresqlS
             httpx.get(f"{service.url}/docs", timeout=30)
             break
         except httpx.TransportError:
+            sleep(0.01)
             assert monotonic() < give_up
     assert_unavailable(service.client.get("/api/tasks"))
     store.find_again()
@@ -277,8 +289,9 @@ def test_migration_waits_for_that_of_another_node(store: PostgresqlStore, tmp_pa
         connection.execute("SELECT pg_advisory_lock(%s)", [MIGRATION])
         with ThreadPoolExecutor() as pool:
             waiting = pool.submit(run, tmp_path, "migrate", variables={"DATABASE_URL": store.url})
-            while not store.execute("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
-                assert not waiting.done()
+            lock = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            wait_until(lambda: bool(store.execute(lock)) or waiting.done())
+            assert not waiting.done()
             connection.execute("SELECT pg_advisory_unlock(%s)", [MIGRATION])
             assert waiting.result().returncode == 0
 

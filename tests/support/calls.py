@@ -91,6 +91,7 @@ def wait_for(client: httpx.Client, status: int, path: str = "/api/tasks", **opti
     start = monotonic()
     while client.get(path, **options).status_code != status:  # type: ignore[arg-type]
         assert monotonic() - start < PATIENCE
+        sleep(0.01)
     return monotonic() - start
 
 

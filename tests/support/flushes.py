@@ -25,6 +25,8 @@ ASK, ALLOW = 0x7FC00000, 0x7FFF0000
 LOAD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06
 RECEIVE, ANSWER = 0xC0502100, 0xC0182101
 GO_ON = 1
+# Names the socket of a test to what the fork server starts.
+VARIABLE = "TASKS_TESTS_FLUSHES"
 
 
 class Flushes:
@@ -67,13 +69,14 @@ class Flushes:
 
 
 class Switchboard:
-    """Where a process that is started with `command` in front says on what the kernel asks."""
+    """Where a process says on what the kernel asks: a program with `command` in front, a service with `variables`."""
 
     def __init__(self, path: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.bind(str(path))
         self._socket.listen()
         self.command = (sys.executable, __file__, str(path))
+        self.variables = {VARIABLE: str(path)}
 
     def close(self) -> None:
         self._socket.close()
@@ -106,9 +109,14 @@ def ask_at_flushes() -> int:
     return listener
 
 
-if __name__ == "__main__":
-    path, *command = sys.argv[1:]
+def let_a_test_decide(path: str) -> None:
+    """Let the test with a socket at this path decide on the flushes of this process."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(path)
         socket.send_fds(connection, [b"\n"], [ask_at_flushes()])
+
+
+if __name__ == "__main__":
+    path, *command = sys.argv[1:]
+    let_a_test_decide(path)
     os.execv(command[0], command)

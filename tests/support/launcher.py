@@ -23,6 +23,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
+if __name__ == "__main__":
+    # The code in the working directory, as in the tests themselves.
+    sys.path[0] = str(Path.cwd())
+
+from tests.support.flushes import VARIABLE, let_a_test_decide
+
 SET_PARENT_DEATH_SIGNAL = 1  # as <linux/prctl.h> has it
 MAX_MESSAGE = 1 << 20
 
@@ -169,16 +175,20 @@ def _become(message: Any, stdout: int, stderr: int) -> None:
         os.close(descriptor)
     # Tests that run in the background ignore Ctrl-C; what they start is not to.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if path := environment.get(VARIABLE):
+        let_a_test_decide(path)
     sys.argv = ["tasks-api", *arguments]
     if "COVERAGE_PROCESS_CONFIG" in environment:
         import coverage  # noqa: PLC0415, only where it is wanted
 
         coverage.process_startup(force=True)
+        # The workers of a service reach the same lines, and to measure them takes as long as to start them.
+        del os.environ["COVERAGE_PROCESS_CONFIG"]
 
 
 def _prepare() -> Callable[[], None]:
     """Import what a service needs, see once that the contract is valid, and return what runs the command."""
-    for module in ("uvloop", "handlers.rate_limits"):
+    for module in ("uvloop", "coverage", "handlers.rate_limits"):
         import_module(module)
     from connexion.spec import OpenAPISpecification  # noqa: PLC0415, these are for the server alone
 
@@ -194,8 +204,6 @@ def _prepare() -> Callable[[], None]:
 
 
 if __name__ == "__main__":
-    # The code in the working directory, as in the tests themselves.
-    sys.path[0] = str(Path.cwd())
     main = _prepare()
     _serve(socket.socket(fileno=int(sys.argv[1])))
     main()
