@@ -5,6 +5,8 @@ VENV := .venv$(patsubst %,-%,$(filter-out python3,$(notdir $(PYTHON))))
 BIN := $(VENV)/bin
 NODE := build/node/node_modules/.bin
 SDK := build/sdk
+# Some tests wait more than they work.
+PARALLEL = --numprocesses $$(($$(nproc) + 2)) --dist worksteal
 SWAGGER_UI := 5.35.0
 # Redocly neither counts its users here nor looks for a newer release.
 export REDOCLY_TELEMETRY := off
@@ -16,7 +18,7 @@ REPORTS ?= build/contract
 SAMPLE ?= 250
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev check quick test pythons contract stories nightly changes mutants bench bench-scale lint lint-contract audit diff docs format generate \
+.PHONY: help run dev check quick test coverage pythons contract stories nightly changes mutants bench bench-scale lint lint-contract audit diff docs format generate \
   sdk sdk-python sdk-typescript lock swagger-ui clean node
 
 help: ## List the targets
@@ -34,9 +36,12 @@ check: $(VENV)/development node ## Lint and run the quick tests, in a few second
 quick: $(VENV)/development
 	$(BIN)/pytest --quiet -m "not slow" --numprocesses 2
 
-test: $(VENV)/development node ## Run all tests, which must reach every branch
+test: $(VENV)/development node ## Run all tests: before you push
+	$(BIN)/pytest $(PARALLEL)
+
+coverage: $(VENV)/development node ## Run all tests, which must reach every branch, in half as long again
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest --numprocesses $$(($$(nproc) + 2)) --dist worksteal
+	$(BIN)/coverage run -m pytest $(PARALLEL)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

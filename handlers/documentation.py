@@ -30,8 +30,11 @@ CONTENT_SECURITY_POLICY = (
 
 def routes(settings: ServerSettings) -> list[BaseRoute]:
     """Return the routes of what is published, as the settings have it."""
-    closed = _published(settings)
-    document = yaml.load(closed, yaml.CSafeLoader)
+    closed, document = contract.PATH.read_text(), contract.document()
+    if settings.public_url:
+        closed = _with(closed, ("servers", 0, "url"), json.dumps(settings.public_url))
+        first, *others = document["servers"]
+        document = {**document, "servers": [{**first, "url": settings.public_url}, *others]}
     # There are no keys to ask for.
     opened = _with(closed, ("security",), "[]")
     closed_json, opened_json = _as_json(document), _as_json({**document, "security": []})
@@ -83,12 +86,6 @@ def _answer(request: Request, content: bytes, media_type: str) -> Response:
     known = ", ".join(request.headers.getlist("If-None-Match")) or None
     reply = entity_tags.unless_known(reply, known)
     return Response(reply.body, reply.status or 200, reply.headers, media_type if reply.body else None)
-
-
-def _published(settings: ServerSettings) -> str:
-    """Return the contract as it is written, comments and all, but for what the settings decide."""
-    text = contract.PATH.read_text()
-    return _with(text, ("servers", 0, "url"), json.dumps(settings.public_url)) if settings.public_url else text
 
 
 def _as_json(document: dict[str, Any]) -> bytes:

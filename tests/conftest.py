@@ -111,17 +111,29 @@ def start(backend: str, store: Store, tmp_path: Path, variables: dict[str, str])
 
 
 @pytest.fixture(
+    scope="module",
     params=[("sqlite", 1, 1), ("sqlite", 1, 2), ("postgresql", 1, 1), ("postgresql", 2, 1)],
     ids=lambda param: f"{param[0]}-{param[1]}-nodes-{param[2]}-workers",
 )
-def urls(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[list[str]]:
+def nodes(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[list[str], Store]]:
     """The addresses of nodes that share their tasks; processes on one machine are to a server what nodes are."""
-    backend, nodes, workers = request.param
+    backend, count, workers = request.param
+    folder = tmp_path_factory.mktemp("nodes")
     with ExitStack() as stack:
-        store = stack.enter_context(opened(backend, tmp_path, request))
+        store = stack.enter_context(opened(backend, folder, request))
         variables = {"DATABASE_URL": store.url}
-        run = partial(running, backend, tmp_path, "--workers", str(workers), variables=variables)
-        yield [stack.enter_context(run()).url for _ in range(nodes)]
+        run = partial(running, backend, folder, "--workers", str(workers), variables=variables)
+        yield [stack.enter_context(run()).url for _ in range(count)], store
+
+
+@pytest.fixture
+def urls(nodes: tuple[list[str], Store]) -> list[str]:
+    """The addresses of nodes without tasks."""
+    urls, store = nodes
+    store.clear()
+    return urls
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,9 @@ import signal
 import subprocess
 import sys
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -228,15 +231,47 @@ def test_workflow_passes(service: Service, tmp_path: Path) -> None:
     assert service.client.get("/api/tasks").json() == []
 
 
-def test_workflow_fails_at_a_finding(broken: Service, tmp_path: Path) -> None:
-    failed, said = run_workflow(tmp_path, url=broken.url)
+class Failing(SimpleHTTPRequestHandler):
+    """A deployment whose one operation always fails; it serves the files of its working directory."""
+
+    def do_GET(self) -> None:
+        if self.path == "/thing":
+            self.send_error(500)
+        else:
+            super().do_GET()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.slow
+def test_workflow_fails_at_a_finding(tmp_path: Path) -> None:
+    """Also of a deployment of another contract, with checks of its own."""
+    contract = {
+        "openapi": "3.0.3",
+        "info": {"title": "Things", "version": "1"},
+        "paths": {"/thing": {"get": {"responses": {"200": {"description": "A thing."}}}}},
+    }
+    site = tmp_path / "site"
+    (site / "docs/contract").mkdir(parents=True)
+    (site / "openapi.yaml").write_text(yaml.safe_dump(contract))
+    (site / "docs/contract/checks.py").touch()
+    (site / "docs/contract/schemathesis.toml").write_text('hooks = "checks.py"\n')
+    with (
+        ThreadingHTTPServer(("127.0.0.1", 0), partial(Failing, directory=site)) as server,
+        ThreadPoolExecutor() as pool,
+    ):
+        pool.submit(server.serve_forever)
+        try:
+            failed, said = run_workflow(tmp_path, url=f"http://127.0.0.1:{server.server_port}")
+        finally:
+            server.shutdown()
 
     assert failed == "Test it", said
     (junit,) = tmp_path.glob("schemathesis-report/junit-*.xml")
     (har,) = tmp_path.glob("schemathesis-report/har-*.json")
-    assert "tag_is_known_and_stale_tag_is_refused" in "".join(failures(junit))
+    assert "Server error" in "".join(failures(junit))
     assert calls(har)
-    assert broken.client.get("/api/tasks").json() == []
 
 
 def test_workflow_fails_where_no_tests_are_published(service: Service, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from tests.support.reports import CONTRACT_TESTS, calls, finish
 from tests.support.service import Start
 from tests.support.stores import Store
 
-EXAMPLES = os.environ.get("CONTRACT_EXAMPLES", "25")
+EXAMPLES = os.environ.get("CONTRACT_EXAMPLES", "15")
 SEED = os.environ.get("CONTRACT_SEED", "1")
 NIGHTLY = "CONTRACT_EXAMPLES" in os.environ
 BACKENDS = ["sqlite", "postgresql"] if NIGHTLY else ["sqlite"]

@@ -19,7 +19,7 @@ Call = tuple[str, int | None, str | None, str | None]
 Answer = tuple[int, str | None, Any]
 
 CALLERS = 8
-CALLS = 150
+CALLS = 100
 
 
 def step(tasks: Tasks, call: Call, answer: Answer) -> Tasks | None:

@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.launcher import Launcher
 
-SLOW_FIXTURES = {"store", "shared", "urls", "server", "node", "browser"}
+SLOW_FIXTURES = {"store", "shared", "nodes", "server", "node", "browser"}
 
 
 def sort(items: list[pytest.Item]) -> None:
