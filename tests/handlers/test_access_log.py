@@ -23,7 +23,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from handlers import access_log
 from handlers.observation import Observation
-from tests.support.calls import FOREIGN_METHOD
+from tests.support.calls import FOREIGN_METHOD, PATIENCE
 from tests.support.project import ROOT
 from tests.support.service import Service, Start, run, running
 from tests.support.stores import SqliteStore
@@ -56,10 +56,13 @@ def written(service: Service, count: int) -> list[str]:
     assert service.process.stdout
     source, received = service.process.stdout.fileno(), b""
     while received.count(b"\n") < count:
-        assert select.select([source], [], [], 10)[0], received
-        received += os.read(source, 65536)
-    while select.select([source], [], [], 0.1)[0]:
-        received += os.read(source, 65536)
+        assert select.select([source], [], [], PATIENCE)[0], received
+        piece = os.read(source, 65536)
+        assert piece, received
+        received += piece
+    # Nothing more comes if the service has ended.
+    while select.select([source], [], [], 0.1)[0] and (piece := os.read(source, 65536)):
+        received += piece
     lines = received.decode("ascii").splitlines()
     assert len(lines) == count, lines
     return lines

@@ -49,7 +49,7 @@ def samples(port: int, host: str = "127.0.0.1") -> Samples:
 
 def eventually(is_so: Callable[[], bool]) -> None:
     """Wait until something is so."""
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while not is_so():
         assert time.monotonic() < deadline
         time.sleep(0.1)

@@ -82,7 +82,7 @@ def use(store: PostgresqlStore, connections: int, work: Callable[[], Awaitable[A
 
 async def wait_until(is_so: Callable[[], Any]) -> None:
     """Wait until something is so, which may take a query of its own."""
-    give_up = monotonic() + 30
+    give_up = monotonic() + 60
     while not await asyncio.to_thread(is_so):
         assert monotonic() < give_up
         await asyncio.sleep(0.01)

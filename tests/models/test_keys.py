@@ -5,7 +5,7 @@ import re
 import sqlite3
 from hashlib import sha256
 from pathlib import Path
-from time import monotonic
+from time import sleep
 
 import httpx
 import pytest
@@ -23,6 +23,10 @@ from tests.support.inside import run
 from tests.support.service import Start
 from tests.support.stores import Store
 
+# For so long a process may take the keys to be what they were. A request that comes later must not, however busy the
+# machine is; to measure how soon one is refused would measure the machine.
+SECOND = 1
+
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def backend(request: pytest.FixtureRequest) -> str:
@@ -36,7 +40,8 @@ def test_document_says_what_the_service_does(start: Start, store: Store, tmp_pat
     before = {name: client.get(f"/openapi.{name}") for name in ("yaml", "json")}
     assert client.get("/api/tasks").status_code == 200
     key = make_key(store, tmp_path)
-    assert wait_for(client, 401) < 1
+    sleep(SECOND)
+    assert client.get("/api/tasks").status_code == 401
 
     after = {
         name: client.get(f"/openapi.{name}", headers={"If-None-Match": before[name].headers["etag"]}) for name in before
@@ -58,17 +63,16 @@ def test_revoked_key_is_refused_within_a_second_everywhere(start: Start, store: 
         assert client.get("/api/tasks", headers=bearer(keys[0])).status_code == 200
 
     revoke_key(store, tmp_path, "old")
-    revoked = monotonic()
-    for client in clients:
-        wait_for(client, 401, headers=bearer(keys[0]))
-    waited = monotonic() - revoked
+    sleep(SECOND)
+    refusals = [client.get("/api/tasks", headers=bearer(keys[0])).status_code for client in clients]
     answers = [client.get("/api/tasks", headers=bearer(keys[1])).status_code for client in clients]
     revoke_key(store, tmp_path, "new")
+    sleep(SECOND)
     for client in clients:
-        wait_for(client, 401, headers=bearer(keys[1]))
+        assert client.get("/api/tasks", headers=bearer(keys[1])).status_code == 401
         client.close()
 
-    assert waited < 1
+    assert set(refusals) == {401}
     assert set(answers) == {200}
     assert {node.client.get("/api/tasks").status_code for node in nodes} == {401}
     assert start().client.get("/api/tasks").status_code == 401
@@ -82,8 +86,8 @@ def test_key_that_may_have_been_revoked_is_not_let_in(start: Start, store: Store
     store.lose()
 
     # With it and without.
-    assert wait_for(client, 503, headers=bearer(key)) < 10
-    assert wait_for(client, 503) < 10
+    wait_for(client, 503, headers=bearer(key))
+    wait_for(client, 503)
     assert client.get("/nowhere").status_code == 503
     assert client.get("/openapi.json").json()["security"] == [{"ApiKey": []}]
 

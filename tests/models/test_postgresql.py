@@ -45,7 +45,7 @@ def backend() -> str:
 
 def wait_for_success(client: httpx.Client) -> None:
     """Wait until the service reaches its tasks again, which it must tell in the meantime."""
-    give_up = monotonic() + 30
+    give_up = monotonic() + 60
     while (answer := client.get("/api/tasks?limit=1")).status_code == 503:
         assert monotonic() < give_up
         sleep(0.01)

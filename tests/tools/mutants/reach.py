@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Iterable, Mapping
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -16,6 +17,9 @@ from tests.tools.mutants.mutant import Mutant
 PLUGIN = "tests.tools.mutants.plugin"
 # A test file that takes longer does not end.
 TIMEOUT = 900  # seconds
+
+# For so many seconds tests are run for a mutant, the most promising first; what those far away would find survives.
+BUDGET = 60
 
 
 class Reach(BaseModel):
@@ -106,7 +110,9 @@ def select(
     def cost(file: str) -> tuple[bool, float]:
         return Path(file).stem != mirrored, (1 + reached[file].seconds) / (1 + found.get((mutant.file, file), 0))
 
-    return sorted(files, key=cost)
+    chosen = sorted(files, key=cost)
+    ends = accumulate(reached[file].seconds for file in chosen)
+    return [file for file, end in zip(chosen, ends, strict=True) if file == chosen[0] or end <= BUDGET]
 
 
 def _that_reach(wanted: Mapping[str, Iterable[int]], reached: Mapping[str, Reach]) -> list[str]:
