@@ -106,6 +106,14 @@ def test_nobody_is_asked_for_a_key_that_is_not_needed(service: Service, page: Pa
     expect(page.get_by_role("button", name="Authorize")).to_have_count(0)
 
 
+def test_page_is_as_wide_as_a_phone(service: Service, browser: Browser) -> None:
+    page = browser.new_page(viewport={"width": 390, "height": 800}, is_mobile=True)
+    page.goto(f"{service.url}/docs")
+
+    assert page.evaluate("window.innerWidth") == 390
+    page.close()
+
+
 def test_page_is_dark_where_the_reader_wants_it(service: Service, browser: Browser) -> None:
     backgrounds = {}
     for scheme in ("light", "dark"):

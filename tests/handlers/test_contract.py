@@ -132,6 +132,19 @@ def test_size_limit_is_told_to_the_reader() -> None:
         assert f"{node['x-max-bytes']:,} bytes" in node["description"]
 
 
+def test_time_limit_is_told_to_the_reader() -> None:
+    (limited,) = [node for _, node in nodes(contract.document()) if "x-seconds" in node]
+    assert f"{limited['x-seconds']} seconds" in limited["description"]
+
+
+def test_integers_say_how_large_they_are() -> None:
+    """Generators of clients choose the type by the format."""
+    for path, node in nodes(contract.document()):
+        if node.get("type") == "integer":
+            largest = max(abs(node.get(limit, 0)) for limit in ("minimum", "maximum"))
+            assert node.get("format") == ("int64" if largest >= 2**31 else "int32"), path
+
+
 def test_retention_is_told_to_the_reader() -> None:
     (kept,) = [node for _, node in nodes(contract.document()) if "x-retention-hours" in node]
     assert f"{kept['x-retention-hours']} hours" in kept["description"]
@@ -143,6 +156,12 @@ def test_every_answer_says_who_may_keep_it() -> None:
             reusable = status in ("200", "304") and METHODS.get(operation_id or "") == "get"
             directive = contract.constant_headers(operation_id, int(status))["Cache-Control"]
             assert directive == ("private, no-cache" if reusable else "no-store")
+
+
+def test_every_response_has_a_name() -> None:
+    for operation_id in (*contract.operations(), None):
+        for status, response in contract.responses(operation_id).items():
+            assert "X-Request-ID" in response["headers"], f"{operation_id} {status}"
 
 
 def test_own_messages_belong_to_rules() -> None:

@@ -19,7 +19,7 @@ PLUGIN = "tests.tools.mutants.plugin"
 TIMEOUT = 900  # seconds
 
 # For so many seconds tests are run for a mutant, the most promising first; what those far away would find survives.
-BUDGET = 60
+BUDGET = 120
 
 
 class Reach(BaseModel):
