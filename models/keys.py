@@ -58,17 +58,17 @@ class KeyRing:
         """
         if monotonic() < self.fresh_until:
             return
-        # Another caller may start the next look while this one still waits to go on.
-        look = self._look
-        if not look or look.done():
-            look = self._look = asyncio.create_task(self._look_again())
+        # Another caller may start the next refresh while this one still waits to go on.
+        refresh = self._look
+        if not refresh or refresh.done():
+            refresh = self._look = asyncio.create_task(self._look_again())
             # Nobody may be left to be told that it failed.
-            look.add_done_callback(lambda look: look.cancelled() or look.exception())
-        # Not by ending the look, for which others may wait as well.
-        done, _ = await asyncio.wait([look], timeout=PATIENCE)
+            refresh.add_done_callback(lambda refresh: refresh.cancelled() or refresh.exception())
+        # A timeout must not cancel the refresh, since other callers wait for it too.
+        done, _ = await asyncio.wait([refresh], timeout=PATIENCE)
         if not done:
             raise UnavailableError("the keys cannot be looked at: the database takes too long")
-        look.result()
+        refresh.result()
 
     async def _look_again(self) -> None:
         started = monotonic()

@@ -89,7 +89,8 @@ def test_interrupted_run_leaves_no_tasks(service: Service, tmp_path: Path) -> No
         assert run.stdout
         said = ""
         while "Coverage" not in said:
-            said += run.stdout.readline()
+            said += (line := run.stdout.readline())
+            assert line, said
         # Not between two phases, where Schemathesis may go on for a while.
         tasks = "/api/tasks?limit=1000"
         there = len(service.client.get(tasks).json())

@@ -23,8 +23,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from handlers import access_log
 from handlers.observation import Observation
-from tests.support.calls import FOREIGN_METHOD, PATIENCE
-from tests.support.project import ROOT
+from tests.support.calls import FOREIGN_METHOD
+from tests.support.project import PATIENCE, ROOT
 from tests.support.service import Service, Start, run, running
 from tests.support.stores import SqliteStore
 from tests.support.wire import HOST, JSON, call, connect, exchange, read_answer, read_to_end, request

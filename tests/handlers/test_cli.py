@@ -157,7 +157,13 @@ def test_taken_port(tmp_path: Path, taken_port: int) -> None:
         (["serve", "--workers", "0"], "--workers or TASKS_API_WORKERS: Input should be greater than or equal to 1."),
         *(
             (["serve", f"--public-url={url}"], "--public-url or TASKS_API_PUBLIC_URL: give it as https://")
-            for url in ("tasks.example.com", "ftp://example.com", "https://", "https://example.com/?a=1", "https://example.com/#a")
+            for url in (
+                "tasks.example.com",
+                "ftp://example.com",
+                "https://",
+                "https://example.com/?a=1",
+                "https://example.com/#a",
+            )
         ),
         *(
             (["serve", f"--rate-limit={limit}"], "--rate-limit or TASKS_API_RATE_LIMIT: give it as 100/second;")

@@ -138,8 +138,9 @@ def test_what_a_file_is_busy_with(start: Start, store: Store, port: int) -> None
     eventually(lambda: samples(port)["write_batch_size_sum"] == 1)  # old answers to idempotency keys are looked for
     with ThreadPoolExecutor(6) as pool, store.writes_held():
         first = pool.submit(service.client.post, "/api/tasks", json=TASK)
-        eventually(lambda: service.client.get("/api/tasks").status_code == 200)
-        time.sleep(0.2)
+        # It waits in the queue until the thread that writes has taken it.
+        eventually(lambda: samples(port)["write_queue_depth"] == 0 and first.running())
+        time.sleep(1)
         others = [pool.submit(service.client.post, "/api/tasks", json=TASK) for _ in range(5)]
         eventually(lambda: samples(port)["write_queue_depth"] == 5)
     assert {task.result().status_code for task in [first, *others]} == {201}

@@ -29,8 +29,8 @@ from tests.support.service import Start, environment
 from tests.support.stores import Store
 from tests.support.wire import Answer, exchange, request
 
-POLICY = '"2-per-1-second";q=2;w=1, "5-per-1-hour";q=5;w=3600'
-FIRST = '"2-per-1-second";r=1;t=1, "5-per-1-hour";r=4;t=3600'
+POLICY = '"2-per-4-second";q=2;w=4, "5-per-1-hour";q=5;w=3600'
+FIRST = '"2-per-4-second";r=1;t=4, "5-per-1-hour";r=4;t=3600'
 TASK: dict[str, Any] = {"json": {"title": "a"}}
 PATH = "/api/tasks"
 # Every request of a test that names no other caller is from one of its own.
@@ -39,7 +39,7 @@ callers = count(1)
 
 @pytest.fixture(scope="module")
 def variables() -> dict[str, str]:
-    return {"TASKS_API_RATE_LIMIT": "5/hour;2/second;5/hour", "TASKS_API_TRUSTED_PROXIES": "127.0.0.1"}
+    return {"TASKS_API_RATE_LIMIT": "5/hour;2 per 4 second;5/hour", "TASKS_API_TRUSTED_PROXIES": "127.0.0.1"}
 
 
 @pytest.fixture
@@ -108,9 +108,9 @@ def test_refused_request_is_let_through_after_the_seconds_of_retry_after(
         "status": 429,
         "detail": "These are too many requests; send this one again after the seconds of the header Retry-After",
     }
-    assert refused.headers["retry-after"] == "1"
+    assert 1 <= int(refused.headers["retry-after"]) <= 4
     assert refused.headers["cache-control"] == "no-store"
-    assert refused.headers["ratelimit"] == '"2-per-1-second";r=0;t=1, "5-per-1-hour";r=3;t=3600'
+    assert left(refused) == [0, 3]
     assert refused.headers["ratelimit-policy"] == POLICY
     time.sleep(int(refused.headers["retry-after"]))
     again = client.get(PATH, headers=caller)
@@ -131,7 +131,7 @@ def test_answer_is_as_the_readme_shows_it(start: Start) -> None:
     status, *fields = block("http", "## Limits on requests").splitlines()
 
     # They may come in two of the seconds for each of which there is a limit.
-    given = exchange(start(*flags).url, request("GET", PATH) * 201)
+    given = exchange(start(*flags).url, request("GET", PATH) * 1001)
     refused = next(answer for answer in given if answer.status == 429)
 
     assert status == "HTTP/1.1 429 Too Many Requests"

@@ -15,7 +15,7 @@ from psycopg.conninfo import conninfo_to_dict
 from models.database import database
 from models.errors import MissingError, UnavailableError
 from models.statements import Execute, Rows
-from tests.support.stores import PostgresqlStore, bind_here
+from tests.support.stores import HERE, PostgresqlStore, bind_here
 
 SESSION = {
     "synchronous_commit": "on",
@@ -110,7 +110,7 @@ def test_settings_are_in_force_on_every_connection(store: PostgresqlStore, use_:
     """Whatever the server has by default, and also on those that replace others."""
     for name, default in zip(SESSION, ("off", "0", "0"), strict=True):
         store.execute(f"ALTER DATABASE {store.name} SET {name} = {default}")
-    waiting = "SELECT count(*) = 3 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    waiting = "SELECT count(*) = 3 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND " + HERE
 
     async def work() -> None:
         known: set[int] = set()
@@ -259,7 +259,7 @@ def test_connection_is_as_new_after_a_caller_is_cancelled_who_waits(store: Postg
 
     async def work() -> None:
         running = asyncio.create_task(use_(*["SELECT 1", "SELECT pg_sleep(60)"]))
-        active = "SELECT 1 FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)' AND state = 'active'"
+        active = f"SELECT 1 FROM pg_stat_activity WHERE datname = '{store.name}' AND query = 'SELECT pg_sleep(60)'"
         await wait_until(lambda: store.execute(active))
         waiting = asyncio.create_task(use_("SELECT 1"))
         await wait_until(database.queue_depth)

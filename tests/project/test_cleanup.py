@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.calls import PATIENCE, wait_until
-from tests.support.project import ROOT, tool
+from tests.support.calls import wait_until
+from tests.support.project import PATIENCE, ROOT, tool
 
 pytestmark = pytest.mark.slow
 
@@ -62,7 +62,7 @@ def test_nothing_is_left_of_a_run_that_is_broken_off(
         assert "launcher.py" in commands
 
         (os.killpg if to_all else os.kill)(run.pid, number)
-        run.wait(timeout=PATIENCE)
+        run.wait(timeout=3 * PATIENCE)
     finally:
         run.kill()
 

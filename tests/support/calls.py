@@ -10,10 +10,9 @@ import httpx
 from handlers import contract
 from models.schemas import Problem
 from tests.support.inside import run
+from tests.support.project import PATIENCE
 from tests.support.stores import Store
 
-# So many seconds something may take on a machine that is busy with other things.
-PATIENCE = 60
 # A method that no contract can have, since OpenAPI has no operation of this name.
 FOREIGN_METHOD = "PROPFIND"
 # A call that reads or writes in each way, and what it says if it fails.

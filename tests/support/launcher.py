@@ -21,6 +21,7 @@ from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from secrets import token_hex
 from typing import IO, Any
 
 if __name__ == "__main__":
@@ -54,7 +55,9 @@ class Launched:
         if self.returncode is None:
             if not select.select([self._status], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired("tasks-api", timeout or 0)
-            (code,) = struct.unpack("i", os.read(self._status, 4))
+            told = os.read(self._status, 4)
+            assert told, "the fork server has ended"
+            (code,) = struct.unpack("i", told)
             os.close(self._status)
             self.returncode = code
         return self.returncode
@@ -133,6 +136,8 @@ def _serve(listener: socket.socket) -> None:
     """Fork a command for each message; return in the forked process, which is to run it, or exit."""
     # The processes that wait for the commands are not waited for.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    # Ctrl-C is for the tests, which end what they have started.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     server = os.getpid()
     while True:
         message, descriptors, *_ = socket.recv_fds(listener, MAX_MESSAGE, 3)
@@ -151,8 +156,6 @@ def _serve(listener: socket.socket) -> None:
     if pid:
         for descriptor in (stdout, stderr):
             os.close(descriptor)
-        # Ctrl-C is for the command.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
         os.write(status, struct.pack("i", pid))
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         os.write(status, struct.pack("i", code))
@@ -175,6 +178,8 @@ def _become(message: Any, stdout: int, stderr: int) -> None:
         os.close(descriptor)
     # Tests that run in the background ignore Ctrl-C; what they start is not to.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Each process names its requests otherwise.
+    vars(sys.modules["handlers.protocol"])["PROCESS"] = token_hex(8)
     if path := environment.get(VARIABLE):
         let_a_test_decide(path)
     sys.argv = ["tasks-api", *arguments]

@@ -13,6 +13,8 @@ ROOT = Path(__file__).parents[2]
 COMMAND = str(Path(sys.executable).with_name("tasks-api"))
 # The command, run from the code in the working directory.
 FROM_FOLDER = (sys.executable, "-c", "from handlers.cli import main; main()")
+# So many seconds something may take on a machine that is busy with other things.
+PATIENCE = 60
 # What the wheel is built from.
 SOURCES = ("handlers", "models", "tests/contract", "openapi.yaml", "pyproject.toml", "README.md", "LICENSE")
 

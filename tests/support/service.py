@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import cycle
 from pathlib import Path
+from select import select
 from tempfile import TemporaryFile
 from typing import Any, Protocol
 
 import httpx
+import pytest
 
 from tests.support.launcher import launcher
-from tests.support.project import COMMAND
+from tests.support.project import COMMAND, PATIENCE
 
 # Coverage measures each process that it finds this in. Only what the fork server starts is to find it: programs that
 # tests run, services among them, would take half as long again, and reach no other lines.
@@ -58,9 +60,13 @@ class Service:
                 )
             else:
                 self.process = launcher().start(arguments, folder, environment(variables) | MEASURED, log)
-        self.announcement: str = self.process.stdout.readline()
+        is_announced = select([self.process.stdout], [], [], PATIENCE)[0]
+        self.announcement: str = self.process.stdout.readline() if is_announced else ""
         address = re.search(r"http://[^/]+", self.announcement)
-        assert address, self.log()
+        if not address:
+            self.process.kill()
+            self.process.communicate()
+            pytest.fail(f"The service does not start: {self.log()}")
         self.url = address[0]
         self.client = httpx.Client(base_url=self.url, timeout=30, verify=False)
 

@@ -22,6 +22,9 @@ from models.migrate import migrate
 # Several processes may test on one server.
 NAMES = (f"tasks_test_{os.getpid()}_{number}" for number in count())
 
+# Narrows a query of pg_locks to this database, since other tests use the same server.
+HERE = "database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+
 
 class Store(Protocol):
     """Where the tasks of a test are."""
