@@ -8,6 +8,8 @@ SDK := build/sdk
 # Some tests wait more than they work.
 PARALLEL = --numprocesses $$(($$(nproc) + 2)) --dist worksteal
 SWAGGER_UI := 5.35.0
+# The tests start the same code hundreds of times, so that its bytecode is kept, whatever the environment says.
+export PYTHONDONTWRITEBYTECODE :=
 # Redocly neither counts its users here nor looks for a newer release.
 export REDOCLY_TELEMETRY := off
 export REDOCLY_SUPPRESS_UPDATE_NOTICE := true

@@ -34,7 +34,7 @@ def copy_project(folder: Path) -> Path:
     copy = folder / "checkout"
     for path in (ROOT / name for name in SOURCES):
         if path.is_dir():
-            shutil.copytree(path, copy / path.relative_to(ROOT), ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(path, copy / path.relative_to(ROOT))
         else:
             shutil.copy(path, copy)
     return copy
