@@ -1,6 +1,7 @@
 """A change: tasks get a due date, by which the list can be filtered."""
 
 from pathlib import Path
+from typing import Any
 
 from tests.support.edits import (
     add_after,
@@ -52,6 +53,11 @@ CONDITION = """
 if "due_before" in filters:
     query = query.where(Task.due_date < parameter("due_before"))
 """
+
+
+def is_made(document: dict[str, Any]) -> bool:
+    """Return whether a contract has it already."""
+    return "dueDate" in document["components"]["schemas"]["Task"]["properties"]
 
 
 def change(project: Path) -> None:

@@ -1,6 +1,7 @@
 """A change: an operation `updateTask`, PATCH, which changes some properties of a task."""
 
 from pathlib import Path
+from typing import Any
 
 from tests.support.edits import add_to_yaml, append
 
@@ -92,6 +93,11 @@ async def patch(execute: Execute, id: int, task: schemas.TaskPatch, versions: Co
 '''
 
 
+def is_made(document: dict[str, Any]) -> bool:
+    """Return whether a contract has it already."""
+    return "patch" in document["paths"]["/api/tasks/{id}"]
+
+
 def change(project: Path) -> None:
     """Make the change in a copy of the project; `make generate` is still to be run."""
     contract = project / "openapi.yaml"
@@ -101,8 +107,8 @@ def change(project: Path) -> None:
     add_to_yaml(contract, ("components", "examples"), EXAMPLE)
 
     handlers = project / "handlers/tasks.py"
-    handlers.write_text(
-        handlers.read_text().replace("import Confirmation, TaskInput", "import Confirmation, TaskInput, TaskPatch")
-    )
+    text = handlers.read_text()
+    (line,) = (line for line in text.splitlines() if line.startswith("from models.schemas import "))
+    handlers.write_text(text.replace(line, f"{line}, TaskPatch"))
     append(handlers, HANDLER)
     append(project / "models/queries.py", QUERY)

@@ -21,13 +21,14 @@ from handlers import contract, tasks
 from handlers.dispatch import Plan
 from handlers.problems import Refusal
 from handlers.validation import Rules
+from tests.support.calls import METHODS
 from tests.support.project import ROOT
 
-METHODS = {
+METHOD_OF = {
     operation["operationId"]: method
     for item in contract.document()["paths"].values()
     for method, operation in item.items()
-    if method != "parameters"
+    if method in METHODS
 }
 
 
@@ -86,7 +87,7 @@ def test_everything_named_has_an_example() -> None:
 def test_operations_are_described() -> None:
     operations = contract.operations()
     tags = [[tag["name"]] for tag in contract.document()["tags"]]
-    assert operations.keys() == METHODS.keys()
+    assert operations.keys() == METHOD_OF.keys()
     for _, operation in operations.values():
         assert operation["summary"]
         assert operation["description"]
@@ -153,7 +154,7 @@ def test_retention_is_told_to_the_reader() -> None:
 def test_every_answer_says_who_may_keep_it() -> None:
     for operation_id in (*METHODS, None):
         for status in contract.responses(operation_id):
-            reusable = status in ("200", "304") and METHODS.get(operation_id or "") == "get"
+            reusable = status in ("200", "304") and METHOD_OF.get(operation_id or "") == "get"
             directive = contract.constant_headers(operation_id, int(status))["Cache-Control"]
             assert directive == ("private, no-cache" if reusable else "no-store")
 

@@ -44,7 +44,7 @@ def test_cause_is_in_the_log_with_the_id_of_the_request(start: Start, tmp_path: 
         answer = call(service.client, method, path)
         assert_failed(answer, detail)
         assert f"ERROR:    {answer.headers['x-request-id']} {method} {path} failed\n" in service.log()
-    assert service.log().count("sqlite3.OperationalError: no such table: task\n") == 5
+    assert service.log().count("sqlite3.OperationalError: no such table: task\n") == len(CALLS)
 
 
 def test_request_id_is_the_callers_if_it_is_well_formed(start: Start, tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from handlers import contract
+from models import keys
 from models.copy import TABLES
-from models.database import database
 from models.errors import UnavailableError
 from models.keys import BYTES, PREFIX, KeyRing
 from models.sqlite import SqliteFile
@@ -182,10 +182,10 @@ class Keys(SqliteFile):
         return [(name, sha256(key).digest(), revoked) for name, key, revoked in self.rows]
 
 
-def test_ring_that_had_keys_stays_closed() -> None:
+def test_ring_that_had_keys_stays_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether they were revoked before the service started or since, and also if the table was emptied."""
     table = Keys()
-    database.initialize(table)
+    monkeypatch.setattr(keys, "database", table)
 
     def refreshed(ring: KeyRing, *rows: tuple[str, bytes, str | None]) -> KeyRing:
         table.rows = [*rows]
@@ -228,10 +228,12 @@ class SlowDatabase(SqliteFile):
 
 
 @pytest.mark.parametrize(("failing", "failed"), [((), 0), ((1,), 600)])
-def test_callers_of_a_slow_refresh_get_its_result(failing: tuple[int, ...], failed: int) -> None:
+def test_callers_of_a_slow_refresh_get_its_result(
+    monkeypatch: pytest.MonkeyPatch, failing: tuple[int, ...], failed: int
+) -> None:
     """Also those that go on after others have begun the next refresh, as each request asks twice."""
     slow, ring = SlowDatabase(*failing), KeyRing()
-    database.initialize(slow)
+    monkeypatch.setattr(keys, "database", slow)
 
     async def request() -> None:
         await ring.refresh()

@@ -13,6 +13,8 @@ from tests.support.inside import run
 from tests.support.project import PATIENCE
 from tests.support.stores import Store
 
+# Those that a path of a contract can have (OpenAPI 3.0.3, Path Item Object).
+METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
 # A method that no contract can have, since OpenAPI has no operation of this name.
 FOREIGN_METHOD = "PROPFIND"
 # A call that reads or writes in each way, and what it says if it fails.
@@ -29,7 +31,7 @@ TASK = {"title": "Write the tutorial", "completed": False}
 
 def methods(template: str) -> list[str]:
     """Return the methods that a path of the contract takes, in its order."""
-    item = [name.upper() for name in contract.document()["paths"][template] if name != "parameters"]
+    item = [name.upper() for name in contract.document()["paths"][template] if name in METHODS]
     return [*(method for name in item for method in ([name, "HEAD"] if name == "GET" else [name])), "OPTIONS"]
 
 
