@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from handlers import contract
-from models import keys
 from models.copy import TABLES
+from models.database import database
 from models.errors import UnavailableError
 from models.keys import BYTES, PREFIX, KeyRing
 from models.sqlite import SqliteFile
@@ -185,7 +185,7 @@ class Keys(SqliteFile):
 def test_ring_that_had_keys_stays_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether they were revoked before the service started or since, and also if the table was emptied."""
     table = Keys()
-    monkeypatch.setattr(keys, "database", table)
+    monkeypatch.setattr(database, "obj", table)
 
     def refreshed(ring: KeyRing, *rows: tuple[str, bytes, str | None]) -> KeyRing:
         table.rows = [*rows]
@@ -233,7 +233,7 @@ def test_callers_of_a_slow_refresh_get_its_result(
 ) -> None:
     """Also those that go on after others have begun the next refresh, as each request asks twice."""
     slow, ring = SlowDatabase(*failing), KeyRing()
-    monkeypatch.setattr(keys, "database", slow)
+    monkeypatch.setattr(database, "obj", slow)
 
     async def request() -> None:
         await ring.refresh()
