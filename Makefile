@@ -17,7 +17,7 @@ URL ?= http://127.0.0.1:8000
 EXAMPLES ?= 100
 REFERENCE ?= build/docs/index.html
 REPORTS ?= build/contract
-SAMPLE ?= 150
+SAMPLE ?= 100
 
 .DEFAULT_GOAL := help
 .PHONY: help run dev check quick test coverage pythons contract stories nightly changes mutants bench bench-scale lint lint-contract audit diff docs format generate \

@@ -26,7 +26,7 @@ from tests.tools.mutants.reach import Reach, measure, select
 ROOT = Path(__file__).parents[3]
 ACCEPTED = Path(__file__).with_name("accepted.txt")
 BUILD = ROOT / "build/mutants"
-SAMPLE = 150
+SAMPLE = 100
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
