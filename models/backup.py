@@ -74,7 +74,8 @@ def _ensure_free(file: Path) -> None:
 
 def _open(path: Path, mode: str) -> sqlite3.Connection:
     # By a URI, since SQLite creates what is not there if it is given a path.
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", BUSY_TIMEOUT, isolation_level=None, uri=True)
+    address = f"{path.absolute().as_uri()}?mode={mode}"
+    return sqlite3.connect(address, timeout=BUSY_TIMEOUT, isolation_level=None, uri=True)
 
 
 def _copy(source: Path, copy: Path) -> None:

@@ -40,7 +40,7 @@ def bodies_to_send() -> list[tuple[str, str, str, Any]]:
     return [
         (method, path, name, example["value"])
         for path, item in contract.specification()["paths"].items()
-        for method in item.keys() & METHODS
+        for method in sorted(item.keys() & METHODS)
         if "requestBody" in item[method]
         for name, example in sorted(item[method]["requestBody"]["content"]["application/json"]["examples"].items())
     ]
@@ -144,7 +144,7 @@ def test_every_example_of_a_parameter_is_taken(client: httpx.Client) -> None:
     client.post("/api/tasks", json=EXAMPLES["TutorialInput"])
     calls = []
     for path, item in contract.specification()["paths"].items():
-        for method in item.keys() & METHODS:
+        for method in sorted(item.keys() & METHODS):
             for parameter in [*item.get("parameters", []), *item[method].get("parameters", [])]:
                 named = parameter.get("examples") or {"": {"value": parameter["example"]}}
                 calls += [(method, path, parameter, example["value"]) for example in named.values()]

@@ -35,7 +35,7 @@ def redocly(node: Path, *arguments: str | Path) -> subprocess.CompletedProcess[s
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 
@@ -78,7 +78,7 @@ def test_key_goes_with_every_call(node: Path, service: Service, tmp_path: Path) 
 
 def test_make_plays_them(node: Path, service: Service) -> None:
     command = ["make", "--directory", str(ROOT), "--old-file", "build/node/installed", "stories", f"URL={service.url}"]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
     assert run.returncode == 0, run.stdout
     assert f"Workflows: {len(DEFECTS)} passed, {len(DEFECTS)} total" in run.stdout

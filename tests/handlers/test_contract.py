@@ -98,10 +98,10 @@ def test_operations_are_described() -> None:
 def test_every_handler_is_an_operation() -> None:
     handlers = {name for name, value in vars(tasks).items() if iscoroutinefunction(value) and not name.startswith("_")}
 
-    assert handlers == {underscore(operation_id) for operation_id in METHODS}
+    assert handlers == {underscore(operation_id) for operation_id in METHOD_OF}
 
 
-@pytest.mark.parametrize("operation_id", [*METHODS, None])
+@pytest.mark.parametrize("operation_id", [*METHOD_OF, None])
 def test_refusals_word_their_own_status(operation_id: str | None) -> None:
     for status, response in contract.responses(operation_id).items():
         content = response.get("content", {})
@@ -152,7 +152,7 @@ def test_retention_is_told_to_the_reader() -> None:
 
 
 def test_every_answer_says_who_may_keep_it() -> None:
-    for operation_id in (*METHODS, None):
+    for operation_id in (*METHOD_OF, None):
         for status in contract.responses(operation_id):
             reusable = status in ("200", "304") and METHOD_OF.get(operation_id or "") == "get"
             directive = contract.constant_headers(operation_id, int(status))["Cache-Control"]
