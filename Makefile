@@ -53,12 +53,12 @@ pythons: ## Run the quick tests with each supported Python that is installed
 	  else echo "Skipped: $$python is not installed."; fi; \
 	done
 
-contract: $(VENV)/development ## Test the deployment at URL=..., which may ask for a KEY=..., with EXAMPLES=... an operation
+contract: $(VENV)/development ## Test the deployment at URL=..., which may ask for a KEY=..., with EXAMPLES=... an operation, and a SEED=...
 	@mkdir -p $(REPORTS)
 	@cp tests/contract/checks.py tests/contract/schemathesis.toml $(REPORTS)
 	@test -z "$$KEY" || printf '\n[auth.openapi.ApiKey]\nbearer = "$${KEY}"\n' >> $(REPORTS)/schemathesis.toml
 	@rm -f $(REPORTS)/junit.xml $(REPORTS)/har.json
-	@cd $(REPORTS) && $(abspath $(BIN))/schemathesis run $(URL:/=)/openapi.yaml --max-examples $(EXAMPLES) \
+	@cd $(REPORTS) && $(abspath $(BIN))/schemathesis run $(URL:/=)/openapi.yaml --max-examples $(EXAMPLES) $(if $(SEED),--seed $(SEED)) \
 	  --report-junit-path $(abspath $(REPORTS))/junit.xml --report-har-path $(abspath $(REPORTS))/har.json
 
 stories: node ## Play the stories of tests/contract against the deployment at URL=..., which may ask for a KEY=...

@@ -8,20 +8,21 @@ import signal
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from time import sleep
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 
 from tests.support.edits import replace_in
 from tests.support.project import FROM_FOLDER, ROOT
-from tests.support.reports import calls, failures, finish
+from tests.support.reports import CONTRACT_TESTS, calls, failures, finish, make_contract
 from tests.support.service import Service, Start
 
 BIN = Path(sys.executable).parent
@@ -30,6 +31,8 @@ WORKFLOW: dict[str, Any] = yaml.safe_load((ROOT / ".github/workflows/contract.ym
 STEPS: list[dict[str, Any]] = WORKFLOW["jobs"]["contract"]["steps"]
 INSTALLED = re.compile("schemathesis>=[0-9.]+,<[0-9]+")
 KEY = "not-to-be-read-in-a-report"
+# Another seed makes up other requests, and may need more of them for the same finding.
+SEED = "1"
 
 
 @pytest.fixture
@@ -43,34 +46,10 @@ def broken(start: Start, checkout: Path) -> Service:
     return start(folder=checkout, command=FROM_FOLDER, variables={"TASKS_API_VALIDATE_RESPONSES": "false"})
 
 
-def make(folder: Path, url: str, *variables: str) -> list[str]:
-    """Return the command `make contract` with its reports in a folder, and with what this Python has installed."""
-    here = (f"VENV={sys.prefix}", f"REPORTS={folder}", f"URL={url}")
-    return ["make", "--directory", str(ROOT), f"--old-file={sys.prefix}/development", "contract", *here, *variables]
-
-
-def test_make_tests_a_deployment_and_spares_its_tasks(client: httpx.Client, service: Service, tmp_path: Path) -> None:
-    for title in ("a", "b", "c"):
-        client.post("/api/tasks", json={"title": title})
-    before = client.get("/api/tasks")
-
-    run = finish(make(tmp_path, service.url, f"KEY={KEY}", "EXAMPLES=1"))
-
-    assert run.returncode == 0, run.stdout
-    assert f"JUnit: {tmp_path}/junit.xml" in run.stdout
-    assert f"HAR: {tmp_path}/har.json" in run.stdout
-    assert failures(tmp_path / "junit.xml") == []
-    made = calls(tmp_path / "har.json")
-    assert {call["request"]["method"] for call in made} >= {"GET", "POST", "PUT", "DELETE"}
-    assert KEY not in run.stdout + (tmp_path / "har.json").read_text() + (tmp_path / "junit.xml").read_text()
-    after = client.get("/api/tasks")
-    assert (after.content, after.headers["etag"]) == (before.content, before.headers["etag"])
-
-
 def test_make_fails_at_a_finding_and_leaves_no_tasks(broken: Service, tmp_path: Path) -> None:
     kept = broken.client.post("/api/tasks", json={"title": "Not of the run"}).json()
 
-    run = finish(make(tmp_path, broken.url, f"KEY={KEY}", "EXAMPLES=1"))
+    run = finish(make_contract(tmp_path, broken.url, KEY=KEY, EXAMPLES=1, SEED=SEED))
 
     assert run.returncode == 2, run.stdout
     found = "".join(failures(tmp_path / "junit.xml"))
@@ -83,9 +62,8 @@ def test_make_fails_at_a_finding_and_leaves_no_tasks(broken: Service, tmp_path: 
 
 
 def test_interrupted_run_leaves_no_tasks(service: Service, tmp_path: Path) -> None:
-    with subprocess.Popen(
-        make(tmp_path, service.url, "EXAMPLES=1000"), stdout=subprocess.PIPE, text=True, start_new_session=True
-    ) as run:
+    command = make_contract(tmp_path, service.url, EXAMPLES=1000, SEED=SEED)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as run:
         assert run.stdout
         said = ""
         while "Coverage" not in said:
@@ -113,7 +91,9 @@ def documented(language: str) -> list[str]:
 def test_documented_commands_need_nothing_but_schemathesis(service: Service, tmp_path: Path) -> None:
     commands = documented("sh")[0].replace("https://tasks.example.com", service.url)
     run, found = re.subn(
-        "uvx --from '.*' schemathesis run", f"{BIN}/schemathesis run --max-examples 5 --phases examples", commands
+        "uvx --from '.*' schemathesis run",
+        f"{BIN}/schemathesis run --seed {SEED} --max-examples 5 --phases examples",
+        commands,
     )
     assert found == 1
 
@@ -131,18 +111,9 @@ def test_documented_commands_need_nothing_but_schemathesis(service: Service, tmp
 def test_checks_are_loaded_by_a_configuration_of_another(broken: Service, tmp_path: Path) -> None:
     (tmp_path / "schemathesis.toml").write_text(documented("toml")[0])
     (tmp_path / "checks.py").write_text(broken.client.get("/docs/contract/checks.py").text)
-    options = (
-        "--max-examples",
-        "5",
-        "--phases",
-        "stateful",
-        "--report",
-        "junit",
-        "--report-junit-path",
-        "junit.xml",
-    )
+    options = f"--seed {SEED} --max-examples 5 --phases examples --report junit --report-junit-path junit.xml"
 
-    run = finish([str(BIN / "schemathesis"), "run", f"{broken.url}/openapi.yaml", *options], cwd=tmp_path)
+    run = finish([str(BIN / "schemathesis"), "run", f"{broken.url}/openapi.yaml", *options.split()], cwd=tmp_path)
 
     assert run.returncode == 1, run.stdout
     assert "tag_is_known_and_stale_tag_is_refused" in "".join(failures(tmp_path / "junit.xml"))
@@ -195,7 +166,7 @@ def test_workflow_has_no_rights_and_puts_nothing_into_a_script() -> None:
 
 def run_workflow(folder: Path, **given: str) -> tuple[str | None, str]:
     """Run the steps of the workflow that are scripts, without an image; return which one failed, and what was said."""
-    values = {f"inputs.{name}": "" for name in ("url", "image", "seed")} | {"inputs.examples": "1", "secrets.key": ""}
+    values = {"inputs.url": "", "inputs.image": "", "inputs.seed": SEED, "inputs.examples": "1", "secrets.key": ""}
     values |= {f"{'secrets' if name == 'key' else 'inputs'}.{name}": value for name, value in given.items()}
     values["inputs.url || 'http://127.0.0.1:8000'"] = values["inputs.url"] or "http://127.0.0.1:8000"
     said = ""
@@ -220,20 +191,8 @@ def run_workflow(folder: Path, **given: str) -> tuple[str | None, str]:
     return None, said
 
 
-def test_workflow_passes(service: Service, tmp_path: Path) -> None:
-    failed, said = run_workflow(tmp_path, url=f"{service.url}/", key=KEY, seed="7")
-
-    assert failed is None, said
-    assert "Seed: 7\n" in said
-    (junit,) = tmp_path.glob("schemathesis-report/junit-*.xml")
-    (har,) = tmp_path.glob("schemathesis-report/har-*.json")
-    assert failures(junit) == []
-    assert KEY not in said + har.read_text()
-    assert service.client.get("/api/tasks").json() == []
-
-
-class Failing(SimpleHTTPRequestHandler):
-    """A deployment whose one operation always fails; it serves the files of its working directory."""
+class Site(SimpleHTTPRequestHandler):
+    """What serves the files of a folder, and has one operation, which always fails."""
 
     def do_GET(self) -> None:
         if self.path == "/thing":
@@ -245,28 +204,53 @@ class Failing(SimpleHTTPRequestHandler):
         """Say nothing."""
 
 
-@pytest.mark.slow
-def test_workflow_fails_at_a_finding(tmp_path: Path) -> None:
-    """Also of a deployment of another contract, with checks of its own."""
-    contract = {
-        "openapi": "3.0.3",
-        "info": {"title": "Things", "version": "1"},
-        "paths": {"/thing": {"get": {"responses": {"200": {"description": "A thing."}}}}},
-    }
-    site = tmp_path / "site"
+@contextmanager
+def published(folder: Path, document: dict[str, Any], checks: str, configuration: str) -> Iterator[str]:
+    """Serve a contract and its tests, and yield the address."""
+    site = folder / "site"
     (site / "docs/contract").mkdir(parents=True)
-    (site / "openapi.yaml").write_text(yaml.safe_dump(contract))
-    (site / "docs/contract/checks.py").touch()
-    (site / "docs/contract/schemathesis.toml").write_text('hooks = "checks.py"\n')
+    (site / "openapi.yaml").write_text(yaml.safe_dump(document))
+    (site / "docs/contract/checks.py").write_text(checks)
+    (site / "docs/contract/schemathesis.toml").write_text(configuration)
     with (
-        ThreadingHTTPServer(("127.0.0.1", 0), partial(Failing, directory=site)) as server,
+        ThreadingHTTPServer(("127.0.0.1", 0), partial(Site, directory=site)) as server,
         ThreadPoolExecutor() as pool,
     ):
         pool.submit(server.serve_forever)
         try:
-            failed, said = run_workflow(tmp_path, url=f"http://127.0.0.1:{server.server_port}")
+            yield f"http://127.0.0.1:{server.server_port}"
         finally:
             server.shutdown()
+
+
+def test_workflow_passes(service: Service, tmp_path: Path) -> None:
+    """Published elsewhere, the contract is tested by its examples alone, to be quick."""
+    checks = (CONTRACT_TESTS / "checks.py").read_text()
+    document = yaml.safe_load(service.client.get("/openapi.yaml").text)
+    elsewhere = f'hooks = "checks.py"\nbase-url = "{service.url}"\n'
+    phases = (f"[phases.{phase}]\nenabled = false\n" for phase in ("coverage", "fuzzing", "stateful"))
+    with published(tmp_path, document, checks, "".join([elsewhere, *phases])) as url:
+        failed, said = run_workflow(tmp_path, url=f"{url}/", key=KEY, seed="7")
+
+    assert failed is None, said
+    assert "Seed: 7\n" in said
+    (junit,) = tmp_path.glob("schemathesis-report/junit-*.xml")
+    (har,) = tmp_path.glob("schemathesis-report/har-*.json")
+    assert failures(junit) == []
+    assert KEY not in said + har.read_text()
+    assert service.client.get("/api/tasks").json() == []
+
+
+@pytest.mark.slow
+def test_workflow_fails_at_a_finding(tmp_path: Path) -> None:
+    """Also of a deployment of another contract, with checks of its own."""
+    document = {
+        "openapi": "3.0.3",
+        "info": {"title": "Things", "version": "1"},
+        "paths": {"/thing": {"get": {"responses": {"200": {"description": "A thing."}}}}},
+    }
+    with published(tmp_path, document, "", 'hooks = "checks.py"\n') as url:
+        failed, said = run_workflow(tmp_path, url=url)
 
     assert failed == "Test it", said
     (junit,) = tmp_path.glob("schemathesis-report/junit-*.xml")

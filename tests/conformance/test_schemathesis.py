@@ -1,25 +1,23 @@
-"""The contract, fuzzed with everything that Schemathesis has, against a running service."""
+"""The contract, fuzzed with everything that Schemathesis has, against a running service: what `make contract` runs."""
 
-import json
 import os
-import shutil
-import sys
+import re
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from handlers import contract
-from tests.support.calls import bearer, make_key
-from tests.support.reports import CONTRACT_TESTS, calls, finish
+from tests.support.calls import bearer, create, make_key
+from tests.support.reports import CONTRACT_TESTS, calls, failures, finish, make_contract
 from tests.support.service import Start
 from tests.support.stores import Store
 
-EXAMPLES = os.environ.get("CONTRACT_EXAMPLES", "15")
+EXAMPLES = int(os.environ.get("CONTRACT_EXAMPLES", "15"))
 SEED = os.environ.get("CONTRACT_SEED", "1")
 NIGHTLY = "CONTRACT_EXAMPLES" in os.environ
 BACKENDS = ["sqlite", "postgresql"] if NIGHTLY else ["sqlite"]
-# Without a key, test_contract_testing.py runs the same.
+# Without a key, the service answers as with one, but for 401.
 ACCESS = [True, False] if NIGHTLY else [True]
 
 
@@ -42,24 +40,27 @@ def test_nothing_is_left_out() -> None:
 @pytest.mark.parametrize("has_key", ACCESS)
 def test_service_is_what_its_contract_says(start: Start, store: Store, tmp_path: Path, has_key: bool) -> None:
     """With a key, Schemathesis also sees for itself that each operation refuses who has none."""
-    report, har = tmp_path / "report.json", tmp_path / "har.json"
-    folder = shutil.copytree(CONTRACT_TESTS, tmp_path / "contract")
     key = make_key(store, tmp_path) if has_key else ""
-    if key:
-        with (folder / "schemathesis.toml").open("a") as configuration:
-            configuration.write('\n[auth.openapi.ApiKey]\nbearer = "${KEY}"\n')
-    service = start()
-    command = (str(Path(sys.executable).with_name("schemathesis")), "run", "--no-color", f"{service.url}/openapi.yaml")
-    options = ("--max-examples", EXAMPLES, "--seed", SEED, "--report-json-path", report, "--report-har-path", har)
-    run = finish([*command, *map(str, options)], cwd=folder, env={**os.environ, "KEY": key})
+    client = start().client
+    client.headers.update(bearer(key) if key else {})
+    create(client, 3)
+    before = client.get("/api/tasks")
+
+    run = finish(make_contract(tmp_path, str(client.base_url), KEY=key, EXAMPLES=EXAMPLES, SEED=SEED))
 
     assert run.returncode == 0, run.stdout
-    said = json.loads(report.read_text())
-    assert {name: phase["status"] for name, phase in said["phases"].items()} == dict.fromkeys(
-        ("examples", "coverage", "fuzzing", "stateful"), "success"
-    )
-    assert (said["operations"]["tested"], said["operations"]["skipped"]) == (len(contract.operations()), 0)
-    assert said["test_cases"]["generated"] > 3 * int(EXAMPLES)
-    assert ({200, 201, 401} if key else {200, 201}) <= {call["response"]["status"] for call in calls(har)}
-    assert not key or key not in run.stdout + har.read_text()
-    assert service.client.get("/api/tasks", headers=bearer(key) if key else {}).json() == []
+    operations = len(contract.operations())
+    assert f"Selected: {operations}/{operations}" in run.stdout
+    assert f"Tested: {operations}" in run.stdout
+    for phase in ("Examples", "Coverage", "Fuzzing", "Stateful"):
+        assert re.search(f"^  ✅ {phase}$", run.stdout, re.MULTILINE), run.stdout
+    junit, har = tmp_path / "junit.xml", tmp_path / "har.json"
+    assert f"JUnit: {junit}" in run.stdout
+    assert f"HAR: {har}" in run.stdout
+    assert failures(junit) == []
+    made = calls(har)
+    assert len(made) > 3 * EXAMPLES
+    assert ({200, 201, 401} if key else {200, 201}) <= {call["response"]["status"] for call in made}
+    assert not key or key not in run.stdout + har.read_text() + junit.read_text()
+    after = client.get("/api/tasks")
+    assert (after.content, after.headers["etag"]) == (before.content, before.headers["etag"])

@@ -21,7 +21,7 @@ PROBLEM = "application/problem+json"
 # Fields that are another one with every response.
 MOMENTARY = {"date", "x-request-id"}
 IDEMPOTENCY_KEY = re.compile("[!-~]([ -~]{,253}[!-~])?")
-ENTITY_TAGS = re.compile(r'[ \t,]*"[^"]*"([ \t]*,[ \t]*"[^"]*")*[ \t,]*')
+ENTITY_TAGS = re.compile(r'[ \t,]*(W/)?"[^"]*"([ \t]*,[ \t,]*(W/)?"[^"]*")*[ \t,]*')
 
 # What the run has created and not deleted again, by id: the answers that said so.
 created: dict[int, requests.Response] = {}
@@ -79,8 +79,8 @@ def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -
     """Spare the tasks of others, and make some requests succeed that no schema tells apart from those that are refused.
 
     What would change a task that the run has not created goes to one that it has. A valid idempotency key becomes one
-    of its own, since with another body it is refused. To valid entity tags in If-Match the one of the task is added,
-    unless there is a weak one among them.
+    of its own, since with another body it is refused. To valid entity tags in If-Match the one of the task is added:
+    where only a 412 comes of all that fits the schema, Schemathesis warns that the schema is wrong.
     """
     headers: Any = case.headers
     if IDEMPOTENCY_KEY.fullmatch(str(headers.get("Idempotency-Key", ""))):
@@ -89,6 +89,8 @@ def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -
         return
     url = case.as_transport_kwargs()["url"]
     sent = case.operation.schema.config.headers_for(operation=case.operation)
+    # A key of the configuration is only here.
+    sent |= {name: headers[name] for name in ("Authorization",) if name in headers}
     task = requests.get(url, headers=sent, timeout=30)
     if task.status_code == 200 and id_in(task) not in created:
         url = url.partition(PATH)[0] + PATH

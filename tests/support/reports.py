@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -9,6 +10,13 @@ from xml.etree import ElementTree
 from tests.support.project import ROOT
 
 CONTRACT_TESTS = ROOT / "tests/contract"
+
+
+def make_contract(folder: Path, url: str, **variables: str | int) -> list[str]:
+    """Return the command `make contract` with its reports in a folder, and with what this Python has installed."""
+    given = {"VENV": sys.prefix, "REPORTS": folder, "URL": url, **variables}
+    command = ("make", "--directory", ROOT, f"--old-file={sys.prefix}/development", "contract")
+    return [*map(str, command), *(f"{name}={value}" for name, value in given.items())]
 
 
 def finish(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
