@@ -53,7 +53,7 @@ pythons: ## Run the quick tests with each supported Python that is installed
 	  else echo "Skipped: $$python is not installed."; fi; \
 	done
 
-contract: $(VENV)/development ## Test the deployment at URL=..., which may ask for a KEY=..., with EXAMPLES=... an operation, and a SEED=...
+contract: $(VENV)/development ## Test the deployment at URL=... (optional: KEY=..., EXAMPLES=... per operation, SEED=... to repeat a run)
 	@mkdir -p $(REPORTS)
 	@cp tests/contract/checks.py tests/contract/schemathesis.toml $(REPORTS)
 	@test -z "$$KEY" || printf '\n[auth.openapi.ApiKey]\nbearer = "$${KEY}"\n' >> $(REPORTS)/schemathesis.toml

@@ -7,19 +7,17 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 from tests.support import tiers
 from tests.support.cleanup import watch
 from tests.support.project import ROOT, copy_project, tool
 from tests.support.service import Service, Start, running
 from tests.support.stores import Store, migrated_template, opened, postgresql_server
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser
 
 END = pytest.StashKey[Callable[[], None]]()
 
@@ -179,10 +177,8 @@ def node() -> Path:
 
 
 @pytest.fixture(scope="module")
-def browser() -> "Iterator[Browser]":
+def browser() -> Iterator[Browser]:
     """Chromium, without a screen; as long as it is there, Playwright's event loop runs in this thread."""
-    from playwright.sync_api import sync_playwright  # noqa: PLC0415, every process of a run imports this file
-
     chromium = tool("chromium", "google-chrome")
     # Chromium has no sandbox for root.
     with sync_playwright() as playwright:

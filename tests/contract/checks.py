@@ -79,8 +79,8 @@ def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -
     """Spare the tasks of others, and make some requests succeed that no schema tells apart from those that are refused.
 
     What would change a task that the run has not created goes to one that it has. A valid idempotency key becomes one
-    of its own, since with another body it is refused. To valid entity tags in If-Match the one of the task is added:
-    where only a 412 comes of all that fits the schema, Schemathesis warns that the schema is wrong.
+    of its own, since with another body it is refused. Valid entity tags in If-Match, weak ones too, are extended
+    with the current tag: Schemathesis warns if every valid request to an operation gets 412.
     """
     headers: Any = case.headers
     if IDEMPOTENCY_KEY.fullmatch(str(headers.get("Idempotency-Key", ""))):
@@ -89,7 +89,7 @@ def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -
         return
     url = case.as_transport_kwargs()["url"]
     sent = case.operation.schema.config.headers_for(operation=case.operation)
-    # A key of the configuration is only here.
+    # Schemathesis puts a configured API key into the case, not into `headers_for`.
     sent |= {name: headers[name] for name in ("Authorization",) if name in headers}
     task = requests.get(url, headers=sent, timeout=30)
     if task.status_code == 200 and id_in(task) not in created:
