@@ -147,7 +147,7 @@ swagger-ui: ## Fetch the version of Swagger UI named above (needs npm)
 	mkdir -p build
 	cd build && npm pack --silent swagger-ui-dist@$(SWAGGER_UI) && tar xzf swagger-ui-dist-$(SWAGGER_UI).tgz
 	cd build/package && cp LICENSE NOTICE favicon-32x32.png swagger-ui-bundle.js swagger-ui-bundle.js.LICENSE.txt \
-	  swagger-ui.css ../../handlers/swagger_ui/
+	  swagger-ui.css ../../handlers/documentation/swagger_ui/
 
 clean: ## Remove what the targets made, but no tasks
 	rm -rf .venv .venv-python* build dist

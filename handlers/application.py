@@ -14,15 +14,19 @@ from inflection import underscore
 from starlette.exceptions import HTTPException
 from starlette.routing import Router
 
-from handlers import contract, documentation, health, idempotency, observation, problems, tasks
-from handlers.cross_origin import CrossOrigin
-from handlers.dispatch import Dispatch
-from handlers.responses import ResponseValidation
-from handlers.routing import ContractRouting, without_operation
-from handlers.security import BearerKey, Security
+from handlers import idempotency, tasks
+from handlers.access.cross_origin import CrossOrigin
+from handlers.access.security import BearerKey, Security
+from handlers.contract import document as contract
+from handlers.contract import problems
+from handlers.contract.dispatch import Dispatch
+from handlers.contract.responses import ResponseValidation
+from handlers.contract.routing import ContractRouting, without_operation
+from handlers.documentation import pages as documentation
+from handlers.observability import health, observation
 from handlers.settings import ServerSettings
-from models.database import bind, database
-from models.errors import ChangedError, MissingError, UnavailableError
+from models.database.address import bind, database
+from models.database.errors import ChangedError, MissingError, UnavailableError
 
 
 def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
@@ -40,7 +44,7 @@ def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
         await database.start()
         background = [asyncio.create_task(idempotency.forget(timedelta(hours=settings.idempotency_hours)))]
         if settings.metrics:
-            from handlers import metrics  # noqa: PLC0415, as in observation.py
+            from handlers.observability import metrics  # noqa: PLC0415, as in observation.py
 
             background.append(asyncio.create_task(metrics.watch_database()))
         # What is there now stays: without this, a full collection now and then looks at all of it, for 30 to 40 ms.
@@ -91,7 +95,7 @@ def _rate_limits(settings: ServerSettings) -> list[Any]:
     if not settings.rate_limit:
         return []
     # Its libraries take 7 MB, which only a service with limits has use for.
-    from handlers.rate_limits import RateLimits  # noqa: PLC0415
+    from handlers.access.rate_limits import RateLimits  # noqa: PLC0415
 
     limits = partial(RateLimits, rate_limit=settings.rate_limit, storage=settings.rate_limit_storage)
     # Refusals from behind it pass through it too.

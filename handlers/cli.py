@@ -33,15 +33,17 @@ from uvicorn import Config, Server
 from uvicorn.config import LOGGING_CONFIG
 from uvicorn.supervisors import ChangeReload
 
-from handlers import access_log, contract, documentation
-from handlers.protocol import Protocol
+from handlers.contract import document as contract
+from handlers.documentation import pages as documentation
+from handlers.observability import access_log
+from handlers.server.protocol import Protocol
+from handlers.server.serve import BACKLOG, SharedPort, Workers
 from handlers.settings import ServerSettings, Settings, variable
-from handlers.workers import BACKLOG, SharedPort, Workers
-from models.backup import backup
-from models.copy import copy
-from models.errors import ConfigurationError
+from models.database.errors import ConfigurationError
+from models.database.migrate import migrate, prepare
 from models.keys import create, find_all, revoke
-from models.migrate import migrate, prepare
+from models.transfer.backup import backup
+from models.transfer.copy import copy
 
 # For how many seconds an idle connection stays open: longer than clients and proxies keep one in their pools, which is
 # up to a minute, since what they send on a connection that is just being closed is lost.
@@ -282,7 +284,7 @@ def _metrics_at(address: str) -> Iterator[None]:
     # What another program has counted, and perhaps told us where, is no concern of ours.
     with TemporaryDirectory(prefix="tasks-api-metrics-") as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-        from handlers import metrics  # noqa: PLC0415, as in observation.py; and not before the folder is known
+        from handlers.observability import metrics  # noqa: PLC0415, as in observation.py; and not before the folder is known
 
         metrics.serve(address)
         yield

@@ -3,7 +3,7 @@
 import re
 from hashlib import sha256
 
-from handlers.reply import Reply
+from handlers.contract.reply import Reply
 from models import queries
 
 TAG = re.compile(r'(W/)?("[^"]*")')

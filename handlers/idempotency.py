@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from handlers import contract
-from handlers.problems import Refusal
-from handlers.reply import Reply
+from handlers.contract import document as contract
+from handlers.contract.problems import Refusal
+from handlers.contract.reply import Reply
 from models import answers
-from models.database import database
-from models.statements import Execute
+from models.database.address import database
+from models.database.statements import Execute
 
 REPLAYED = {"Idempotency-Replayed": "true"}
 # So often in the time for which an answer is kept, those are looked for that were kept for longer.

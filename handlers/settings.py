@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from handlers import contract
-from models.database import CONNECTIONS
+from handlers.contract import document as contract
+from models.database.address import CONNECTIONS
 
 ORIGIN = re.compile(r"https?://[^/?#@\s]+", re.ASCII)
 

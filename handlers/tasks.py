@@ -3,12 +3,12 @@
 from collections.abc import Callable
 
 from handlers import entity_tags, idempotency
-from handlers.contract import path_of
-from handlers.reply import Reply
+from handlers.contract.document import path_of
+from handlers.contract.reply import Reply
 from models import queries
-from models.database import database
+from models.database.address import database
+from models.database.statements import Execute
 from models.schemas import Confirmation, TaskInput
-from models.statements import Execute
 
 DELETED = Confirmation().model_dump_json().encode()
 

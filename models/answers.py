@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import peewee
 
-from models.database import database
-from models.statements import Execute, Statement, parameter, render
-from models.task import now
+from models.database.address import database
+from models.database.clock import now
+from models.database.statements import Execute, Statement, parameter, render
 
 # So many are removed in one statement, for which the writes beside it have to wait.
 BATCH = 100

@@ -9,10 +9,10 @@ from time import monotonic
 
 import peewee
 
-from models.database import connected, database
-from models.errors import ConfigurationError, UnavailableError
-from models.statements import Statement, render
-from models.task import now
+from models.database.address import connected, database
+from models.database.clock import now
+from models.database.errors import ConfigurationError, UnavailableError
+from models.database.statements import Statement, render
 
 # With this the keys begin, so that one which got into a log or a repository is found there.
 PREFIX = "tasks_"
@@ -92,7 +92,7 @@ def create(url: str, name: str) -> str:
     """Keep a new key, and return it; nobody can tell it later.
 
     Args:
-        url: The database, as `models.database.at` takes it.
+        url: The database, as `models.database.address.at` takes it.
         name: Whose it is; the name of a key that was revoked may be given again.
 
     Raises:
@@ -115,7 +115,7 @@ def find_all(url: str) -> list[ApiKey]:
     """Return every key that was made, also those that were revoked, the oldest first.
 
     Args:
-        url: The database, as `models.database.at` takes it.
+        url: The database, as `models.database.address.at` takes it.
 
     Raises:
         ConfigurationError: The database cannot be used.
@@ -128,7 +128,7 @@ def revoke(url: str, name: str) -> None:
     """Let a key be valid no longer.
 
     Args:
-        url: The database, as `models.database.at` takes it.
+        url: The database, as `models.database.address.at` takes it.
         name: Whose it is.
 
     Raises:

@@ -13,9 +13,9 @@ from peewee import SQL, ColumnBase, Field, Node, NodeList, Query, Select, fn
 from pydantic import BaseModel
 
 from models import schemas
-from models.database import database
-from models.errors import ChangedError, MissingError
-from models.statements import Execute, Rows, Statement, parameter, render
+from models.database.address import database
+from models.database.errors import ChangedError, MissingError
+from models.database.statements import Execute, Rows, Statement, parameter, render
 from models.task import Task
 
 

@@ -1,15 +1,9 @@
 """The table of tasks."""
 
-from datetime import UTC, datetime, timedelta
-
 import peewee
 
-from models.database import database
-
-
-def now(ago: timedelta = timedelta(0)) -> str:
-    """Return the current time, or what it was some time ago, as the contract writes it: RFC 3339, UTC, milliseconds."""
-    return (datetime.now(UTC) - ago).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+from models.database.address import database
+from models.database.clock import now
 
 
 class Task(peewee.Model):

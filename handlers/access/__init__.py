@@ -1,0 +1,1 @@
+"""Access control: who may call, how often, and from where."""

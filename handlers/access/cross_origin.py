@@ -8,7 +8,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from handlers import contract
+from handlers.contract import document as contract
 
 # What a request may have beside the parameters of the contract.
 REQUEST_HEADERS = {"Authorization", "Content-Type", "X-Request-ID"}

@@ -6,9 +6,9 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from limits import RateLimitItem, parse_many
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from handlers.problems import Refusal
-from handlers.request_counts import counting
-from handlers.security import key_name
+from handlers.access.request_counts import counting
+from handlers.access.security import key_name
+from handlers.contract.problems import Refusal
 
 # Who looks after the service asks here how it is, and is told however many requests there are.
 UNLIMITED = "/health/"

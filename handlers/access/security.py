@@ -11,7 +11,7 @@ from connexion.security import BearerSecurityHandler
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from handlers.problems import Refusal
+from handlers.contract.problems import Refusal
 from models.keys import ring
 
 

@@ -1,0 +1,1 @@
+"""The contract at work: from openapi.yaml to a running operation."""

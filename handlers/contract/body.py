@@ -9,8 +9,8 @@ from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
-from handlers.problems import Refusal
-from handlers.validation import Rules, message, messages
+from handlers.contract.problems import Refusal
+from handlers.contract.validation import Rules, message, messages
 from models.schemas import Violation
 
 MEDIA_TYPE = "application/json"

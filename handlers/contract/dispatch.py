@@ -12,11 +12,11 @@ from connexion.spec import Specification
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from handlers import contract
-from handlers.body import MEDIA_TYPE, RequestBody
-from handlers.context import CONTEXT
-from handlers.parameters import Headers, Parameter, Parameters, header_texts, path_texts, query_texts, read
-from handlers.problems import Refusal
+from handlers.contract import document as contract
+from handlers.contract.body import MEDIA_TYPE, RequestBody
+from handlers.contract.context import CONTEXT
+from handlers.contract.parameters import Headers, Parameter, Parameters, header_texts, path_texts, query_texts, read
+from handlers.contract.problems import Refusal
 from models.schemas import Violation
 
 

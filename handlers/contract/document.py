@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 from connexion.spec import OpenAPISpecification
 
-# A wheel carries the contract and its tests beside this file, a checkout one folder up.
-PATH = next(path for folder in Path(__file__).parents[:2] if (path := folder / "openapi.yaml").exists())
+# A wheel carries the contract and its tests in `handlers`, a checkout one folder up.
+PATH = next(path for folder in Path(__file__).parents[1:3] if (path := folder / "openapi.yaml").exists())
 TESTS = next(path for name in ("contract_tests", "tests/contract") if (path := PATH.parent / name).exists())
 
 

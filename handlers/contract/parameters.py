@@ -7,7 +7,7 @@ from urllib.parse import parse_qs
 
 from inflection import underscore
 
-from handlers.validation import Rules, message
+from handlers.contract.validation import Rules, message
 from models.schemas import Violation
 
 # JSON's spelling, with no more digits than Python turns into a number.

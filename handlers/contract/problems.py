@@ -15,8 +15,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from handlers import contract
-from models.errors import UnavailableError
+from handlers.contract import document as contract
+from models.database.errors import UnavailableError
 from models.schemas import Problem, Violation
 
 MEDIA_TYPE = "application/problem+json"

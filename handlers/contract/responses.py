@@ -9,10 +9,10 @@ import jiter
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from handlers import contract
-from handlers.parameters import Parameter
-from handlers.problems import operation_of
-from handlers.validation import Rules
+from handlers.contract import document as contract
+from handlers.contract.parameters import Parameter
+from handlers.contract.problems import operation_of
+from handlers.contract.validation import Rules
 
 # Fields that say what HTTP itself needs to know of a body.
 FRAMING = {"content-type", "content-length"}

@@ -10,8 +10,8 @@ from connexion.spec import Specification
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from handlers import contract
-from handlers.problems import Refusal
+from handlers.contract import document as contract
+from handlers.contract.problems import Refusal
 
 Methods = dict[str, str]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from jsonschema_rs import Draft4Validator, Draft202012Validator, ValidationError
 
-from handlers import contract
+from handlers.contract import document as contract
 
 Path = list[str]
 

@@ -13,10 +13,11 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from handlers import contract, entity_tags
-from handlers.reply import Reply
+from handlers import entity_tags
+from handlers.contract import document as contract
+from handlers.contract.reply import Reply
 from handlers.settings import ServerSettings
-from models.errors import UnavailableError
+from models.database.errors import UnavailableError
 from models.keys import ring
 
 PATH = "/docs"

@@ -7,9 +7,9 @@ from functools import cache
 
 from starlette.types import Scope
 
-from handlers import contract
-from handlers.problems import operation_of
-from models.task import now
+from handlers.contract import document as contract
+from handlers.contract.problems import operation_of
+from models.database.clock import now
 
 logger = logging.getLogger(__name__)
 _encode = json.JSONEncoder(separators=(",", ":")).encode

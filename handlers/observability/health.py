@@ -4,9 +4,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from handlers import contract
-from models.errors import UnavailableError
-from models.migrate import ensure_ready
+from handlers.contract import document as contract
+from models.database.errors import UnavailableError
+from models.database.migrate import ensure_ready
 
 
 def routes() -> list[BaseRoute]:

@@ -14,9 +14,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metr
 from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.types import Scope
 
-from handlers.problems import operation_of
-from models.database import database
-from models.errors import ConfigurationError
+from handlers.contract.problems import operation_of
+from models.database.address import database
+from models.database.errors import ConfigurationError
 
 # How many seconds pass between two looks at what there is for the moment.
 PAUSE = 0.5

@@ -5,7 +5,7 @@ from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from handlers import access_log
+from handlers.observability import access_log
 from handlers.settings import ServerSettings
 
 # Is told of a request: what it was, the status of its answer or None if there was none, and how many seconds it took.
@@ -17,7 +17,7 @@ def observers(settings: ServerSettings) -> list[Observer]:
     wanted: list[Observer] = [access_log.write] if settings.access_log else []
     if settings.metrics:
         # Who wants no metrics need not load, and keep in memory, what counts them.
-        from handlers import metrics  # noqa: PLC0415
+        from handlers.observability import metrics  # noqa: PLC0415
 
         wanted.append(metrics.count)
     return wanted

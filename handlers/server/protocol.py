@@ -18,7 +18,8 @@ import httptools
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from handlers import contract, problems
+from handlers.contract import document as contract
+from handlers.contract import problems
 
 # The parser refuses a request with a method that it does not know, though it may be well-formed. For it, all methods
 # but those that a contract can have (OpenAPI 3.0.3, Path Item Object) are one that no contract has.

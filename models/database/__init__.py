@@ -1,0 +1,1 @@
+"""Storage for any table: SQLite, PostgreSQL and schema migrations."""

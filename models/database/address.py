@@ -10,9 +10,9 @@ from pathlib import Path
 
 from peewee import DatabaseError, DatabaseProxy
 
-from models.errors import ConfigurationError
-from models.postgresql import CockroachCluster, Server
-from models.sqlite import SqliteFile
+from models.database.errors import ConfigurationError
+from models.database.postgresql import CockroachCluster, Server
+from models.database.sqlite import SqliteFile
 
 SERVERS = {"postgresql": Server, "postgres": Server, "cockroachdb": CockroachCluster}
 # How many connections a process has to a server, at the most, unless it is told otherwise.

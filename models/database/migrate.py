@@ -5,17 +5,17 @@ from pathlib import Path
 from peewee import Database, DatabaseError
 from playhouse.migrations import Runner
 
-from models.database import connected, database, in_a_line
-from models.errors import ConfigurationError, UnavailableError
+from models.database.address import connected, database, in_a_line
+from models.database.errors import ConfigurationError, UnavailableError
 
-DIRECTORY = Path(__file__).with_name("migrations")
+DIRECTORY = Path(__file__).parents[1] / "migrations"
 
 
 def migrate(url: str) -> list[str]:
     """Apply the migrations that the database has not seen, all of them or none.
 
     Args:
-        url: The database, as `models.database.at` takes it.
+        url: The database, as `models.database.address.at` takes it.
 
     Returns:
         The names of the migrations that were applied.
@@ -36,7 +36,7 @@ def prepare(url: str) -> None:
     """Migrate a SQLite file; of a server, which other releases may be using, make sure that it has been migrated.
 
     Args:
-        url: The database, as `models.database.at` takes it.
+        url: The database, as `models.database.address.at` takes it.
 
     Raises:
         ConfigurationError: The database cannot be used or changed, or it has an older schema.

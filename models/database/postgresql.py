@@ -17,8 +17,8 @@ from psycopg import AsyncConnection, AsyncCursor, errors
 from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool
 
-from models.errors import ConfigurationError, UnavailableError
-from models.statements import Execute, Rows
+from models.database.errors import ConfigurationError, UnavailableError
+from models.database.statements import Execute, Rows
 
 # For so many seconds a request waits for a connection, and then for what it does with it. The server itself gives up
 # before that, so that a lock costs no connection.

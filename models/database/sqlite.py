@@ -12,8 +12,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from peewee import SQL, BooleanField, ColumnBase, Field, FloatField, Node, SqliteDatabase, fn
 
-from models.errors import UnavailableError
-from models.statements import Rows
+from models.database.errors import UnavailableError
+from models.database.statements import Rows
 
 BUSY_TIMEOUT = 5.0  # seconds
 BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL}

@@ -1,0 +1,1 @@
+"""Offline commands: backup and copy."""

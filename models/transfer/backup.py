@@ -6,9 +6,9 @@ from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from models.database import at, in_a_line
-from models.errors import ConfigurationError
-from models.sqlite import BUSY_TIMEOUT, SqliteFile
+from models.database.address import at, in_a_line
+from models.database.errors import ConfigurationError
+from models.database.sqlite import BUSY_TIMEOUT, SqliteFile
 
 # The table of the tasks, and the one in which migrations are noted.
 TABLES = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN ('task', 'schema_migration')"
@@ -20,7 +20,7 @@ def backup(url: str, file: Path) -> int:
     Services that have it open go on reading and writing. The copy is one file, which its owner alone may read.
 
     Args:
-        url: A SQLite file, as `models.database.at` takes it.
+        url: A SQLite file, as `models.database.address.at` takes it.
         file: The copy, which must not be there yet.
 
     Returns:

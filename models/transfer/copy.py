@@ -9,12 +9,12 @@ import peewee
 import psycopg
 
 from models.answers import KeptAnswer
-from models.database import at, connected, in_a_line
-from models.errors import ConfigurationError
+from models.database.address import at, connected, in_a_line
+from models.database.errors import ConfigurationError
+from models.database.migrate import ensure_migrated, migrate
+from models.database.postgresql import Server
+from models.database.sqlite import SqliteFile
 from models.keys import ApiKey
-from models.migrate import ensure_migrated, migrate
-from models.postgresql import Server
-from models.sqlite import SqliteFile
 from models.task import Task
 
 TABLES: tuple[type[peewee.Model], ...] = (Task, KeptAnswer, ApiKey)
@@ -26,8 +26,8 @@ def copy(source: str, target: str) -> Iterator[tuple[int, int]]:
     Nobody can write to the source meanwhile, so that no write is left behind.
 
     Args:
-        source: A SQLite file, as `models.database.at` takes it.
-        target: A server without tasks, as `models.database.at` takes it; it gets the tables if it has none.
+        source: A SQLite file, as `models.database.address.at` takes it.
+        target: A server without tasks, as `models.database.address.at` takes it; it gets the tables if it has none.
 
     Yields:
         How many rows were copied or compared, and how many there are to be.

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import httpx
 import psutil
 
-from models.migrate import migrate
+from models.database.migrate import migrate
 from tests.support.project import ROOT
 from tests.support.service import environment
 

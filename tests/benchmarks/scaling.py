@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 import psutil
 import psycopg
 
-from models.migrate import migrate
+from models.database.migrate import migrate
 from tests.benchmarks import load
 from tests.benchmarks.peers import COMMAND, fill
 from tests.support.project import ROOT

@@ -39,7 +39,7 @@ SEED = "1"
 def broken(start: Start, checkout: Path) -> Service:
     """A service that breaks its contract: a PUT does not look at If-Match, and nobody at the key that is asked for."""
     replace_in(checkout / "handlers/tasks.py", "replace_task", "entity_tags.versions(if_match)", "None")
-    published = checkout / "handlers/documentation.py"
+    published = checkout / "handlers/documentation/pages.py"
     old, new = '("security",), "[]"', '("security",), "[{ApiKey: []}]"'
     assert published.read_text().count(old) == 1
     published.write_text(published.read_text().replace(old, new))

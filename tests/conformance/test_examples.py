@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from handlers import contract
+from handlers.contract import document as contract
 from tests.support.calls import FOREIGN_METHOD, METHODS
 from tests.support.project import FROM_FOLDER
 from tests.support.service import Service, Start
@@ -100,7 +100,7 @@ def answers(service: Service, folder: Path, store: Store) -> Iterator[tuple[str,
     yield "DeleteTaskFailed", client.delete("/api/tasks/1")
     store.lose()
     yield "Unavailable", client.delete("/api/tasks/1")
-    (folder / "handlers/swagger_ui/index.html").unlink()
+    (folder / "handlers/documentation/swagger_ui/index.html").unlink()
     yield "Failed", client.get("/docs")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from handlers import contract
+from handlers.contract import document as contract
 from tests.support.calls import bearer, create, make_key
 from tests.support.reports import CONTRACT_TESTS, calls, failures, finish, make_contract
 from tests.support.service import Start

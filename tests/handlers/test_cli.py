@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from handlers.settings import ServerSettings, variable
-from models.migrate import DIRECTORY
+from models.database.migrate import DIRECTORY
 from tests.support import inside
 from tests.support.project import FROM_FOLDER, ROOT
 from tests.support.service import Start, run, run_installed

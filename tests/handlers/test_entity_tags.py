@@ -5,7 +5,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from handlers import contract
+from handlers.contract import document as contract
 from tests.support.project import FROM_FOLDER
 from tests.support.service import Start
 

@@ -73,7 +73,7 @@ def read(folder: Path, *flags: str, variables: dict[str, Any] | None = None, fil
     with (
         patch("tests.support.inside.environment", lambda _: plain | given),
         patch("handlers.cli.serve") as served,
-        patch("handlers.metrics.serve"),
+        patch("handlers.observability.metrics.serve"),
     ):
         ended = inside.run(folder, "serve", *flags)
     assert ended.returncode == 0, ended.stderr

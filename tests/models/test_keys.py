@@ -11,13 +11,13 @@ import httpx
 import pytest
 import yaml
 
-from handlers import contract
-from models.copy import TABLES
-from models.database import database
-from models.errors import UnavailableError
+from handlers.contract import document as contract
+from models.database.address import database
+from models.database.errors import UnavailableError
+from models.database.sqlite import SqliteFile
+from models.database.statements import Rows
 from models.keys import BYTES, PREFIX, KeyRing
-from models.sqlite import SqliteFile
-from models.statements import Rows
+from models.transfer.copy import TABLES
 from tests.support.calls import bearer, make_key, revoke_key, wait_for
 from tests.support.inside import run
 from tests.support.service import Start
@@ -150,7 +150,7 @@ def test_first_key_may_be_made_before_the_service_was_started(tmp_path: Path) ->
 
 
 def test_keys_move_to_a_server() -> None:
-    """tests/models/test_copy.py compares every table; that of the keys is among them."""
+    """tests/models/transfer/test_copy.py compares every table; that of the keys is among them."""
     assert "api_key" in {table._meta.table_name for table in TABLES}
 
 

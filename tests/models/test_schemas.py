@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from handlers import contract
-from handlers.validation import Rules
+from handlers.contract import document as contract
+from handlers.contract.validation import Rules
 from models import schemas
 
 SCHEMAS = contract.specification()["components"]["schemas"]

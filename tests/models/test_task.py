@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from models import answers
-from models.database import database
-from models.migrate import migrate
-from models.task import now
+from models.database.address import database
+from models.database.clock import now
+from models.database.migrate import migrate
 from tests.support import inside
 from tests.support.calls import bearer, make_key, post
 from tests.support.service import Start

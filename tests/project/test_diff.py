@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from handlers import contract
+from handlers.contract import document as contract
 from tests.support.project import ROOT
 from tests.tools.diff import faults
 

@@ -24,7 +24,8 @@ import httpx
 import pytest
 import yaml
 
-from handlers import contract, problems
+from handlers.contract import document as contract
+from handlers.contract import problems
 from handlers.settings import ServerSettings, variable
 from tests.support import wire
 from tests.support.project import ROOT, SOURCES, tool

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from handlers import contract
+from handlers.contract import document as contract
 from tests.support.project import ROOT
 
 RULES = yaml.safe_load((ROOT / "tests/house-rules.spectral.yaml").read_text())["rules"]

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from handlers.contract import specification
+from handlers.contract.document import specification
 from tests.support.calls import bearer, wait_for
 from tests.support.edits import add_after, add_to_yaml, next_migration
 from tests.support.project import COMMAND, FROM_FOLDER, ROOT, block

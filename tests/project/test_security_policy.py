@@ -31,7 +31,7 @@ def test_each_risk_is_there_once_and_shown_by_a_test() -> None:
 
 @pytest.mark.parametrize("name", sorted(set(NAMED)))
 def test_what_is_named_is_a_test(name: str) -> None:
-    named = re.fullmatch(r"`(tests/\w+/test_\w+\.py)::(test_\w+)`", name)
+    named = re.fullmatch(r"`(tests/[\w/]+/test_\w+\.py)::(test_\w+)`", name)
 
     assert named
     assert named[2] in names_in(named[1])

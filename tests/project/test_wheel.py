@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from handlers import contract
+from handlers.contract import document as contract
 from tests.support.project import ROOT
 from tests.support.service import Start
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import inflection
 import pytest
 
-from handlers import contract
+from handlers.contract import document as contract
 from tests.support.calls import METHODS
 from tests.support.project import ROOT
 from tests.support.service import Service

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from handlers import contract
+from handlers.contract import document as contract
 from models.schemas import Problem
 from tests.support.inside import run
 from tests.support.project import PATIENCE

@@ -179,7 +179,7 @@ def _become(message: Any, stdout: int, stderr: int) -> None:
     # Tests that run in the background ignore Ctrl-C; what they start is not to.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # Each process names its requests otherwise.
-    vars(sys.modules["handlers.protocol"])["PROCESS"] = token_hex(8)
+    vars(sys.modules["handlers.server.protocol"])["PROCESS"] = token_hex(8)
     if path := environment.get(VARIABLE):
         let_a_test_decide(path)
     sys.argv = ["tasks-api", *arguments]
@@ -193,7 +193,7 @@ def _become(message: Any, stdout: int, stderr: int) -> None:
 
 def _prepare() -> Callable[[], None]:
     """Import what a service needs, see once that the contract is valid, and return what runs the command."""
-    for module in ("uvloop", "coverage", "handlers.rate_limits"):
+    for module in ("uvloop", "coverage", "handlers.access.rate_limits"):
         import_module(module)
     from connexion.spec import OpenAPISpecification  # noqa: PLC0415, these are for the server alone
 

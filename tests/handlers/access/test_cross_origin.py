@@ -13,8 +13,8 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page
 
-from handlers import contract
 from handlers.application import create_app
+from handlers.contract import document as contract
 from handlers.settings import ServerSettings
 from tests.support.calls import bearer, make_key, methods, wait_for
 from tests.support.inside import run

@@ -20,9 +20,9 @@ from limits import parse
 from limits.errors import StorageError
 from starlette.types import Message, Receive, Scope, Send
 
-from handlers.problems import Refusal
-from handlers.rate_limits import RateLimits
-from handlers.request_counts import PATIENCE, Memory, WhileReachable, Window
+from handlers.access.rate_limits import RateLimits
+from handlers.access.request_counts import PATIENCE, Memory, WhileReachable, Window
+from handlers.contract.problems import Refusal
 from tests.support.calls import FOREIGN_METHOD, assert_is_problem, bearer, make_key
 from tests.support.project import block, tool
 from tests.support.service import Start, environment

@@ -6,7 +6,7 @@ import time
 import pytest
 from limits import parse_many
 
-from handlers.request_counts import Window, counting
+from handlers.access.request_counts import Window, counting
 
 DAY = 86400
 START = 1_800_000_000.25

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from handlers import contract
+from handlers.contract import document as contract
 from models.keys import PREFIX
 from tests.support import wire
 from tests.support.calls import FOREIGN_METHOD, assert_is_problem, bearer, make_key, methods, revoke_key, wait_for

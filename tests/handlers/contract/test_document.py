@@ -17,10 +17,11 @@ from connexion.spec import Specification
 from inflection import underscore
 from openapi_spec_validator import validate
 
-from handlers import contract, tasks
-from handlers.dispatch import Plan
-from handlers.problems import Refusal
-from handlers.validation import Rules
+from handlers import tasks
+from handlers.contract import document as contract
+from handlers.contract.dispatch import Plan
+from handlers.contract.problems import Refusal
+from handlers.contract.validation import Rules
 from tests.support.calls import METHODS
 from tests.support.project import ROOT
 

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from handlers import contract
+from handlers.contract import document as contract
 from tests.support import wire
 from tests.support.calls import FOREIGN_METHOD
 from tests.support.service import Start

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from handlers import contract
+from handlers.contract import document as contract
 from tests.support.calls import FOREIGN_METHOD, assert_is_problem
 from tests.support.service import Service, Start
 from tests.support.stores import Store

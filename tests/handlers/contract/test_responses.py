@@ -9,8 +9,8 @@ import pytest
 from connexion.middleware.abstract import ROUTING_CONTEXT
 from starlette.types import Message, Receive, Scope, Send
 
-from handlers import contract
-from handlers.responses import InvalidResponseError, ResponseValidation
+from handlers.contract import document as contract
+from handlers.contract.responses import InvalidResponseError, ResponseValidation
 from tests.support.project import FROM_FOLDER
 from tests.support.service import Start
 

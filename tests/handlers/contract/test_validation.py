@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from handlers.validation import Rules
+from handlers.contract.validation import Rules
 
 JSON = {"Content-Type": "application/json"}
 

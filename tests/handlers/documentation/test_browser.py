@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from handlers import contract
+from handlers.contract import document as contract
 from tests.support.project import ROOT
 from tests.support.service import Service
 

@@ -7,7 +7,7 @@ import httpx
 import pytest
 import yaml
 
-from handlers import contract
+from handlers.contract import document as contract
 from tests.support.project import ROOT
 from tests.support.service import Start
 

@@ -21,8 +21,8 @@ import httpx
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from handlers import access_log
-from handlers.observation import Observation
+from handlers.observability import access_log
+from handlers.observability.observation import Observation
 from tests.support.calls import FOREIGN_METHOD
 from tests.support.project import PATIENCE, ROOT
 from tests.support.service import Service, Start, run, running
@@ -322,7 +322,8 @@ def test_nothing_is_written_or_loaded_unless_it_is_asked_for(start: Start) -> No
     assert entries(service, 0) == []
     program = """
 import sys
-from handlers import application, cli, observation
+from handlers import application, cli
+from handlers.observability import observation
 print([layer for layer in application.create_app().middlewares if layer is observation.Observation])
 print("prometheus_client" in sys.modules)
 """

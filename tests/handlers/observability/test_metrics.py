@@ -276,6 +276,6 @@ def test_address_of_another_form_is_refused(address: str) -> None:
 
 def test_every_metric_is_in_the_readme() -> None:
     readme = (ROOT / "README.md").read_text()
-    names = re.findall(r'"(tasks_api_\w+)"', (ROOT / "handlers/metrics.py").read_text())
+    names = re.findall(r'"(tasks_api_\w+)"', (ROOT / "handlers/observability/metrics.py").read_text())
     assert len(names) == 5
     assert [name for name in names if f"`{name}" not in readme] == []

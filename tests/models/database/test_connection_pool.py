@@ -12,9 +12,9 @@ import pytest
 from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict
 
-from models.database import database
-from models.errors import MissingError, UnavailableError
-from models.statements import Execute, Rows
+from models.database.address import database
+from models.database.errors import MissingError, UnavailableError
+from models.database.statements import Execute, Rows
 from tests.support.stores import HERE, PostgresqlStore, bind_here
 
 SESSION = {

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from models import migrate as migrating
 from models.answers import KeptAnswer
-from models.database import connected
-from models.errors import ConfigurationError
-from models.migrate import migrate
+from models.database import migrate as migrating
+from models.database.address import connected
+from models.database.errors import ConfigurationError
+from models.database.migrate import migrate
 from models.schemas import Task
 from models.task import Task as Table
 from tests.support.service import Start, run

