@@ -89,7 +89,7 @@ def drop_key_table(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("break_database", "status"), [(lose_database, 503), (drop_key_table, 500)], ids=["file", "table"]
+    ("break_database", "status"), [(lose_database, 503), (drop_key_table, 500)], ids=["no-file", "no-table"]
 )
 def test_log_of_a_failure_has_no_client_data(
     start: Start, store: Store, break_database: Callable[[Store], None], status: int
