@@ -88,7 +88,7 @@ def test_invalid_key_gets_400(shared_client: httpx.Client, lines: list[bytes]) -
     assert {error["parameter"] for error in refused.json()["errors"]} == {"Idempotency-Key"}
 
 
-def test_refusal_is_not_kept(client: httpx.Client) -> None:
+def test_key_of_a_refused_request_can_be_reused(client: httpx.Client) -> None:
     assert post(client, "key", {"title": ""}).status_code == 400
     first = post(client, "key")
 

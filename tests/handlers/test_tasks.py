@@ -28,7 +28,7 @@ def backend(request: pytest.FixtureRequest) -> str:
         ("?completed=true&limit=1&after=1", [[2], [4]]),
     ],
 )
-def test_list_is_filtered_and_paged(client: httpx.Client, query: str, pages: list[list[int]]) -> None:
+def test_list_is_filtered_and_paginated(client: httpx.Client, query: str, pages: list[list[int]]) -> None:
     assert create(client, 5) == [1, 2, 3, 4, 5]
 
     assert walk(client, f"/api/tasks{query}") == pages

@@ -249,7 +249,7 @@ def test_name_of_the_api_key_is_logged(start: Start, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_duration_is_in_milliseconds(caplog: pytest.LogCaptureFixture, fails: bool) -> None:
-    """It is at least the time that the application took, and at most the time of the whole call."""
+    """The logged duration is at least that of the application, and at most that of the whole call."""
 
     async def app(_: Scope, __: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})

@@ -146,10 +146,10 @@ def test_write_queue_and_batches_with_sqlite(start: Start, store: Store, port: i
     assert {task.result().status_code for task in [first, *others]} == {201}
 
     eventually(lambda: samples(port)["write_queue_depth"] == 0)
-    found = samples(port)
-    assert (found["write_batch_size_count"], found["write_batch_size_sum"]) == (3, 7)
-    assert [found[f"write_batch_size_bucket {size}"] for size in ("1.0", "4.0", "8.0")] == [2, 2, 3]
-    assert not [name for name in found if "database_connections" in name]
+    metrics = samples(port)
+    assert (metrics["write_batch_size_count"], metrics["write_batch_size_sum"]) == (3, 7)
+    assert [metrics[f"write_batch_size_bucket {size}"] for size in ("1.0", "4.0", "8.0")] == [2, 2, 3]
+    assert not [name for name in metrics if "database_connections" in name]
 
 
 def test_requests_are_counted_by_operation_and_status(start: Start, port: int) -> None:
@@ -162,8 +162,8 @@ def test_requests_are_counted_by_operation_and_status(start: Start, port: int) -
     exchange(service.url, b"POST /api/tasks HTTP/1.1\r\n" + HOST + JSON + b"Content-Length: 5\r\n\r\n{")
     eventually(lambda: "requests_total createTask none" in samples(port))
 
-    found = samples(port)
-    assert {name: value for name, value in found.items() if name.startswith("requests_total")} == {
+    metrics = samples(port)
+    assert {name: value for name, value in metrics.items() if name.startswith("requests_total")} == {
         "requests_total getTask 404": 2,
         "requests_total createTask 201": 1,
         "requests_total createTask none": 1,
@@ -171,10 +171,10 @@ def test_requests_are_counted_by_operation_and_status(start: Start, port: int) -
         "requests_total none 404": 2,
         "requests_total none 400": 1,
     }
-    assert found["request_duration_seconds_count createTask"] == 2
-    assert 0 < found["request_duration_seconds_sum createTask"] < 10
-    assert found["request_duration_seconds_bucket +Inf createTask"] == 2
-    assert found["request_duration_seconds_bucket 0.0005 getTask"] < 2
+    assert metrics["request_duration_seconds_count createTask"] == 2
+    assert 0 < metrics["request_duration_seconds_sum createTask"] < 10
+    assert metrics["request_duration_seconds_bucket +Inf createTask"] == 2
+    assert metrics["request_duration_seconds_bucket 0.0005 getTask"] < 2
 
 
 def test_durations_are_in_seconds(start: Start, store: Store, port: int) -> None:
@@ -191,11 +191,11 @@ def test_durations_are_in_seconds(start: Start, store: Store, port: int) -> None
         waited = time.monotonic() - began
     eventually(lambda: samples(port).get("request_duration_seconds_count createTask") == 1)
 
-    found = samples(port)
-    assert 0.3 <= found["request_duration_seconds_sum createTask"] <= waited
+    metrics = samples(port)
+    assert 0.3 <= metrics["request_duration_seconds_sum createTask"] <= waited
     bounds = {
         float(name.split()[1]): count
-        for name, count in found.items()
+        for name, count in metrics.items()
         if name.startswith("request_duration_seconds_bucket") and name.endswith(" createTask")
     }
     assert len([bound for bound in bounds if 0.3 < bound <= 10]) >= 3
@@ -208,9 +208,9 @@ def test_write_queue_and_connections_with_postgresql(start: Start, store: Store,
     service = start("--metrics", f"127.0.0.1:{port}", "--database-connections", "2")
 
     def load() -> tuple[float, ...]:
-        found = samples(port)
+        metrics = samples(port)
         names = ("write_queue_depth", "database_connections used", "database_connections idle")
-        return tuple(found.get(name, 0) for name in names)
+        return tuple(metrics.get(name, 0) for name in names)
 
     eventually(lambda: load() in ((0, 0, 1), (0, 0, 2)))
     with ThreadPoolExecutor(5) as pool:
