@@ -1,4 +1,4 @@
-"""The command: what it prints, and what it says of a setting that cannot be used."""
+"""The command line: its output, exit codes, and error messages for invalid settings."""
 
 import socket
 import sqlite3
@@ -25,13 +25,13 @@ MIGRATIONS = sorted(path.stem for path in DIRECTORY.glob("[0-9]*.py"))
 
 @pytest.mark.slow
 def test_version_and_help(tmp_path: Path) -> None:
-    for run_it in (run, run_installed):
-        assert run_it(tmp_path, "--version").stdout == f"tasks-api {version('tasks-api')}\n"
+    for runner in (run, run_installed):
+        assert runner(tmp_path, "--version").stdout == f"tasks-api {version('tasks-api')}\n"
     for arguments in ([], ["--help"]):
-        asked = run(tmp_path, *arguments)
-        assert asked.returncode == 0
-        assert "serve" in asked.stdout
-        assert "migrate" in asked.stdout
+        result = run(tmp_path, *arguments)
+        assert result.returncode == 0
+        assert "serve" in result.stdout
+        assert "migrate" in result.stdout
     assert list(tmp_path.iterdir()) == []
 
 
@@ -58,7 +58,7 @@ def test_serve_ends_on_ctrl_c(start: Start, flags: tuple[str, ...]) -> None:
     assert service.log() == ""
 
 
-def test_serve_ends_after_the_requests_that_it_has_begun(start: Start) -> None:
+def test_serve_completes_started_requests_on_sigterm(start: Start) -> None:
     service = start()
     with socket.create_connection(("127.0.0.1", httpx.URL(service.url).port or 80), timeout=30) as connection:
         connection.sendall(
@@ -67,9 +67,9 @@ def test_serve_ends_after_the_requests_that_it_has_begun(start: Start) -> None:
         assert service.client.get("/api/tasks").json() == []
         service.process.terminate()
         connection.sendall(b'{"title": "a"}')
-        answer = connection.recv(65536)
+        response = connection.recv(65536)
 
-    assert answer.startswith(b"HTTP/1.1 201 Created\r\n")
+    assert response.startswith(b"HTTP/1.1 201 Created\r\n")
     assert service.process.wait(timeout=30) == 0
     assert service.log() == ""
 
@@ -82,7 +82,7 @@ def test_serve_on_ipv6(start: Start) -> None:
 
 
 def test_serve_on_ipv6_with_several_workers(start: Start) -> None:
-    """Each of them answers; where both listen, the system gives each some of the connections."""
+    """Every connection is served, and the kernel distributes them over both workers."""
     service = start("--host", "::1", "--workers", "2")
     url = service.url
     assert url.startswith("http://[::1]:")
@@ -93,7 +93,7 @@ def test_serve_on_ipv6_with_several_workers(start: Start) -> None:
             connection = stack.enter_context(connect(url))
             assert call(connection, "GET", "/api/tasks").status == 200
         counts = [
-            sum(found.status == psutil.CONN_ESTABLISHED for found in child.net_connections("tcp6"))
+            sum(socket_.status == psutil.CONN_ESTABLISHED for socket_ in child.net_connections("tcp6"))
             for child in psutil.Process(service.process.pid).children()
         ]
 
@@ -104,7 +104,7 @@ def test_serve_on_ipv6_with_several_workers(start: Start) -> None:
 
 
 @pytest.mark.slow
-def test_migrate_says_what_it_did(tmp_path: Path) -> None:
+def test_migrate_reports_applied_migrations(tmp_path: Path) -> None:
     assert run(tmp_path, "migrate").stdout == f"Applied: {', '.join(MIGRATIONS)}\n"
     assert run(tmp_path, "migrate").stdout == "Applied: nothing, the schema is up to date\n"
 
@@ -112,22 +112,22 @@ def test_migrate_says_what_it_did(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_flag_beats_environment_beats_file(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("DATABASE_URL=sqlite:///file.db\nSOMETHING_ELSE=1\n")
-    in_environment = {"DATABASE_URL": "sqlite:///environment.db"}
+    variables = {"DATABASE_URL": "sqlite:///environment.db"}
 
     run(tmp_path, "migrate")
-    run(tmp_path, "migrate", variables=in_environment)
-    run(tmp_path, "migrate", "--database-url", "sqlite:///flag.db", variables=in_environment)
+    run(tmp_path, "migrate", variables=variables)
+    run(tmp_path, "migrate", "--database-url", "sqlite:///flag.db", variables=variables)
 
     assert {path.name for path in tmp_path.glob("*.db")} == {"file.db", "environment.db", "flag.db"}
 
 
-def test_server_is_set_by_the_environment(start: Start) -> None:
+def test_environment_configures_serve(start: Start) -> None:
     service = start(variables={"TASKS_API_HOST": "127.0.0.2", "TASKS_API_WORKERS": "1"})
 
     assert service.url.startswith("http://127.0.0.2:")
 
 
-def test_absolute_path_takes_four_slashes(start: Start, tmp_path: Path) -> None:
+def test_absolute_sqlite_path_has_four_slashes(start: Start, tmp_path: Path) -> None:
     path = tmp_path / "here it is.db"
     service = start("--database-url", f"sqlite:///{path}")
 
@@ -142,7 +142,7 @@ def taken_port() -> Iterator[int]:
 
 
 @pytest.mark.slow
-def test_taken_port(tmp_path: Path, taken_port: int) -> None:
+def test_taken_port_is_reported(tmp_path: Path, taken_port: int) -> None:
     failed = run(tmp_path, "serve", "--port", str(taken_port))
 
     assert failed.returncode == 1
@@ -150,7 +150,7 @@ def test_taken_port(tmp_path: Path, taken_port: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "message"),
     [
         (["serve", "--port", "http"], "--port or TASKS_API_PORT: Input should be a valid integer"),
         (["serve", "--port", "65536"], "--port or TASKS_API_PORT: Input should be less than or equal to 65535."),
@@ -204,18 +204,18 @@ def test_taken_port(tmp_path: Path, taken_port: int) -> None:
         (["migrate", "--database-url", "sqlite:///other.db"], "The database could not be migrated: "),
     ],
 )
-def test_bad_setting_ends_with_one_sentence(tmp_path: Path, arguments: list[str], sentence: str) -> None:
+def test_invalid_setting_is_reported_in_one_sentence(tmp_path: Path, arguments: list[str], message: str) -> None:
     (tmp_path / "folder").mkdir()
-    (tmp_path / "log").write_text("This has been written by a program that knows nothing of databases.")
+    (tmp_path / "log").write_text("This is a log file, not an SQLite database.")
     (tmp_path / "read-only.db").touch(mode=0o444)
     with closing(sqlite3.connect(tmp_path / "other.db")) as database:
-        database.execute("CREATE TABLE task (somebody_elses TEXT)")
+        database.execute("CREATE TABLE task (unrelated TEXT)")
 
     failed = inside.run(tmp_path, *arguments)
 
     assert failed.returncode == 1
     assert failed.stdout == ""
-    assert failed.stderr.startswith(sentence)
+    assert failed.stderr.startswith(message)
     assert failed.stderr.count("\n") == 1
     assert "secret" not in failed.stderr
 
@@ -235,21 +235,21 @@ def test_bad_setting_ends_with_one_sentence(tmp_path: Path, arguments: list[str]
 def test_every_command_ends_on_ctrl_c_without_a_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
 ) -> None:
-    """Each opens the file first, and that is when it is interrupted."""
+    """Every command opens the database file first; Ctrl-C comes at that moment."""
     (tmp_path / "tasks.db").touch()
     monkeypatch.setattr(sqlite3, "connect", Mock(side_effect=KeyboardInterrupt))
 
     try:
-        ended = inside.run(tmp_path, *arguments)
+        result = inside.run(tmp_path, *arguments)
     except KeyboardInterrupt:
-        # It would end the run of all tests.
+        # If it propagated, it would end the whole test run.
         pytest.fail("Ctrl-C shows a traceback.")
 
-    assert (ended.returncode, ended.stdout) == (130, "")
+    assert (result.returncode, result.stdout) == (130, "")
 
 
 @pytest.mark.slow
-def test_bad_variable_ends_with_one_sentence(tmp_path: Path) -> None:
+def test_invalid_variable_is_reported_in_one_sentence(tmp_path: Path) -> None:
     failed = run(tmp_path, "serve", variables={"TASKS_API_PORT": "http"})
 
     assert failed.returncode == 1
@@ -268,7 +268,7 @@ def test_every_setting_is_in_the_readme() -> None:
     ("proxies", "scheme"),
     [("127.0.0.1", "https"), ("10.0.0.0/8, ::1,127.0.0.0/8", "https"), ("10.0.0.0/8", "http"), ("", "http")],
 )
-def test_link_has_the_scheme_that_a_trusted_proxy_names(start: Start, proxies: str, scheme: str) -> None:
+def test_link_has_the_scheme_from_a_trusted_proxy(start: Start, proxies: str, scheme: str) -> None:
     client = start("--trusted-proxies", proxies).client
     for title in "ab":
         client.post("/api/tasks", json={"title": title})
@@ -279,7 +279,7 @@ def test_link_has_the_scheme_that_a_trusted_proxy_names(start: Start, proxies: s
     assert page.links["next"]["url"] == f"{scheme}://tasks.example.com/api/tasks?limit=1&after=1"
 
 
-def test_reload_follows_the_contract(start: Start, checkout: Path) -> None:
+def test_reload_applies_a_changed_contract(start: Start, checkout: Path) -> None:
     service = start("--reload", folder=checkout, command=FROM_FOLDER)
     assert service.client.get("/api/tasks/1").json()["detail"] == "Task not found"
 
@@ -290,7 +290,7 @@ def test_reload_follows_the_contract(start: Start, checkout: Path) -> None:
     detail = ""
     while detail != "No such task":
         assert time.monotonic() < deadline, service.log()
-        # The old process closes its connections when it goes.
+        # The old process closes its connections when it ends.
         with suppress(httpx.TransportError):
             time.sleep(0.05)
             detail = service.client.get("/api/tasks/1").json()["detail"]

@@ -1,4 +1,4 @@
-"""Conditional requests: nothing is sent that is known already, and no change is undone that was not seen."""
+"""Conditional requests: unchanged responses are not sent again, and updates are not lost."""
 
 from pathlib import Path
 
@@ -12,29 +12,29 @@ from tests.support.service import Start
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql", "two nodes"])
 def backend(request: pytest.FixtureRequest) -> str:
-    """Two nodes on one PostgreSQL give the guarantees of one."""
+    """Two nodes that share a PostgreSQL database must behave like one."""
     return str(request.param)
 
 
-MOMENTARY = {"date", "x-request-id"}
-FRAMING = {"content-type", "content-length"}
+PER_RESPONSE_HEADERS = {"date", "x-request-id"}
+CONTENT_HEADERS = {"content-type", "content-length"}
 
 
 @pytest.fixture
 def task(shared_client: httpx.Client) -> httpx.Response:
-    """The answer to the creation of a task."""
+    """The response to the creation of a task."""
     return shared_client.post("/api/tasks", json={"title": "a"})
 
 
-def lasting(answer: httpx.Response) -> dict[str, str]:
-    return {name: value for name, value in answer.headers.items() if name not in MOMENTARY}
+def stable_headers(response: httpx.Response) -> dict[str, str]:
+    return {name: value for name, value in response.headers.items() if name not in PER_RESPONSE_HEADERS}
 
 
-def lines(field: str, values: list[str]) -> list[tuple[bytes, bytes]]:
+def header_lines(field: str, values: list[str]) -> list[tuple[bytes, bytes]]:
     return [(field.encode(), value.encode("latin-1")) for value in values]
 
 
-def test_tag_is_strong_and_changes_with_every_change(shared_client: httpx.Client, task: httpx.Response) -> None:
+def test_entity_tag_is_strong_and_changes_with_every_update(shared_client: httpx.Client, task: httpx.Response) -> None:
     path = task.headers["location"]
     tags = [task.headers["etag"]]
     for title in ("b", "c", "c", "a"):
@@ -51,7 +51,7 @@ def test_version_is_not_in_the_body(task: httpx.Response) -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "known"),
+    ("values", "matches"),
     [
         (["{tag}"], True),
         (["W/{tag}"], True),
@@ -66,39 +66,41 @@ def test_version_is_not_in_the_body(task: httpx.Response) -> None:
     ],
 )
 @pytest.mark.parametrize("path", ["/api/tasks", "/api/tasks?limit=1&completed=false", "{task}"])
-def test_what_is_known_is_not_sent_again(
-    shared_client: httpx.Client, task: httpx.Response, path: str, values: list[str], known: bool
+def test_if_none_match_gets_304_for_an_unchanged_response(
+    shared_client: httpx.Client, task: httpx.Response, path: str, values: list[str], matches: bool
 ) -> None:
-    """Of the response only the body is missing, and the fields that describe it (RFC 9110, section 15.4.5)."""
+    """A 304 lacks only the body and the headers that describe it (RFC 9110, section 15.4.5)."""
     path = path.format(task=task.headers["location"])
-    # The page is not the last one.
+    # So that the page links to a next page.
     shared_client.post("/api/tasks", json={"title": "b"})
     whole = shared_client.get(path)
     assert whole.headers["cache-control"]
     assert ("link" in whole.headers) == ("limit" in path)
-    fields = lines("If-None-Match", [value.format(tag=whole.headers["etag"]) for value in values])
+    fields = header_lines("If-None-Match", [value.format(tag=whole.headers["etag"]) for value in values])
 
     for method in ("GET", "HEAD"):
-        answer = shared_client.request(method, path, headers=fields)
+        response = shared_client.request(method, path, headers=fields)
 
-        if known:
-            assert (answer.status_code, answer.content) == (304, b"")
-            assert lasting(answer) == {name: value for name, value in lasting(whole).items() if name not in FRAMING}
+        if matches:
+            assert (response.status_code, response.content) == (304, b"")
+            assert stable_headers(response) == {
+                name: value for name, value in stable_headers(whole).items() if name not in CONTENT_HEADERS
+            }
         else:
-            assert (answer.status_code, answer.content) == (200, whole.content if method == "GET" else b"")
-            assert lasting(answer) == lasting(whole)
+            assert (response.status_code, response.content) == (200, whole.content if method == "GET" else b"")
+            assert stable_headers(response) == stable_headers(whole)
 
 
 @pytest.mark.parametrize("path", ["/api/tasks", "/api/tasks/1"])
 @pytest.mark.parametrize("value", ["1", "", '"', '*, "a"', '"a" "b"', "é"])
-def test_what_is_no_tag_is_refused(shared_client: httpx.Client, path: str, value: str) -> None:
-    refused = shared_client.get(path, headers=lines("If-None-Match", [value]))
+def test_invalid_if_none_match_gets_400(shared_client: httpx.Client, path: str, value: str) -> None:
+    refused = shared_client.get(path, headers=header_lines("If-None-Match", [value]))
 
     assert refused.status_code == 400
     assert [error["parameter"] for error in refused.json()["errors"]] == ["If-None-Match"]
 
 
-def test_tag_of_a_page_changes_with_all_that_it_answers(client: httpx.Client) -> None:
+def test_entity_tag_of_a_page_changes_with_its_content_and_link(client: httpx.Client) -> None:
     def tag(query: str = "?limit=2") -> str:
         page = client.get(f"/api/tasks{query}")
         assert client.get(f"/api/tasks{query}", headers={"If-None-Match": page.headers["etag"]}).status_code == 304
@@ -113,7 +115,7 @@ def test_tag_of_a_page_changes_with_all_that_it_answers(client: httpx.Client) ->
     client.delete("/api/tasks/1")
     tags.append(tag())
 
-    # The third task is not on the page, but it gave the page a successor.
+    # The third task is not on the page, but it added the link to the next page.
     assert len(set(tags)) == 6
     client.post("/api/tasks", json={"title": "d"})
     assert tag() != tags[-1]
@@ -150,35 +152,35 @@ def test_tag_of_a_page_changes_with_all_that_it_answers(client: httpx.Client) ->
     ],
 )
 @pytest.mark.parametrize("method", ["PUT", "DELETE"])
-def test_only_what_was_seen_is_changed(
+def test_if_match_allows_a_change_only_to_the_current_version(
     shared_client: httpx.Client, task: httpx.Response, method: str, values: list[str], status: int
 ) -> None:
     path, tag = task.headers["location"], task.headers["etag"]
-    texts = [value.format(tag=tag, bare=tag.strip('"'), rest=tag.strip('"')[1:]) for value in values]
+    header_values = [value.format(tag=tag, bare=tag.strip('"'), rest=tag.strip('"')[1:]) for value in values]
     body = {"title": "b"} if method == "PUT" else None
 
-    answer = shared_client.request(method, path, headers=lines("If-Match", texts), json=body)
+    response = shared_client.request(method, path, headers=header_lines("If-Match", header_values), json=body)
 
-    assert answer.status_code == status
+    assert response.status_code == status
     kept = shared_client.get(path)
     if status == 200:
         assert kept.status_code == (404 if method == "DELETE" else 200)
-        assert kept.headers.get("etag") == answer.headers.get("etag")
+        assert kept.headers.get("etag") == response.headers.get("etag")
     else:
         assert (kept.json(), kept.headers["etag"]) == (task.json(), tag)
-        assert ("If-Match" in answer.json()["detail"]) == (status == 412)
-        assert [error["parameter"] for error in answer.json().get("errors", [])] == ["If-Match"] * (status == 400)
+        assert ("If-Match" in response.json()["detail"]) == (status == 412)
+        assert [error["parameter"] for error in response.json().get("errors", [])] == ["If-Match"] * (status == 400)
 
 
 @pytest.mark.parametrize("tag", ["*", '"1"'])
 @pytest.mark.parametrize("method", ["PUT", "DELETE"])
-def test_condition_on_no_task_changes_nothing(shared_client: httpx.Client, method: str, tag: str) -> None:
+def test_if_match_on_a_missing_task_gets_404(shared_client: httpx.Client, method: str, tag: str) -> None:
     body = {"title": "b"} if method == "PUT" else None
 
     assert shared_client.request(method, "/api/tasks/9999", headers={"If-Match": tag}, json=body).status_code == 404
 
 
-def test_many_tags_are_taken(shared_client: httpx.Client, task: httpx.Response) -> None:
+def test_if_match_accepts_many_entity_tags(shared_client: httpx.Client, task: httpx.Response) -> None:
     tag = task.headers["etag"]
     tags = ", ".join(f'"{version}{tag[2:]}' for version in range(1000, 0, -1))
     assert len(tags) < 16000
@@ -190,8 +192,8 @@ def test_many_tags_are_taken(shared_client: httpx.Client, task: httpx.Response) 
 
 
 @pytest.mark.parametrize("backend", ["sqlite"])
-def test_tag_is_another_one_where_tasks_are_written_otherwise(start: Start, checkout: Path) -> None:
-    """Else a caller would be told, after an update of the service, that what it has is still right."""
+def test_entity_tag_changes_with_the_json_format(start: Start, checkout: Path) -> None:
+    """Otherwise, clients would get 304 for an outdated format after an upgrade of the service."""
     service = start(folder=checkout, command=FROM_FOLDER)
     created = service.client.post("/api/tasks", json={"title": "a"})
     service.stop()
@@ -208,21 +210,21 @@ def test_tag_is_another_one_where_tasks_are_written_otherwise(start: Start, chec
     assert changed.json() == {**created.json(), "title": "A"}
 
 
-def test_all_violations_are_named_at_once(shared_client: httpx.Client) -> None:
+def test_all_violations_are_reported_at_once(shared_client: httpx.Client) -> None:
     refused = shared_client.put("/api/tasks/1?limit=1", json={"title": ""}, headers={"If-Match": "1"})
 
-    named = [error.get("parameter", error.get("pointer")) for error in refused.json()["errors"]]
+    reported = [error.get("parameter", error.get("pointer")) for error in refused.json()["errors"]]
     assert refused.status_code == 400
-    assert named == ["limit", "If-Match", "/title"]
+    assert reported == ["limit", "If-Match", "/title"]
 
 
 @pytest.mark.parametrize("field", ["Accept", "Accept-Encoding", "Accept-Language", "Origin", "User-Agent", "Cookie"])
-def test_answer_depends_on_no_field_that_vary_would_name(
+def test_response_does_not_depend_on_request_headers(
     shared_client: httpx.Client, task: httpx.Response, field: str
 ) -> None:
     for path in ("/api/tasks", task.headers["location"]):
         usual = shared_client.get(path)
         other = shared_client.get(path, headers={field: "text/html;q=0.1, gzip"})
 
-        assert (other.content, lasting(other)) == (usual.content, lasting(usual))
+        assert (other.content, stable_headers(other)) == (usual.content, stable_headers(usual))
         assert "vary" not in usual.headers

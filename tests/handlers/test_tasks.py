@@ -1,4 +1,4 @@
-"""The operations, as a caller sees them."""
+"""The five operations, over HTTP."""
 
 import httpx
 import pytest
@@ -10,7 +10,7 @@ from tests.support.wire import exchange
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql", "two nodes"])
 def backend(request: pytest.FixtureRequest) -> str:
-    """Two nodes on one PostgreSQL give the guarantees of one."""
+    """Two nodes that share a PostgreSQL database must behave like one."""
     return str(request.param)
 
 
@@ -28,13 +28,13 @@ def backend(request: pytest.FixtureRequest) -> str:
         ("?completed=true&limit=1&after=1", [[2], [4]]),
     ],
 )
-def test_list_is_filtered_and_paged(client: httpx.Client, query: str, pages: list[list[int]]) -> None:
+def test_list_is_filtered_and_paginated(client: httpx.Client, query: str, pages: list[list[int]]) -> None:
     assert create(client, 5) == [1, 2, 3, 4, 5]
 
     assert walk(client, f"/api/tasks{query}") == pages
 
 
-def test_list_has_a_hundred_tasks_a_page(client: httpx.Client) -> None:
+def test_page_has_100_tasks_by_default(client: httpx.Client) -> None:
     create(client, 101)
 
     assert [len(page) for page in walk(client, "/api/tasks")] == [100, 1]
@@ -42,7 +42,7 @@ def test_list_has_a_hundred_tasks_a_page(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "kept"),
+    ("query", "kept_parameters"),
     [
         ("limit=1", "limit=1&"),
         ("completed=false&limit=1", "completed=false&limit=1&"),
@@ -51,15 +51,17 @@ def test_list_has_a_hundred_tasks_a_page(client: httpx.Client) -> None:
         ("limit=1&&", "limit=1&"),
     ],
 )
-def test_link_is_absolute_and_keeps_the_other_parameters(client: httpx.Client, given: str, kept: str) -> None:
+def test_link_is_absolute_and_keeps_the_other_parameters(
+    client: httpx.Client, query: str, kept_parameters: str
+) -> None:
     create(client, 5)
-    after = 2 if "fter=1" in given else 1
+    after = 2 if "fter=1" in query else 1
 
     for method in ("GET", "HEAD"):
-        page = client.request(method, f"/api/tasks?{given}")
+        page = client.request(method, f"/api/tasks?{query}")
 
-        address = client.base_url.join("/api/tasks")
-        assert page.headers["link"] == f'<{address}?{kept}after={after}>; rel="next"'
+        url = client.base_url.join("/api/tasks")
+        assert page.headers["link"] == f'<{url}?{kept_parameters}after={after}>; rel="next"'
 
 
 @pytest.mark.parametrize(
@@ -72,13 +74,13 @@ def test_link_is_absolute_and_keeps_the_other_parameters(client: httpx.Client, g
         (None, ""),
     ],
 )
-def test_link_leads_to_the_host_that_was_asked(service: Service, host: str | None, origin: str) -> None:
+def test_link_has_the_host_of_the_request(service: Service, host: str | None, origin: str) -> None:
     create(service.client, 2)
     version, field = ("1.1", f"Host: {host}\r\n") if host is not None else ("1.0", "")
 
-    (answer,) = exchange(service.url, f"GET /api/tasks?limit=1 HTTP/{version}\r\n{field}\r\n".encode())
+    (response,) = exchange(service.url, f"GET /api/tasks?limit=1 HTTP/{version}\r\n{field}\r\n".encode())
 
-    assert answer.headers["link"] == f'<{origin}/api/tasks?limit=1&after=1>; rel="next"'
+    assert response.headers["link"] == f'<{origin}/api/tasks?limit=1&after=1>; rel="next"'
 
 
 def test_location_leads_to_the_task(client: httpx.Client) -> None:
@@ -123,11 +125,11 @@ def test_put_replaces_all_but_id_and_time(client: httpx.Client) -> None:
         "true",
     ],
 )
-def test_anything_else_names_no_task(shared_client: httpx.Client, method: str, id: str) -> None:
-    answer = shared_client.request(method, f"/api/tasks/{id}", json={"title": "a"} if method == "PUT" else None)
+def test_invalid_or_unknown_id_gets_404(shared_client: httpx.Client, method: str, id: str) -> None:
+    response = shared_client.request(method, f"/api/tasks/{id}", json={"title": "a"} if method == "PUT" else None)
 
-    assert answer.status_code == 404
-    assert answer.json()["detail"] == "Task not found"
+    assert response.status_code == 404
+    assert response.json()["detail"] == "Task not found"
 
 
 def test_deleted_task_is_gone(client: httpx.Client) -> None:
@@ -140,7 +142,7 @@ def test_deleted_task_is_gone(client: httpx.Client) -> None:
     assert walk(client, "/api/tasks") == [[2]]
 
 
-def test_id_of_the_last_task_is_not_given_again(client: httpx.Client) -> None:
+def test_id_of_a_deleted_task_is_not_reused(client: httpx.Client) -> None:
     create(client, 2)
     client.delete("/api/tasks/2")
 

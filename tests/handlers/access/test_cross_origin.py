@@ -1,4 +1,4 @@
-"""Pages of other origins, in a real browser: only those that the settings let in can call the service."""
+"""CORS in a real browser: only pages of allowed origins can call the service."""
 
 import asyncio
 import re
@@ -23,17 +23,17 @@ from tests.support.stores import SqliteStore
 
 pytestmark = pytest.mark.slow
 
-# Makes calls of several kinds, and tells of each answer what a page may read.
+# Sends requests of several kinds, and returns what the page can read of each response.
 CALLS = """async (url) => {
-  const told = [];
+  const results = [];
   const call = async (method, path, options = {}) => {
     try {
-      const answer = await fetch(url + path, {method, ...options});
-      const names = ["ETag", "Location", "X-Request-ID", "Link"].filter((name) => answer.headers.get(name));
-      told.push([method, answer.status, names, await answer.json()]);
-      return answer;
+      const response = await fetch(url + path, {method, ...options});
+      const names = ["ETag", "Location", "X-Request-ID", "Link"].filter((name) => response.headers.get(name));
+      results.push([method, response.status, names, await response.json()]);
+      return response;
     } catch (error) {
-      told.push([method, String(error)]);
+      results.push([method, String(error)]);
     }
   };
   const json = {"Content-Type": "application/json", "Idempotency-Key": "page"};
@@ -44,15 +44,15 @@ CALLS = """async (url) => {
   await call("PUT", "/api/tasks/1", {headers: change, body: JSON.stringify({title: "Changed"})});
   await call("GET", "/api/tasks/0", {headers: {"Authorization": "Bearer key"}});
   await call("DELETE", "/api/tasks/1", {headers: {"If-Match": "*"}});
-  return told;
+  return results;
 }"""
 REFUSED = "TypeError: Failed to fetch"
 
 
 @pytest.fixture(scope="module")
-def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, str]]:
-    """A service with a key, which it returns too, with limits that are used up for one address, and with two tasks."""
-    folder = tmp_path_factory.mktemp("limited")
+def limited_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, str]]:
+    """A service with two tasks and an exhausted rate limit for one address, and its API key."""
+    folder = tmp_path_factory.mktemp("limited_service")
     store = SqliteStore(folder / "tasks.db")
     key = make_key(store, folder)
     flags = ("--rate-limit", "99/day", "--trusted-proxies", "127.0.0.1", "--allowed-origins", ",".join(ALLOWED))
@@ -66,7 +66,7 @@ def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service,
 
 @pytest.fixture
 def page(browser: Browser, tmp_path: Path) -> Iterator[Page]:
-    """A page of another origin than the service's."""
+    """A page whose origin is not that of the service."""
     (tmp_path / "site").mkdir()
     (tmp_path / "site/index.html").write_text("<!doctype html><title>Another</title>")
     command = [
@@ -97,54 +97,54 @@ def origin(page: Page) -> str:
 
 
 def preflight(service: Service, origin: str, method: str, headers: str = "") -> httpx.Response:
-    asked = {"Origin": origin, "Access-Control-Request-Method": method}
+    request_headers = {"Origin": origin, "Access-Control-Request-Method": method}
     return service.client.options(
-        "/api/tasks", headers=asked | ({"Access-Control-Request-Headers": headers} if headers else {})
+        "/api/tasks", headers=request_headers | ({"Access-Control-Request-Headers": headers} if headers else {})
     )
 
 
 @pytest.mark.parametrize("setting", ["{0}", "https://app.example.com, {0}", "*"])
-def test_page_of_an_allowed_origin_calls_the_service(start: Start, page: Page, setting: str) -> None:
+def test_page_of_an_allowed_origin_can_call_the_service(start: Start, page: Page, setting: str) -> None:
     service = start("--allowed-origins", setting.format(origin(page)))
 
-    told = page.evaluate(CALLS, service.url)
+    results = page.evaluate(CALLS, service.url)
 
-    assert [call[:2] for call in told] == [["POST", 201], ["GET", 200], ["PUT", 200], ["GET", 404], ["DELETE", 200]]
-    assert told[0][2] == ["ETag", "Location", "X-Request-ID"]
-    assert told[3][3]["detail"] == "Task not found"
+    assert [call[:2] for call in results] == [["POST", 201], ["GET", 200], ["PUT", 200], ["GET", 404], ["DELETE", 200]]
+    assert results[0][2] == ["ETag", "Location", "X-Request-ID"]
+    assert results[3][3]["detail"] == "Task not found"
 
 
 @pytest.mark.parametrize("setting", ["", "https://app.example.com"])
-def test_page_of_another_origin_does_nothing(start: Start, page: Page, setting: str) -> None:
+def test_page_of_another_origin_cannot_call_the_service(start: Start, page: Page, setting: str) -> None:
     service = start(*(["--allowed-origins", setting] if setting else []))
     service.client.post("/api/tasks", json={"title": "Mine"})
 
-    told = page.evaluate(CALLS, service.url)
+    results = page.evaluate(CALLS, service.url)
 
-    assert {call[1] for call in told} == {REFUSED}
+    assert {call[1] for call in results} == {REFUSED}
     assert [task["title"] for task in service.client.get("/api/tasks").json()] == ["Mine"]
 
 
-def test_page_cannot_embed_an_answer(start: Start, page: Page) -> None:
-    """Not even as what needs no permission to be asked for."""
+def test_page_cannot_embed_a_response(start: Start, page: Page) -> None:
+    """Not even as an image, which needs no CORS permission."""
     service = start()
-    complaints: list[str] = []
-    page.on("requestfailed", lambda request: complaints.append(request.failure or ""))
+    failures: list[str] = []
+    page.on("requestfailed", lambda request: failures.append(request.failure or ""))
 
     page.evaluate(
         "url => new Promise(done => { const image = new Image(); image.onerror = done; image.src = url; })",
         f"{service.url}/docs/assets/favicon-32x32.png",
     )
 
-    assert complaints == ["net::ERR_BLOCKED_BY_RESPONSE.NotSameOrigin"]
+    assert failures == ["net::ERR_BLOCKED_BY_RESPONSE.NotSameOrigin"]
 
 
-def test_preflight_answers_what_the_contract_has(start: Start) -> None:
+def test_preflight_allows_the_methods_and_headers_of_the_contract(start: Start) -> None:
     service = start("--allowed-origins", "https://app.example.com")
     allowed = preflight(service, "https://app.example.com", "PUT", "if-match")
     other = preflight(service, "https://evil.example.com", "PUT", "if-match")
     options = service.client.options("/api/tasks", headers={"Origin": "https://app.example.com"})
-    got = service.client.get("/api/tasks", headers={"Origin": "https://app.example.com"})
+    response = service.client.get("/api/tasks", headers={"Origin": "https://app.example.com"})
 
     assert (allowed.status_code, allowed.content, other.status_code, other.content) == (204, b"", 204, b"")
     assert allowed.headers["access-control-allow-origin"] == "https://app.example.com"
@@ -157,12 +157,12 @@ def test_preflight_answers_what_the_contract_has(start: Start) -> None:
     assert "content-type" not in allowed.headers
     assert "access-control-allow-origin" not in other.headers
     assert options.headers["allow"] == ", ".join(methods("/api/tasks"))
-    responses = [response for id in contract.operations() for response in contract.responses(id).values()]
-    assert set(got.headers["access-control-expose-headers"].split(", ")) == {
-        name for response in responses for name in response["headers"]
+    responses = [documented for id in contract.operations() for documented in contract.responses(id).values()]
+    assert set(response.headers["access-control-expose-headers"].split(", ")) == {
+        name for documented in responses for name in documented["headers"]
     }
-    assert "Origin" in got.headers["vary"]
-    assert "access-control-allow-credentials" not in got.headers
+    assert "Origin" in response.headers["vary"]
+    assert "access-control-allow-credentials" not in response.headers
 
 
 def test_preflight_needs_no_key(start: Start, tmp_path: Path) -> None:
@@ -175,14 +175,14 @@ def test_preflight_needs_no_key(start: Start, tmp_path: Path) -> None:
     assert refused.headers["access-control-allow-origin"] == "https://app.example.com"
 
 
-def test_nothing_is_said_of_origins_unless_they_are_set(start: Start) -> None:
+def test_no_cors_headers_by_default(start: Start) -> None:
     service = start()
-    answers = [
+    responses = [
         preflight(service, "https://app.example.com", "GET"),
         service.client.get("/api/tasks", headers={"Origin": "https://app.example.com"}),
     ]
 
-    assert not [name for answer in answers for name in answer.headers if name.startswith("access-control")]
+    assert not [name for response in responses for name in response.headers if name.startswith("access-control")]
 
 
 ALLOWED = ["https://app.example.com", "http://localhost:3000", "https://other.example.org:8443"]
@@ -200,28 +200,31 @@ NEAR_MISSES = [
     *("null", "Null", "*", "", "https://", "http", ".*", "https://*.example.com", "https://.*"),
     *(" ".join(ALLOWED), ", ".join(ALLOWED), ",".join(ALLOWED), "|".join(ALLOWED), "".join(ALLOWED)),
 ]
-# A caller whose limit is used up.
+# A client with an exhausted rate limit.
 LIMITED = {"Authorization": "none", "X-Forwarded-For": "192.0.2.1"}
 PREFLIGHT = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "if-match"}
 
 
 def allowed_origins(setting: str, origins: list[str]) -> list[list[str]]:
-    """Return, for each origin, the origins that the preflight and the request itself are told, without a service."""
+    """Return, for each origin, the allowed origins in the responses to a preflight and to a request."""
 
     async def ask() -> list[list[str]]:
         app: Any = create_app(ServerSettings(allowed_origins=setting))
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
-            found = []
+            values_by_origin = []
             for origin in origins:
-                checked = await client.options("/api/tasks/1", headers={"Origin": origin, **PREFLIGHT})
-                got = await client.get("/health/live", headers={"Origin": origin})
-                assert (checked.status_code, got.status_code) == (204, 200)
-                # Without it, a cache would give one origin the response to another.
-                assert setting == "*" or "Origin" in checked.headers["vary"]
-                told = [answer.headers.get_list("access-control-allow-origin") for answer in (checked, got)]
-                found.append([value for values in told for value in values])
-            return found
+                preflight_response = await client.options("/api/tasks/1", headers={"Origin": origin, **PREFLIGHT})
+                get_response = await client.get("/health/live", headers={"Origin": origin})
+                assert (preflight_response.status_code, get_response.status_code) == (204, 200)
+                # Otherwise, a cache could serve the response for one origin to another.
+                assert setting == "*" or "Origin" in preflight_response.headers["vary"]
+                header_lists = [
+                    response.headers.get_list("access-control-allow-origin")
+                    for response in (preflight_response, get_response)
+                ]
+                values_by_origin.append([value for values in header_lists for value in values])
+            return values_by_origin
 
     # Playwright keeps an event loop running in this thread.
     with ThreadPoolExecutor(1) as pool:
@@ -230,13 +233,13 @@ def allowed_origins(setting: str, origins: list[str]) -> list[list[str]]:
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 @pytest.mark.parametrize("separator", [",", " ", ", "])
-def test_origin_is_allowed_only_as_it_is_set(count: int, separator: str) -> None:
-    set_, others = ALLOWED[:count], [*ALLOWED[count:], *NEAR_MISSES]
+def test_only_an_exact_match_allows_an_origin(count: int, separator: str) -> None:
+    allowed, others = ALLOWED[:count], [*ALLOWED[count:], *NEAR_MISSES]
 
-    told = allowed_origins(separator.join(set_), [*set_, *others])
+    results = allowed_origins(separator.join(allowed), [*allowed, *others])
 
-    assert told[:count] == [[origin] * 2 for origin in set_]
-    assert [origin for origin, values in zip(others, told[count:], strict=True) if values] == []
+    assert results[:count] == [[origin] * 2 for origin in allowed]
+    assert [origin for origin, values in zip(others, results[count:], strict=True) if values] == []
 
 
 def test_every_origin_is_allowed_with_a_star() -> None:
@@ -265,30 +268,30 @@ def test_every_origin_is_allowed_with_a_star() -> None:
         ("OPTIONS /nowhere", LIMITED, 429, {"Retry-After"}),
     ],
 )
-def test_page_reads_every_response(
-    limited: tuple[Service, str], call: str, headers: dict[str, str], status: int, fields: set[str]
+def test_page_can_read_every_response(
+    limited_service: tuple[Service, str], call: str, headers: dict[str, str], status: int, fields: set[str]
 ) -> None:
-    """Whatever the response, it has its own fields, and those that let a page read it, each once."""
-    service, key = limited
+    """Each response has its own headers and the CORS headers, each once."""
+    service, key = limited_service
 
-    answer = service.client.request(*call.split(), headers={"Origin": ALLOWED[0], **bearer(key), **headers})
+    response = service.client.request(*call.split(), headers={"Origin": ALLOWED[0], **bearer(key), **headers})
 
-    assert answer.status_code == status
-    assert answer.headers.get_list("access-control-allow-origin") == [ALLOWED[0]]
-    assert answer.headers["vary"] == "Origin"
+    assert response.status_code == status
+    assert response.headers.get_list("access-control-allow-origin") == [ALLOWED[0]]
+    assert response.headers["vary"] == "Origin"
     fields = fields | {"RateLimit", "RateLimit-Policy", "Cache-Control", "X-Request-ID"}
-    assert {name: len(answer.headers.get_list(name)) for name in fields} == dict.fromkeys(fields, 1)
-    exposed = set(answer.headers["access-control-expose-headers"].split(", "))
-    # A page may read Cache-Control in any case, and the contract has no operation with Allow.
+    assert {name: len(response.headers.get_list(name)) for name in fields} == dict.fromkeys(fields, 1)
+    exposed = set(response.headers["access-control-expose-headers"].split(", "))
+    # A page may always read Cache-Control, and no operation of the contract sends Allow.
     assert fields - {"Cache-Control", "Allow"} <= exposed
 
 
 @pytest.mark.parametrize("setting", ["app.example.com", "https://app.example.com/", "null", "ftp://a", "https://a, b"])
-def test_what_is_no_origin_is_refused(tmp_path: Path, setting: str) -> None:
-    ended = run(tmp_path, "serve", "--allowed-origins", setting)
+def test_invalid_origin_is_refused(tmp_path: Path, setting: str) -> None:
+    result = run(tmp_path, "serve", "--allowed-origins", setting)
 
-    assert ended.returncode == 1
-    assert ended.stderr == (
+    assert result.returncode == 1
+    assert result.stderr == (
         "--allowed-origins or TASKS_API_ALLOWED_ORIGINS: give them as https://app.example.com,"
         " with commas between, or * for any.\n"
     )

@@ -1,4 +1,4 @@
-"""Limits on requests: who has which, what an answer says of them, and a Redis server that counts for several."""
+"""Rate limits: how clients are told apart, response headers, and a Redis server that several services share."""
 
 import asyncio
 import re
@@ -33,8 +33,8 @@ POLICY = '"2-per-4-second";q=2;w=4, "5-per-1-hour";q=5;w=3600'
 FIRST = '"2-per-4-second";r=1;t=4, "5-per-1-hour";r=4;t=3600'
 TASK: dict[str, Any] = {"json": {"title": "a"}}
 PATH = "/api/tasks"
-# Every request of a test that names no other caller is from one of its own.
-callers = count(1)
+# Each test that uses `new_client_headers` gets another client address.
+client_numbers = count(1)
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +43,14 @@ def variables() -> dict[str, str]:
 
 
 @pytest.fixture
-def caller() -> dict[str, str]:
-    """The header fields with which a proxy says that a request is from somebody new."""
-    return {"X-Forwarded-For": f"198.51.100.{next(callers)}"}
+def new_client_headers() -> dict[str, str]:
+    """The header with which the trusted proxy names a new client."""
+    return {"X-Forwarded-For": f"198.51.100.{next(client_numbers)}"}
 
 
-def left(answer: httpx.Response | Answer) -> list[int]:
-    """Return how many requests an answer says are left of each limit."""
-    return [int(number) for number in re.findall(r";r=(\d+)", answer.headers["ratelimit"])]
+def remaining(response: httpx.Response | Answer) -> list[int]:
+    """Return the remaining requests of each limit, as the response reports them."""
+    return [int(number) for number in re.findall(r";r=(\d+)", response.headers["ratelimit"])]
 
 
 @pytest.mark.parametrize(
@@ -74,17 +74,17 @@ def left(answer: httpx.Response | Answer) -> list[int]:
         ("GET /docs/assets/swagger-ui.css", 200, {}),
     ],
 )
-def test_every_answer_says_what_is_left(
-    client: httpx.Client, caller: dict[str, str], call: str, status: int, options: dict[str, Any]
+def test_every_response_reports_the_remaining_requests(
+    client: httpx.Client, new_client_headers: dict[str, str], call: str, status: int, options: dict[str, Any]
 ) -> None:
-    answer = client.request(*call.split(), **{**options, "headers": caller | options.get("headers", {})})
+    response = client.request(*call.split(), **{**options, "headers": new_client_headers | options.get("headers", {})})
 
-    assert answer.status_code == status
-    assert answer.headers.get_list("ratelimit") == [FIRST]
-    assert answer.headers.get_list("ratelimit-policy") == [POLICY]
+    assert response.status_code == status
+    assert response.headers.get_list("ratelimit") == [FIRST]
+    assert response.headers.get_list("ratelimit-policy") == [POLICY]
 
 
-def test_failure_says_it_too(start: Start, store: Store) -> None:
+def test_500_reports_the_remaining_requests(start: Start, store: Store) -> None:
     client = start().client
     store.execute("DROP TABLE task")
 
@@ -94,13 +94,11 @@ def test_failure_says_it_too(start: Start, store: Store) -> None:
     assert failed.headers["ratelimit"] == FIRST
 
 
-def test_refused_request_is_let_through_after_the_seconds_of_retry_after(
-    client: httpx.Client, caller: dict[str, str]
-) -> None:
-    answers = [client.get(PATH, headers=caller) for _ in range(4)]
-    refused = answers[-1]
+def test_request_succeeds_after_retry_after(client: httpx.Client, new_client_headers: dict[str, str]) -> None:
+    responses = [client.get(PATH, headers=new_client_headers) for _ in range(4)]
+    refused = responses[-1]
 
-    assert [answer.status_code for answer in answers] == [200, 200, 429, 429]
+    assert [response.status_code for response in responses] == [200, 200, 429, 429]
     assert refused.headers["content-type"] == "application/problem+json"
     assert refused.json() == {
         "type": "about:blank",
@@ -110,43 +108,46 @@ def test_refused_request_is_let_through_after_the_seconds_of_retry_after(
     }
     assert 1 <= int(refused.headers["retry-after"]) <= 4
     assert refused.headers["cache-control"] == "no-store"
-    assert left(refused) == [0, 3]
+    assert remaining(refused) == [0, 3]
     assert refused.headers["ratelimit-policy"] == POLICY
     time.sleep(int(refused.headers["retry-after"]))
-    again = client.get(PATH, headers=caller)
+    again = client.get(PATH, headers=new_client_headers)
     assert again.status_code == 200
-    # What one limit has refused is not taken off the other.
-    assert left(again) == [1, 2]
+    # A request that one limit refuses does not count for the other.
+    assert remaining(again) == [1, 2]
 
 
-def test_refused_request_is_not_carried_out(client: httpx.Client, caller: dict[str, str]) -> None:
+def test_refused_request_is_not_carried_out(client: httpx.Client, new_client_headers: dict[str, str]) -> None:
     for status in (200, 200, 429):
-        assert client.request("GET" if status == 200 else "POST", PATH, headers=caller, **TASK).status_code == status
+        assert (
+            client.request("GET" if status == 200 else "POST", PATH, headers=new_client_headers, **TASK).status_code
+            == status
+        )
 
     assert client.get(PATH, headers={"X-Forwarded-For": "203.0.113.1"}).json() == []
 
 
-def test_answer_is_as_the_readme_shows_it(start: Start) -> None:
+def test_429_matches_the_readme(start: Start) -> None:
     flags = shlex.split(block("sh", "## Limits on requests"))[2:]
     status, *fields = block("http", "## Limits on requests").splitlines()
 
-    # They may come in two of the seconds for each of which there is a limit.
-    given = exchange(start(*flags).url, request("GET", PATH) * 1001)
-    refused = next(answer for answer in given if answer.status == 429)
+    # More than 1,000, since they may fall into two windows of one second.
+    responses = exchange(start(*flags).url, request("GET", PATH) * 1001)
+    refused = next(response for response in responses if response.status == 429)
 
     assert status == "HTTP/1.1 429 Too Many Requests"
     for name, value in (field.split(": ") for field in fields):
         assert re.sub("r=4...;t=3...", "", refused.headers[name]) == re.sub("r=4...;t=3...", "", value)
 
 
-def test_caller_waits_for_the_last_of_the_limits_that_are_used_up(start: Start) -> None:
+def test_retry_after_covers_every_exhausted_limit(start: Start) -> None:
     client = start("--rate-limit", "3/hour; 2 per 2 seconds, 3/minute").client
-    answers = [client.get(PATH) for _ in range(3)]
+    responses = [client.get(PATH) for _ in range(3)]
 
-    assert [answer.headers.get("retry-after") for answer in answers] == [None, None, "2"]
-    assert left(answers[-1]) == [0, 1, 1]
+    assert [response.headers.get("retry-after") for response in responses] == [None, None, "2"]
+    assert remaining(responses[-1]) == [0, 1, 1]
     time.sleep(2)
-    assert left(client.get(PATH)) == [1, 0, 0]
+    assert remaining(client.get(PATH)) == [1, 0, 0]
     for _ in range(2):
         refused = client.get(PATH)
         assert (refused.status_code, refused.headers["retry-after"][:3]) == (429, "359")
@@ -166,56 +167,61 @@ def test_caller_waits_for_the_last_of_the_limits_that_are_used_up(start: Start) 
         ("unknown", "_secret", False),
     ],
 )
-def test_callers_are_told_apart_by_their_addresses(client: httpx.Client, first: str, second: str, same: bool) -> None:
-    answers = [client.get(PATH, headers={"X-Forwarded-For": address}) for address in (first, second)]
+def test_clients_are_identified_by_address(client: httpx.Client, first: str, second: str, same: bool) -> None:
+    responses = [client.get(PATH, headers={"X-Forwarded-For": address}) for address in (first, second)]
 
-    assert [left(answer) for answer in answers] == [[1, 4], [0, 3] if same else [1, 4]]
+    assert [remaining(response) for response in responses] == [[1, 4], [0, 3] if same else [1, 4]]
 
 
-def test_nobody_but_a_trusted_proxy_says_who_asks(start: Start) -> None:
+def test_only_a_trusted_proxy_sets_the_client_address(start: Start) -> None:
     service = start("--trusted-proxies", "10.0.0.0/8")
 
-    answers = [service.client.get(PATH, headers={"X-Forwarded-For": f"192.0.2.{number}"}) for number in range(3)]
+    responses = [service.client.get(PATH, headers={"X-Forwarded-For": f"192.0.2.{number}"}) for number in range(3)]
 
-    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert [response.status_code for response in responses] == [200, 200, 429]
     with httpx.Client(transport=httpx.HTTPTransport(local_address="127.0.0.2")) as elsewhere:
         assert elsewhere.get(service.url + PATH).headers["ratelimit"] == FIRST
 
 
-def test_key_has_limits_of_its_own_wherever_it_is_used(start: Start, store: Store, tmp_path: Path) -> None:
+def test_key_has_its_own_limits_from_any_address(start: Start, store: Store, tmp_path: Path) -> None:
     keys = [bearer(make_key(store, tmp_path, name)) for name in ("first", "second")]
     client = start().client
-    callers = [{**keys[0], "X-Forwarded-For": "192.0.2.1"}, {**keys[0], "X-Forwarded-For": "192.0.2.2"}, keys[1], {}]
-    # The keys are looked at with the first request.
+    headers_by_request = [
+        {**keys[0], "X-Forwarded-For": "192.0.2.1"},
+        {**keys[0], "X-Forwarded-For": "192.0.2.2"},
+        keys[1],
+        {},
+    ]
+    # The service reads the keys at the first request.
     assert client.get(PATH).status_code == 401
 
-    answers = [client.get(PATH, headers=caller) for caller in callers]
+    responses = [client.get(PATH, headers=headers) for headers in headers_by_request]
 
-    assert [answer.status_code for answer in answers] == [200, 200, 200, 401]
-    assert [left(answer)[1] for answer in answers] == [4, 3, 4, 3]
-    # Whoever tries out keys is soon told to wait, and no longer whether they are right.
+    assert [response.status_code for response in responses] == [200, 200, 200, 401]
+    assert [remaining(response)[1] for response in responses] == [4, 3, 4, 3]
+    # Guessing keys soon gets 429, whether or not a key is valid.
     assert [client.get(PATH, headers=bearer(f"tasks_{number}")).status_code for number in range(4)][-1] == 429
 
 
-def test_key_and_address_of_the_same_name_are_counted_apart(start: Start, store: Store, tmp_path: Path) -> None:
-    """A proxy may name an address in any words, also in those with which a key would be counted."""
+def test_key_and_address_of_the_same_name_are_counted_separately(start: Start, store: Store, tmp_path: Path) -> None:
+    """A proxy may send any text as an address, even one that looks like the counter of a key."""
     names = ["127.0.0.1", "192.0.2.1", "192.0.2.1.", "localhost", "unknown", "_hidden", "key", "address", "1"]
     keys = {name: bearer(make_key(store, tmp_path, name)) for name in names}
     client = start("--rate-limit", "9/hour").client
-    # The keys are looked at with the first request.
+    # The service reads the keys at the first request.
     assert client.get(PATH, headers={"X-Forwarded-For": "198.51.100.1"}).status_code == 401
 
     for name, key in keys.items():
         elsewhere = {**key, "X-Forwarded-For": "198.51.100.2"}
-        assert left(client.get(PATH, headers=elsewhere)) == [8]
+        assert remaining(client.get(PATH, headers=elsewhere)) == [8]
         for address in (name, f"key {name}", f"key-{name}", f"key_{name}", f"address {name}"):
-            answer = client.get(PATH, headers={"X-Forwarded-For": address})
-            assert (answer.status_code, left(answer)) == (401, [8]), address
-        assert left(client.get(PATH, headers={**key, "X-Forwarded-For": name})) == [7]
-    assert left(client.get(PATH, headers={"X-Forwarded-For": "198.51.100.2"})) == [8]
+            response = client.get(PATH, headers={"X-Forwarded-For": address})
+            assert (response.status_code, remaining(response)) == (401, [8]), address
+        assert remaining(client.get(PATH, headers={**key, "X-Forwarded-For": name})) == [7]
+    assert remaining(client.get(PATH, headers={"X-Forwarded-For": "198.51.100.2"})) == [8]
 
 
-def test_long_limit_is_told_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_windows_are_reported_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_800_000_000.0
     monkeypatch.setattr(time, "time", lambda: now)
 
@@ -225,8 +231,8 @@ def test_long_limit_is_told_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
 
     limited = RateLimits(app, "2/second;3/day;5/2 hour", "")
 
-    def ask() -> dict[str, str]:
-        """Return the fields about limits of a response, or of a refusal."""
+    def get() -> dict[str, str]:
+        """Return the rate limit headers of the response."""
         scope = {"type": "http", "path": PATH, "headers": [], "client": ("192.0.2.1", 1)}
         fields: dict[str, str] = {}
 
@@ -243,60 +249,60 @@ def test_long_limit_is_told_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
             return {name.lower(): value for name, value in (refusal.headers or {}).items()}
         return fields
 
-    assert ask() == {
+    assert get() == {
         "ratelimit": '"2-per-1-second";r=1;t=1, "5-per-2-hour";r=4;t=7200, "3-per-1-day";r=2;t=86400',
         "ratelimit-policy": '"2-per-1-second";q=2;w=1, "5-per-2-hour";q=5;w=7200, "3-per-1-day";q=3;w=86400',
     }
     now += 3600.5
-    assert ask()["ratelimit"] == '"2-per-1-second";r=1;t=1, "5-per-2-hour";r=3;t=3600, "3-per-1-day";r=1;t=82800'
+    assert get()["ratelimit"] == '"2-per-1-second";r=1;t=1, "5-per-2-hour";r=3;t=3600, "3-per-1-day";r=1;t=82800'
     now += 3600
-    assert ask()["ratelimit"] == '"2-per-1-second";r=1;t=1, "5-per-2-hour";r=4;t=7200, "3-per-1-day";r=0;t=79200'
+    assert get()["ratelimit"] == '"2-per-1-second";r=1;t=1, "5-per-2-hour";r=4;t=7200, "3-per-1-day";r=0;t=79200'
     now += 10
-    refused = ask()
+    refused = get()
     assert refused["ratelimit"] == '"2-per-1-second";r=1;t=1, "5-per-2-hour";r=3;t=7190, "3-per-1-day";r=0;t=79190'
     assert refused["retry-after"] == "79190"
     now += 79189
-    assert ask()["retry-after"] == "1"
+    assert get()["retry-after"] == "1"
     now += 0.5
-    assert ask()["ratelimit"].endswith('"3-per-1-day";r=2;t=86400')
+    assert get()["ratelimit"].endswith('"3-per-1-day";r=2;t=86400')
 
 
-def test_health_is_told_without_limits(client: httpx.Client, caller: dict[str, str]) -> None:
+def test_health_probes_are_never_limited(client: httpx.Client, new_client_headers: dict[str, str]) -> None:
     for _ in range(3):
-        answer = client.get("/health/live", headers=caller)
-        assert answer.status_code != 429
-        assert "ratelimit" not in answer.headers
-        assert "ratelimit-policy" not in answer.headers
-    assert client.get(PATH, headers=caller).headers["ratelimit"] == FIRST
+        response = client.get("/health/live", headers=new_client_headers)
+        assert response.status_code != 429
+        assert "ratelimit" not in response.headers
+        assert "ratelimit-policy" not in response.headers
+    assert client.get(PATH, headers=new_client_headers).headers["ratelimit"] == FIRST
 
 
 @pytest.mark.slow
-def test_without_limits_nothing_is_said_and_no_library_is_loaded(tmp_path: Path) -> None:
+def test_libraries_are_loaded_only_with_limits(tmp_path: Path) -> None:
     program = "import sys, handlers.application as a; a.create_app(); print({'limits', 'redis'} & sys.modules.keys())"
     command = [sys.executable, "-c", program]
 
     for limits, loaded in (("", "set()"), ("1/hour", "{'limits', 'redis'}")):
         variables = environment({"TASKS_API_RATE_LIMIT": limits})
-        said = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=True).stdout
-        assert sorted(said) == sorted(f"{loaded}\n")
+        output = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=True).stdout
+        assert sorted(output) == sorted(f"{loaded}\n")
 
 
-def test_callers_whose_windows_have_ended_are_forgotten() -> None:
-    async def most_known() -> int:
+def test_expired_windows_are_removed() -> None:
+    async def peak_size() -> int:
         memory = Memory()
-        most = 0
+        peak = 0
         for number in range(30_000):
             await memory.incr(f"{number}", 0.01)
-            most = max(most, len(memory.storage), len(memory.expirations), len(memory.locks))
-            # A thousand in each window.
+            peak = max(peak, len(memory.storage), len(memory.expirations), len(memory.locks))
+            # About a thousand clients share a window.
             if number % 100 == 99:
                 await asyncio.sleep(0.001)
-        return most
+        return peak
 
-    assert asyncio.run(most_known()) < 5000
+    assert asyncio.run(peak_size()) < 5000
 
 
-def test_count_takes_no_longer_where_there_are_many_callers() -> None:
+def test_counting_is_not_slower_with_many_clients() -> None:
     async def seconds() -> float:
         memory = Memory()
         for number in range(100_000):
@@ -307,93 +313,92 @@ def test_count_takes_no_longer_where_there_are_many_callers() -> None:
             await asyncio.sleep(0)
         return time.process_time() - before
 
-    # With one look through all of them, it would be ten times as much.
+    # A single scan of all counters would take ten times as long.
     assert asyncio.run(seconds()) < 0.1
 
 
-def test_redis_that_does_not_answer_holds_no_more_requests_than_it_must() -> None:
-    asked = 0
-    back = asyncio.Event()
+def test_circuit_breaker_lets_few_requests_wait_for_redis() -> None:
+    redis_calls = 0
+    recovered = asyncio.Event()
     windows = [Window(parse("1/day"), 1, 86400)]
 
-    async def ask(_: str) -> list[Window]:
-        nonlocal asked
-        asked += 1
-        await back.wait()
+    async def count_in_redis(_: str) -> list[Window]:
+        nonlocal redis_calls
+        redis_calls += 1
+        await recovered.wait()
         return windows
 
-    async def flood(counted: WhileReachable) -> tuple[int, float, list[list[Window]]]:
-        before, began = asked, time.monotonic()
-        answers = await asyncio.gather(*(counted("") for _ in range(320)))
-        return asked - before, time.monotonic() - began, answers
+    async def flood(circuit_breaker: WhileReachable) -> tuple[int, float, list[list[Window]]]:
+        calls_before, began = redis_calls, time.monotonic()
+        responses = await asyncio.gather(*(circuit_breaker("") for _ in range(320)))
+        return redis_calls - calls_before, time.monotonic() - began, responses
 
     async def outage() -> None:
-        counted = WhileReachable(ask)
-        # A group of them waits, and those behind it then do not.
-        first, seconds, answers = await flood(counted)
-        assert (first, answers) == (32, [[]] * 320)
-        # One after the other, they would take ten times the patience.
+        circuit_breaker = WhileReachable(count_in_redis)
+        # The first group waits for Redis; the requests behind it do not.
+        first, seconds, responses = await flood(circuit_breaker)
+        assert (first, responses) == (32, [[]] * 320)
+        # One group after the other would take ten timeouts.
         assert seconds < 10 * PATIENCE
-        assert (await flood(counted))[0] == 0
+        assert (await flood(circuit_breaker))[0] == 0
         await asyncio.sleep(1.1)
-        # One of them finds out that it is still not back.
-        assert (await flood(counted))[0] == 1
-        back.set()
-        assert await counted("") == []
+        # One request tries Redis, which is still down.
+        assert (await flood(circuit_breaker))[0] == 1
+        recovered.set()
+        assert await circuit_breaker("") == []
         await asyncio.sleep(1.1)
-        assert await counted("") == windows
-        assert (await flood(counted))[2] == [windows] * 320
+        assert await circuit_breaker("") == windows
+        assert (await flood(circuit_breaker))[2] == [windows] * 320
 
     asyncio.run(outage())
 
 
-def test_answer_from_before_an_outage_does_not_end_it(caplog: pytest.LogCaptureFixture) -> None:
+def test_response_to_an_earlier_request_does_not_close_the_circuit_breaker(caplog: pytest.LogCaptureFixture) -> None:
     windows = [Window(parse("1/day"), 1, 86400)]
 
-    async def ask(who: str) -> list[Window]:
+    async def count_in_redis(client: str) -> list[Window]:
         await asyncio.sleep(0.1)
-        if who == "unlucky":
+        if client == "failing":
             raise StorageError(ConnectionError("Gone"))
         return windows
 
     async def outage() -> None:
-        counted = WhileReachable(ask)
-        assert list(await asyncio.gather(counted("unlucky"), counted("lucky"))) == [[], windows]
-        assert await counted("unlucky") == []
+        circuit_breaker = WhileReachable(count_in_redis)
+        assert list(await asyncio.gather(circuit_breaker("failing"), circuit_breaker("succeeding"))) == [[], windows]
+        assert await circuit_breaker("failing") == []
 
     asyncio.run(outage())
     assert [record.getMessage().rpartition(": ")[2] for record in caplog.records] == ["Gone"]
 
 
 class RedisServer:
-    """A Redis server, which keeps nothing on a disk."""
+    """A Redis server without persistence."""
 
     def __init__(self, command: Path) -> None:
         self._command = command
-        with closing(socket.create_server(("127.0.0.1", 0))) as free:
-            self.port: int = free.getsockname()[1]
+        with closing(socket.create_server(("127.0.0.1", 0))) as probe:
+            self.port: int = probe.getsockname()[1]
         self.url = f"redis://127.0.0.1:{self.port}/1"
         self.start()
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start the server, and wait until it accepts connections."""
         options = ["--bind", "127.0.0.1", "--port", str(self.port), "--save", "", "--appendonly", "no"]
         self._process = subprocess.Popen([self._command, *options], stdout=subprocess.PIPE, text=True)
         assert self._process.stdout
         assert any("Ready to accept connections" in line for line in self._process.stdout)
 
     def signal(self, number: int) -> None:
-        """Send it a signal."""
         self._process.send_signal(number)
 
-    def hang_up(self) -> None:
-        """Have it close all connections."""
+    def close_connections(self) -> None:
+        """Make the server close all client connections."""
         with socket.create_connection(("127.0.0.1", self.port)) as connection:
             connection.sendall(b"CLIENT KILL TYPE normal SKIPME yes\r\n")
             assert connection.recv(64).startswith(b":")
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill the server with SIGKILL."""
         self._process.kill()
         self._process.communicate()
 
@@ -405,24 +410,24 @@ def redis() -> Iterator[RedisServer]:
     server.kill()
 
 
-def test_services_with_one_redis_have_one_limit(start: Start, redis: RedisServer) -> None:
+def test_services_with_one_redis_share_their_limits(start: Start, redis: RedisServer) -> None:
     flags = ("--rate-limit", "20/hour", "--rate-limit-storage", redis.url)
     urls = [start(*flags, "--workers", "2").url, start(*flags).url]
 
-    # Each on a connection of its own, which any of the workers may get.
-    answers = [exchange(urls[number % 3 // 2], request("GET", PATH))[0] for number in range(21)]
+    # Each request uses its own connection, so that any worker may get it.
+    responses = [exchange(urls[number % 3 // 2], request("GET", PATH))[0] for number in range(21)]
 
-    assert [left(answer) for answer in answers] == [[number] for number in (*range(19, -1, -1), 0)]
-    assert [answer.status for answer in answers] == [200] * 20 + [429]
+    assert [remaining(response) for response in responses] == [[number] for number in (*range(19, -1, -1), 0)]
+    assert [response.status for response in responses] == [200] * 20 + [429]
 
 
-def test_redis_knows_when_a_window_ends(start: Start, redis: RedisServer) -> None:
+def test_window_in_redis_ends_when_reported(start: Start, redis: RedisServer) -> None:
     service = start("--rate-limit", "1/2 second;9/day", "--rate-limit-storage", redis.url)
     client = service.client
     began = time.monotonic()
     assert client.get(PATH).headers["ratelimit"] == '"1-per-2-second";r=0;t=2, "9-per-1-day";r=8;t=86400'
 
-    # To the nearest second, the last time is one too early.
+    # Rounded to the nearest second, the last Retry-After would be a second too short.
     for _ in range(4):
         time.sleep(0.15)
         refused = client.get(PATH)
@@ -434,32 +439,32 @@ def test_redis_knows_when_a_window_ends(start: Start, redis: RedisServer) -> Non
     assert service.log() == ""
 
 
-def until_limited(client: httpx.Client) -> httpx.Response:
-    """Make requests until one is counted, and return its answer."""
+def wait_until_limited(client: httpx.Client) -> httpx.Response:
+    """Send requests until one is counted, and return its response."""
     deadline = time.monotonic() + 60
-    while "ratelimit" not in (answer := client.get(PATH)).headers:
-        assert answer.status_code == 200
+    while "ratelimit" not in (response := client.get(PATH)).headers:
+        assert response.status_code == 200
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    return answer
+    return response
 
 
-def test_requests_are_not_limited_while_redis_does_not_answer(start: Start, redis: RedisServer) -> None:
+def test_requests_are_not_limited_while_redis_is_down(start: Start, redis: RedisServer) -> None:
     service = start("--rate-limit", "2/hour", "--rate-limit-storage", redis.url)
     client = service.client
     assert [client.get(PATH).status_code for _ in range(3)] == [200, 200, 429]
 
-    # A connection that nobody used for long may have been closed, which is no outage.
-    redis.hang_up()
+    # Redis may close idle connections, which is not an outage.
+    redis.close_connections()
     assert client.get(PATH).status_code == 429
     assert service.log() == ""
 
     redis.signal(signal.SIGSTOP)
     for _ in range(2):
-        answer = client.get(PATH)
-        assert (answer.status_code, "ratelimit" in answer.headers) == (200, False)
+        response = client.get(PATH)
+        assert (response.status_code, "ratelimit" in response.headers) == (200, False)
     redis.signal(signal.SIGCONT)
-    assert until_limited(client).status_code == 429
+    assert wait_until_limited(client).status_code == 429
     assert service.log().count("\n") == 1
 
     redis.kill()
@@ -467,7 +472,7 @@ def test_requests_are_not_limited_while_redis_does_not_answer(start: Start, redi
     time.sleep(1.1)
     assert client.get(PATH).status_code == 200
     redis.start()
-    assert left(until_limited(client)) == [1]
+    assert remaining(wait_until_limited(client)) == [1]
     assert [client.get(PATH).status_code for _ in range(2)] == [200, 429]
     hung, gone = service.log().splitlines()
     assert hung.endswith("Redis does not answer, so that requests are not limited: it takes too long")

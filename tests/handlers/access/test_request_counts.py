@@ -1,4 +1,4 @@
-"""How requests are counted in one process: each window from its first request to its exact end."""
+"""Request counters of one process: a window runs from its first request to its exact end."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ START = 1_800_000_000.25
 
 
 class Clock:
-    """What `time.time` tells: so many seconds after the start, until it is set otherwise."""
+    """Replaces `time.time`: returns START plus the elapsed seconds that a test sets."""
 
     def __init__(self) -> None:
         self.elapsed = 0.0
@@ -33,21 +33,21 @@ class Counter:
     """Counts requests in this process.
 
     Args:
-        limits: The limits, the shortest first.
+        limits: The limits, shortest first.
     """
 
     def __init__(self, limits: str) -> None:
         self._count = counting(parse_many(limits), "")
 
-    def windows(self, who: str = "app") -> list[Window]:
-        """Count a request, and return what was counted for each limit."""
-        return asyncio.run(self._count_one(who))
+    def windows(self, client: str = "app") -> list[Window]:
+        """Count a request, and return the window of each limit."""
+        return asyncio.run(self._count_one(client))
 
-    def used(self, who: str = "app") -> list[int]:
-        return [window.used for window in self.windows(who)]
+    def used(self, client: str = "app") -> list[int]:
+        return [window.used for window in self.windows(client)]
 
-    async def _count_one(self, who: str) -> list[Window]:
-        return await self._count(who)
+    async def _count_one(self, client: str) -> list[Window]:
+        return await self._count(client)
 
 
 def test_long_window_counts_across_short_ones(clock: Clock) -> None:
@@ -71,22 +71,22 @@ def test_long_window_counts_across_short_ones(clock: Clock) -> None:
     ("limit", "seconds"),
     [("1/second", 1), ("1/3 second", 3), ("1/minute", 60), ("1/hour", 3600), ("1/12 hour", DAY // 2), ("1/day", DAY)],
 )
-def test_window_ends_exactly_when_it_says(clock: Clock, limit: str, seconds: int) -> None:
+def test_window_ends_exactly_when_reported(clock: Clock, limit: str, seconds: int) -> None:
     counter = Counter(limit)
     (first,) = counter.windows()
     assert (first.used, first.seconds) == (1, seconds)
 
-    for before, told in ((seconds / 2, seconds - seconds // 2), (0.25, 1), (1 / 1024, 1)):
+    for before, reported in ((seconds / 2, seconds - seconds // 2), (0.25, 1), (1 / 1024, 1)):
         clock.elapsed = seconds - before
         (window,) = counter.windows()
         assert window.used > 1
-        # Rounded up: who waits for so long is not refused again.
-        assert window.seconds == (told if before < 1 else -(-seconds // 2))
+        # Rounded up, so that a client that waits this long is not refused again.
+        assert window.seconds == (reported if before < 1 else -(-seconds // 2))
 
     clock.elapsed = seconds
-    (renewed,) = counter.windows()
-    assert (renewed.used, renewed.seconds) == (1, seconds)
-    # From its first request on, however late that came.
+    (next_window,) = counter.windows()
+    assert (next_window.used, next_window.seconds) == (1, seconds)
+    # A window starts with its first request, however late that is.
     clock.elapsed = 10 * seconds + 0.5
     counter.windows()
     clock.elapsed = 11 * seconds + 0.25
@@ -95,7 +95,7 @@ def test_window_ends_exactly_when_it_says(clock: Clock, limit: str, seconds: int
     assert counter.used() == [1]
 
 
-def test_what_a_short_limit_refuses_is_not_taken_off_a_long_one(clock: Clock) -> None:
+def test_request_refused_by_a_short_limit_does_not_count_for_a_long_one(clock: Clock) -> None:
     counter = Counter("1/second;3/day")
 
     assert [counter.used() for _ in range(3)] == [[1, 1], [2, 1], [3, 1]]
@@ -103,8 +103,8 @@ def test_what_a_short_limit_refuses_is_not_taken_off_a_long_one(clock: Clock) ->
     assert counter.used() == [1, 2]
 
 
-def test_callers_are_counted_apart_and_kept_for_as_long_as_the_longest_window(clock: Clock) -> None:
-    """Also while many others come and go, whose windows end one after the other."""
+def test_clients_are_counted_separately_until_the_longest_window_ends(clock: Clock) -> None:
+    """Even while many other clients come and go, and their windows end."""
     counter = Counter("2/second;5/day")
     assert [counter.used("app"), counter.used("other")] == [[1, 1], [1, 1]]
 

@@ -1,4 +1,4 @@
-"""Keys: who has one is let in, and nobody else, as soon as there is one."""
+"""API keys: once a key exists, every operation needs a valid one."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 CALLS = [
     *((method, path.replace("{id}", "1")) for path in contract.document()["paths"] for method in methods(path)),
-    # What leads to no operation.
+    # Requests that match no operation.
     (FOREIGN_METHOD, "/api/tasks/1"),
     ("GET", "/api/tasks/a%2Fb"),
     ("GET", "/api"),
@@ -27,15 +27,22 @@ CALLS = [
     ("GET", "/health/liver"),
     ("GET", "/openapi.yaml/"),
 ]
-OPEN = ["/docs", "/docs/assets/theme.css", "/docs/contract/checks.py", "/openapi.yaml", "/openapi.json", "/health/live"]
+PUBLIC_PATHS = [
+    "/docs",
+    "/docs/assets/theme.css",
+    "/docs/contract/checks.py",
+    "/openapi.yaml",
+    "/openapi.json",
+    "/health/live",
+]
 
 
 @pytest.fixture(scope="module")
-def closed(
+def protected(
     backend: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[tuple[Service, str]]:
-    """A service with a key, and the key."""
-    folder = tmp_path_factory.mktemp("closed")
+    """A service with an API key, and that key."""
+    folder = tmp_path_factory.mktemp("protected")
     with opened(backend, folder, request) as store:
         key = make_key(store, folder)
         with running(backend, folder, variables={"DATABASE_URL": store.url}) as service:
@@ -43,22 +50,22 @@ def closed(
 
 
 @pytest.mark.parametrize(("method", "path"), CALLS)
-def test_nothing_is_answered_without_a_key(closed: tuple[Service, str], method: str, path: str) -> None:
-    service, key = closed
+def test_nothing_is_answered_without_a_key(protected: tuple[Service, str], method: str, path: str) -> None:
+    service, key = protected
     body = {"json": {"title": "a"}} if method in ("POST", "PUT", "PATCH") else {}
 
     refused = service.client.request(method, path, **body)  # type: ignore[arg-type]
-    let_in = service.client.request(method, path, headers=bearer(key), **body)  # type: ignore[arg-type]
+    accepted = service.client.request(method, path, headers=bearer(key), **body)  # type: ignore[arg-type]
 
     assert refused.status_code == 401
     assert refused.headers["www-authenticate"] == 'Bearer realm="tasks"'
     if method != "HEAD":
         assert_is_problem(401, refused)
-    assert let_in.status_code != 401
+    assert accepted.status_code != 401
 
 
-def test_nothing_is_done_without_a_key(closed: tuple[Service, str]) -> None:
-    service, key = closed
+def test_nothing_changes_without_a_key(protected: tuple[Service, str]) -> None:
+    service, key = protected
     task = service.client.post("/api/tasks", json={"title": "Kept"}, headers=bearer(key))
     before = service.client.get("/api/tasks", headers=bearer(key)).content
 
@@ -72,18 +79,18 @@ def test_nothing_is_done_without_a_key(closed: tuple[Service, str]) -> None:
     assert service.client.get("/api/tasks", headers=bearer(key)).content == before
 
 
-@pytest.mark.parametrize("path", OPEN)
-def test_documentation_and_health_need_no_key(closed: tuple[Service, str], path: str) -> None:
-    service, _ = closed
+@pytest.mark.parametrize("path", PUBLIC_PATHS)
+def test_documentation_and_health_need_no_key(protected: tuple[Service, str], path: str) -> None:
+    service, _ = protected
 
     assert service.client.get(path).status_code == 200
     assert service.client.head(path).status_code == 200
 
 
-def test_refusal_does_not_say_what_was_wrong(closed: tuple[Service, str]) -> None:
-    """Neither to a caller who has a part of a key, nor to one who has none."""
-    service, key = closed
-    credentials = [
+def test_401_does_not_reveal_why_a_key_is_invalid(protected: tuple[Service, str]) -> None:
+    """The response is the same for an almost valid key and for none."""
+    service, key = protected
+    invalid_credentials = [
         "",
         "Bearer",
         f"Bearer {key[:-1]}",
@@ -99,31 +106,31 @@ def test_refusal_does_not_say_what_was_wrong(closed: tuple[Service, str]) -> Non
         f'Bearer "{key}"',
         f"Bearer {PREFIX}{'A' * 43}",
     ]
-    answers = [service.client.get("/api/tasks")]
-    for given in credentials:
-        answers.append(service.client.get("/api/tasks", headers=[(b"Authorization", given.encode("latin-1"))]))
+    responses = [service.client.get("/api/tasks")]
+    for credentials in invalid_credentials:
+        responses.append(service.client.get("/api/tasks", headers=[(b"Authorization", credentials.encode("latin-1"))]))
 
-    said = {
+    distinct = {
         (
-            answer.status_code,
-            answer.content,
-            tuple(h for h in answer.headers.items() if h[0] not in ("date", "x-request-id")),
+            response.status_code,
+            response.content,
+            tuple(h for h in response.headers.items() if h[0] not in ("date", "x-request-id")),
         )
-        for answer in answers
+        for response in responses
     }
-    assert len(said) == 1
-    assert answers[0].status_code == 401
+    assert len(distinct) == 1
+    assert responses[0].status_code == 401
 
 
-@pytest.mark.parametrize("given", ["Bearer {}", "bearer {}", "BEARER {}", "Bearer   {}"])
-def test_scheme_is_written_in_any_case(closed: tuple[Service, str], given: str) -> None:
-    service, key = closed
+@pytest.mark.parametrize("credentials", ["Bearer {}", "bearer {}", "BEARER {}", "Bearer   {}"])
+def test_scheme_is_case_insensitive(protected: tuple[Service, str], credentials: str) -> None:
+    service, key = protected
 
-    assert service.client.get("/api/tasks", headers={"Authorization": given.format(key)}).status_code == 200
+    assert service.client.get("/api/tasks", headers={"Authorization": credentials.format(key)}).status_code == 200
 
 
-def test_two_credentials_are_none(closed: tuple[Service, str]) -> None:
-    service, key = closed
+def test_two_authorization_headers_get_401(protected: tuple[Service, str]) -> None:
+    service, key = protected
     request = f"GET /api/tasks HTTP/1.1\r\nHost: a\r\n{{}}Authorization: Bearer {key}\r\n\r\n"
 
     (once,) = wire.exchange(service.url, request.format("").encode())
@@ -148,9 +155,9 @@ def test_open_service_listens_on_every_loopback_address(start: Start, host: str)
     assert start("--host", host).process.poll() is None
 
 
-def test_service_listens_elsewhere_with_a_key_or_when_told(start: Start, store: Store, tmp_path: Path) -> None:
-    told = start("--host", "0.0.0.0", "--insecure-open")
-    assert told.client.get("/api/tasks").status_code == 200
+def test_service_listens_elsewhere_with_a_key_or_insecure_open(start: Start, store: Store, tmp_path: Path) -> None:
+    insecure = start("--host", "0.0.0.0", "--insecure-open")
+    assert insecure.client.get("/api/tasks").status_code == 200
     make_key(store, tmp_path)
 
     assert start("--host", "0.0.0.0").client.get("/api/tasks").status_code == 401
@@ -160,16 +167,16 @@ def test_service_listens_elsewhere_with_a_key_or_when_told(start: Start, store: 
 def test_service_stays_closed_once_all_keys_are_revoked(
     start: Start, store: Store, tmp_path: Path, host: str, flags: tuple[str, ...]
 ) -> None:
-    """It may listen anywhere, refuses everyone from its first response on, and lets in who gets a new key."""
+    """It may listen on any address, refuses every client from the start, and accepts a new key."""
     old = [make_key(store, tmp_path, name) for name in ("first", "second")]
     for name in ("first", "second"):
         revoke_key(store, tmp_path, name)
     service = start("--host", host, *flags)
-    asked = wire.request("GET", "/api/tasks")
+    request = wire.request("GET", "/api/tasks")
 
-    # Each on a connection of its own, which any of the workers may get.
-    answers = [wire.exchange(service.url, asked * 2) for _ in range(8)]
-    assert {answer.status for pair in answers for answer in pair} == {401}
+    # Each pair uses its own connection, so that any worker may get it.
+    responses = [wire.exchange(service.url, request * 2) for _ in range(8)]
+    assert {response.status for pair in responses for response in pair} == {401}
     for key in old:
         assert service.client.get("/api/tasks", headers=bearer(key)).status_code == 401
     assert service.client.post("/api/tasks", json={"title": "Not to be"}).status_code == 401

@@ -1,4 +1,4 @@
-"""The contract: valid, complete, with true examples, and nothing of it written down twice."""
+"""The contract: valid, complete, with valid examples, and not repeated in the code."""
 
 import asyncio
 import re
@@ -34,7 +34,7 @@ METHOD_OF = {
 
 
 def nodes(node: Any, path: str = "#") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield every object of a document with the path to it."""
+    """Yield every object of a document, with its path."""
     if isinstance(node, dict):
         yield path, node
         for key, value in node.items():
@@ -45,7 +45,7 @@ def nodes(node: Any, path: str = "#") -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def examples() -> Iterator[tuple[str, dict[str, Any], Any]]:
-    """Yield every example with the schema that it stands for."""
+    """Yield every example, with its path and schema."""
     for path, node in nodes(contract.specification().spec):
         schema = node if "type" in node and "/schemas/" in path else node.get("schema")
         if isinstance(schema, dict):
@@ -62,27 +62,27 @@ def test_contract_is_valid_openapi() -> None:
 
 @pytest.mark.parametrize(("path", "schema", "example"), [pytest.param(*case, id=case[0]) for case in examples()])
 def test_example_fits_its_schema(path: str, schema: dict[str, Any], example: Any) -> None:
-    faults = [f"{'/'.join(place)}: {sentence}" for place, sentence in Rules(schema, "example").violations(example)]
-    assert faults == [], f"correct the example {path} in openapi.yaml, or add to it what is required"
+    faults = [f"{'/'.join(location)}: {message}" for location, message in Rules(schema, "example").violations(example)]
+    assert faults == [], f"correct the example {path} in openapi.yaml, or add the required properties"
 
 
-def test_everything_named_has_an_example() -> None:
+def test_every_component_has_an_example() -> None:
     components = contract.specification()["components"]
-    lacking = [
+    missing = [
         f"{kind}/{name}"
         for kind in ("parameters", "headers", "requestBodies", "responses")
         for name, component in components[kind].items()
-        for holder in component.get("content", {"": component}).values()
-        if not {"example", "examples"} & holder.keys()
-        # A response without a body has headers, and these have examples.
-        and "headers" not in holder
+        for media_type in component.get("content", {"": component}).values()
+        if not {"example", "examples"} & media_type.keys()
+        # A response without a body has headers, which have examples of their own.
+        and "headers" not in media_type
     ]
-    lacking += [
+    missing += [
         path
         for path, node in nodes(components["schemas"])
         if node.get("type") in ("string", "integer", "boolean") and "example" not in node
     ]
-    assert lacking == [], "give each of these an example in openapi.yaml"
+    assert missing == [], "give each of these an example in openapi.yaml"
 
 
 def test_operations_are_described() -> None:
@@ -103,7 +103,7 @@ def test_every_handler_is_an_operation() -> None:
 
 
 @pytest.mark.parametrize("operation_id", [*METHOD_OF, None])
-def test_refusals_word_their_own_status(operation_id: str | None) -> None:
+def test_problem_examples_have_the_status_of_their_response(operation_id: str | None) -> None:
     for status, response in contract.responses(operation_id).items():
         content = response.get("content", {})
         for example in content.get("application/problem+json", {}).get("examples", {}).values():
@@ -116,58 +116,58 @@ def test_every_component_is_used() -> None:
         f"{kind}/{name}"
         for kind, components in contract.document()["components"].items()
         for name in components
-        # A scheme is used by its bare name.
+        # Security schemes are referenced by name only.
         if (f"  - {name}:" if kind == "securitySchemes" else f"#/components/{kind}/{name}'") not in text
     ]
     assert unused == []
 
 
-def test_contract_knows_no_python() -> None:
+def test_contract_does_not_mention_python_code() -> None:
     assert not re.search(r"x-openapi-router-controller|handlers|models\.", contract.PATH.read_text())
 
 
-def test_size_limit_is_told_to_the_reader() -> None:
-    limited = [node for _, node in nodes(contract.document()) if "x-max-bytes" in node]
-    # Bodies, a path with its query, and header fields.
-    assert len(limited) >= 3
-    for node in limited:
+def test_descriptions_state_the_size_limits() -> None:
+    with_limit = [node for _, node in nodes(contract.document()) if "x-max-bytes" in node]
+    # The limits of the body, the request target and the headers.
+    assert len(with_limit) >= 3
+    for node in with_limit:
         assert f"{node['x-max-bytes']:,} bytes" in node["description"]
 
 
-def test_time_limit_is_told_to_the_reader() -> None:
-    (limited,) = [node for _, node in nodes(contract.document()) if "x-seconds" in node]
-    assert f"{limited['x-seconds']} seconds" in limited["description"]
+def test_description_states_the_time_limit() -> None:
+    (with_limit,) = [node for _, node in nodes(contract.document()) if "x-seconds" in node]
+    assert f"{with_limit['x-seconds']} seconds" in with_limit["description"]
 
 
-def test_integers_say_how_large_they_are() -> None:
-    """Generators of clients choose the type by the format."""
+def test_integer_formats_match_the_limits() -> None:
+    """Client generators choose the integer type by the format."""
     for path, node in nodes(contract.document()):
         if node.get("type") == "integer":
             largest = max(abs(node.get(limit, 0)) for limit in ("minimum", "maximum"))
             assert node.get("format") == ("int64" if largest >= 2**31 else "int32"), path
 
 
-def test_retention_is_told_to_the_reader() -> None:
-    (kept,) = [node for _, node in nodes(contract.document()) if "x-retention-hours" in node]
-    assert f"{kept['x-retention-hours']} hours" in kept["description"]
+def test_description_states_the_retention_period() -> None:
+    (with_retention,) = [node for _, node in nodes(contract.document()) if "x-retention-hours" in node]
+    assert f"{with_retention['x-retention-hours']} hours" in with_retention["description"]
 
 
-def test_every_answer_says_who_may_keep_it() -> None:
+def test_every_response_documents_cache_control() -> None:
     for operation_id in (*METHOD_OF, None):
         for status in contract.responses(operation_id):
-            reusable = status in ("200", "304") and METHOD_OF.get(operation_id or "") == "get"
+            cacheable = status in ("200", "304") and METHOD_OF.get(operation_id or "") == "get"
             directive = contract.constant_headers(operation_id, int(status))["Cache-Control"]
-            assert directive == ("private, no-cache" if reusable else "no-store")
+            assert directive == ("private, no-cache" if cacheable else "no-store")
 
 
-def test_every_response_has_a_name() -> None:
+def test_every_response_documents_the_request_id() -> None:
     for operation_id in (*contract.operations(), None):
         for status, response in contract.responses(operation_id).items():
             assert "X-Request-ID" in response["headers"], f"{operation_id} {status}"
 
 
-def test_own_messages_belong_to_rules() -> None:
-    """A sentence for a keyword that the schema does not have would never be said."""
+def test_custom_messages_belong_to_keywords() -> None:
+    """A message for a keyword that the schema lacks would never be used."""
     for path, node in nodes(contract.document()["components"]["schemas"]):
         assert node.get("x-messages", {}).keys() <= {*node, "required"}, path
 
@@ -198,7 +198,7 @@ def test_models_are_generated_from_the_contract() -> None:
 
 
 def test_schemas_are_compiled_as_json_schema() -> None:
-    """Formats count, and what OpenAPI 3.0 calls nullable is a type."""
+    """Formats are checked, and OpenAPI's nullable adds the type null."""
     schema = contract.specification()["components"]["schemas"]["Task"]
     task = {name: part["example"] for name, part in schema["properties"].items()}
     task |= {"description": None, "createdAt": "2026-13-12T10:32:14.000Z"}
@@ -214,7 +214,7 @@ def test_handler_that_does_not_fit_the_contract_is_refused_at_start() -> None:
         Plan(operation)
 
 
-def test_parameter_that_another_contract_requires_is_asked_for() -> None:
+def test_missing_required_parameters_are_reported() -> None:
     text = contract.PATH.read_text().replace("      in: query\n", "      in: query\n      required: true\n")
     plan = Plan(
         OpenAPIOperation.from_spec(
@@ -229,11 +229,11 @@ def test_parameter_that_another_contract_requires_is_asked_for() -> None:
     async def unused(*_: object) -> Any:
         raise AssertionError
 
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(Refusal) as raised:
         asyncio.run(plan(scope, unused, unused))
 
-    assert refused.value.status_code == 400
+    assert raised.value.status_code == 400
     parameters = contract.operations()["listTasks"][1]["parameters"]
-    lacking = {parameter["name"] for parameter in parameters if parameter["in"] == "query"} - {"after"}
-    assert lacking >= {"limit", "completed"}
-    assert {violation.detail for violation in refused.value.violations} == {f"{name} is required" for name in lacking}
+    missing = {parameter["name"] for parameter in parameters if parameter["in"] == "query"} - {"after"}
+    assert missing >= {"limit", "completed"}
+    assert {violation.detail for violation in raised.value.violations} == {f"{name} is required" for name in missing}

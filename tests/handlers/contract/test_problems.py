@@ -1,4 +1,4 @@
-"""Refusals and failures have one shape, that of the contract."""
+"""Errors are problem documents, as the contract defines them."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from tests.support.service import Service, Start
 from tests.support.stores import Store
 from tests.support.wire import exchange
 
-# What a caller sends, and nobody else is to see.
+# Client data, which must not appear in logs or errors.
 SECRET = "keep-it-to-yourself"
 TASK: dict[str, Any] = {"json": {"title": "a"}}
 REFUSALS: list[tuple[int, str, str, dict[str, Any]]] = [
@@ -39,7 +39,7 @@ REFUSALS: list[tuple[int, str, str, dict[str, Any]]] = [
 ]
 
 
-def test_every_status_has_the_one_shape(start: Start, store: Store) -> None:
+def test_every_error_is_a_problem_document(start: Start, store: Store) -> None:
     service = start()
     client = service.client
     client.post("/api/tasks", json={"title": "a"}, headers={"Idempotency-Key": "key"})
@@ -49,49 +49,56 @@ def test_every_status_has_the_one_shape(start: Start, store: Store) -> None:
     assert_is_problem(400, httpx.Response(malformed.status, headers=malformed.headers, content=malformed.body))
     with ThreadPoolExecutor() as pool, store.writes_held():
         options = {**TASK, "headers": {"Idempotency-Key": "b"}}
-        same = [pool.submit(client.request, "POST", "/api/tasks", **options) for _ in range(2)]
-        assert_is_problem(409, next(as_completed(same)).result())
+        simultaneous = [pool.submit(client.request, "POST", "/api/tasks", **options) for _ in range(2)]
+        assert_is_problem(409, next(as_completed(simultaneous)).result())
     assert service.log() == ""
     store.execute("DROP TABLE task")
     assert_is_problem(500, client.get("/api/tasks"))
     store.lose()
     assert_is_problem(503, client.delete("/api/tasks/1"))
 
-    # Those to a caller without a key, in a hurry and too slow: test_security.py, test_rate_limits.py,
-    # test_slow_callers.py.
-    seen = {400, 401, 408, 409, 429, 500, 503} | {status for status, *_ in REFUSALS}
-    foreseen = {int(status) for id in (*contract.operations(), None) for status in contract.responses(id)}
-    assert seen == {status for status in foreseen if status >= 400}
+    # 401, 429 and 408 are tested in test_security.py, test_rate_limits.py and test_slow_callers.py.
+    tested = {400, 401, 408, 409, 429, 500, 503} | {status for status, *_ in REFUSALS}
+    documented = {int(status) for id in (*contract.operations(), None) for status in contract.responses(id)}
+    assert tested == {status for status in documented if status >= 400}
 
 
 def operations() -> list[tuple[str, str]]:
-    """Return the method and a path of each operation of the contract, and of some requests that lead to none."""
-    named = [
+    """Return the method and path of a request for each operation, and of some requests without an operation."""
+    requests = [
         (method.upper(), re.sub(r"\{\w+\}", "1", contract.specification().base_path + path))
         for path, item in contract.specification()["paths"].items()
         for method in item
         if method.upper() in HTTPMethod.__members__
     ]
-    return [*named, ("HEAD", "/api/tasks"), ("OPTIONS", "/api/tasks/1"), ("TRACE", "/api/tasks"), ("GET", "/nowhere")]
+    return [
+        *requests,
+        ("HEAD", "/api/tasks"),
+        ("OPTIONS", "/api/tasks/1"),
+        ("TRACE", "/api/tasks"),
+        ("GET", "/nowhere"),
+    ]
 
 
 def lose_database(store: Store) -> None:
     store.lose()
 
 
-def spoil_keys(store: Store) -> None:
+def drop_key_table(store: Store) -> None:
     store.execute("DROP TABLE api_key")
 
 
-@pytest.mark.parametrize(("spoil", "status"), [(lose_database, 503), (spoil_keys, 500)], ids=["lost", "spoiled"])
-def test_log_of_a_failure_has_nothing_that_a_caller_keeps_to_itself(
-    start: Start, store: Store, spoil: Callable[[Store], None], status: int
+@pytest.mark.parametrize(
+    ("break_database", "status"), [(lose_database, 503), (drop_key_table, 500)], ids=["no-file", "no-table"]
+)
+def test_log_of_a_failure_has_no_client_data(
+    start: Start, store: Store, break_database: Callable[[Store], None], status: int
 ) -> None:
-    """Of the request only the method and the path."""
+    """The log has only the method and the path of the request."""
     service = start()
-    # It has opened its database, and not yet read the keys, for which each request waits.
+    # The service has opened its database but not read the API keys, which every request needs.
     assert service.client.get("/docs").status_code == 200
-    spoil(store)
+    break_database(store)
     names = ("Authorization", "Idempotency-Key", "If-Match", "Cookie", "User-Agent", "Referer", "X-Secret")
     headers = {**dict.fromkeys(names, SECRET), "Authorization": f"Bearer {SECRET}"}
     queries = ("", f"?limit={SECRET}", f"?{SECRET}=1&after=2", f"?{SECRET}", f"?a={SECRET}%0A{SECRET}")
@@ -101,28 +108,28 @@ def test_log_of_a_failure_has_nothing_that_a_caller_keeps_to_itself(
             body: dict[str, Any] = (
                 {"json": {"title": SECRET, SECRET: SECRET}} if method in ("POST", "PUT", "PATCH") else {}
             )
-            answer = service.client.request(method, path + query, headers=headers, **body)
-            assert answer.status_code == status, (method, path, query)
-            assert SECRET not in answer.text
-            expected[answer.headers["x-request-id"]] = f"{method} {path}"
+            response = service.client.request(method, path + query, headers=headers, **body)
+            assert response.status_code == status, (method, path, query)
+            assert SECRET not in response.text
+            expected[response.headers["x-request-id"]] = f"{method} {path}"
 
     log = service.log()
     assert SECRET not in log
     assert len(expected) == len(operations()) * len(queries)
-    # Among lines about no request.
-    found = re.findall(r"^(?:WARNING|ERROR): +(\S+) ([A-Z]+ /.*)$", log, re.MULTILINE)
-    assert [name for name, _ in found] == list(expected)
-    for name, line in found:
+    # Other lines of the log are not about a request.
+    logged = re.findall(r"^(?:WARNING|ERROR): +(\S+) ([A-Z]+ /.*)$", log, re.MULTILINE)
+    assert [request_id for request_id, _ in logged] == list(expected)
+    for request_id, line in logged:
         if status == 503:
             call, _, cause = line.partition(": ")
-            assert call == expected[name]
+            assert call == expected[request_id]
             assert "tasks.db was removed" in cause
         else:
-            assert line == f"{expected[name]} failed"
+            assert line == f"{expected[request_id]} failed"
 
 
-def test_log_of_an_operation_that_fails_has_nothing_that_a_caller_keeps_to_itself(start: Start, store: Store) -> None:
-    """The operation itself fails here, with whatever it was given."""
+def test_log_of_a_failed_operation_has_no_client_data(start: Start, store: Store) -> None:
+    """The operation itself fails, after it received its arguments."""
     service = start()
     store.execute("DROP TABLE task")
     headers = {"Idempotency-Key": SECRET, "If-Match": f'"{SECRET}"', "If-None-Match": f'"{SECRET}"', "A": SECRET}
@@ -135,26 +142,26 @@ def test_log_of_an_operation_that_fails_has_nothing_that_a_caller_keeps_to_itsel
         ("DELETE", "/api/tasks/1", "", {}),
     ]
     for method, path, query, options in calls:
-        answer = service.client.request(method, path + query, headers=headers, **options)
-        assert answer.status_code == 500
-        assert f"ERROR:    {answer.headers['x-request-id']} {method} {path} failed\n" in service.log()
+        response = service.client.request(method, path + query, headers=headers, **options)
+        assert response.status_code == 500
+        assert f"ERROR:    {response.headers['x-request-id']} {method} {path} failed\n" in service.log()
 
     assert SECRET not in service.log()
     assert "471147114711" not in service.log()
 
 
-def test_no_more_violations_are_named_than_the_contract_allows(shared_client: httpx.Client) -> None:
-    most = contract.document()["components"]["schemas"]["Problem"]["properties"]["errors"]["maxItems"]
-    assert most == 100
-    for count in (most, most + 1, 9000):
-        refused = shared_client.post("/api/tasks", json={"title": "a", **{f"{i}": 1 for i in range(count)}})
-        assert refused.status_code == (400 if count < 9000 else 413)
-        assert len(refused.json().get("errors", [])) == (most if count < 9000 else 0)
-    queried = shared_client.get("/api/tasks", params={f"{i}": 1 for i in range(most + 1)})
-    assert len(queried.json()["errors"]) == most
+def test_number_of_violations_is_limited_by_the_contract(shared_client: httpx.Client) -> None:
+    limit = contract.document()["components"]["schemas"]["Problem"]["properties"]["errors"]["maxItems"]
+    assert limit == 100
+    for count in (limit, limit + 1, 9000):
+        for_body = shared_client.post("/api/tasks", json={"title": "a", **{f"{i}": 1 for i in range(count)}})
+        assert for_body.status_code == (400 if count < 9000 else 413)
+        assert len(for_body.json().get("errors", [])) == (limit if count < 9000 else 0)
+    for_query = shared_client.get("/api/tasks", params={f"{i}": 1 for i in range(limit + 1)})
+    assert len(for_query.json()["errors"]) == limit
 
 
-def test_caller_who_leaves_during_the_body_does_no_harm(service: Service) -> None:
+def test_client_that_disconnects_during_the_body_does_no_harm(service: Service) -> None:
     def body() -> Iterator[bytes]:
         yield b'{"title": '
         raise ConnectionAbortedError

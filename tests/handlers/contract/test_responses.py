@@ -1,4 +1,4 @@
-"""The validation of responses: what the contract says goes through, and nothing else."""
+"""Response validation: only responses that match the contract are sent."""
 
 import asyncio
 import json
@@ -23,11 +23,11 @@ CREATED = {**TAGGED, "cache-control": "no-store", "location": "/api/tasks/1"}
 REFUSED = {"content-type": "application/problem+json", "cache-control": "no-store"}
 
 
-def sent(operation_id: str | None, status: int, headers: dict[str, str], body: Any) -> list[Message]:
-    """Return what a caller is sent when an operation answers so."""
+def send_validated(operation_id: str | None, status: int, headers: dict[str, str], body: Any) -> list[Message]:
+    """Send a response through the validation, and return the messages for the client."""
     messages: list[Message] = []
 
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
         fields = [(name.encode(), value.encode()) for name, value in headers.items()]
         await send({"type": "http.response.start", "status": status, "headers": fields})
         await send(
@@ -42,7 +42,7 @@ def sent(operation_id: str | None, status: int, headers: dict[str, str], body: A
 
     routing = {"operation_id": operation_id} if operation_id else {}
     scope = {"type": "http", "extensions": {ROUTING_CONTEXT: routing}}
-    asyncio.run(ResponseValidation(answer)(scope, receive, send))
+    asyncio.run(ResponseValidation(app)(scope, receive, send))
     return messages
 
 
@@ -60,17 +60,15 @@ def sent(operation_id: str | None, status: int, headers: dict[str, str], body: A
         (None, 404, REFUSED, PROBLEM),
     ],
 )
-def test_what_the_contract_says_goes_through(
-    operation_id: str | None, status: int, headers: dict[str, str], body: Any
-) -> None:
-    start, content = sent(operation_id, status, headers, body)
+def test_valid_response_is_sent(operation_id: str | None, status: int, headers: dict[str, str], body: Any) -> None:
+    start, content = send_validated(operation_id, status, headers, body)
 
     assert start["status"] == status
     assert content["body"] == (body if isinstance(body, bytes) else json.dumps(body).encode())
 
 
 @pytest.mark.parametrize(
-    ("operation_id", "status", "headers", "body", "fault"),
+    ("operation_id", "status", "headers", "body", "message"),
     [
         ("getTask", 202, TAGGED, TASK, "The contract does not have a response 202 here"),
         ("getTask", 413, TAGGED, TASK, "The contract does not have a response 413 here"),
@@ -112,17 +110,17 @@ def test_what_the_contract_says_goes_through(
         (None, 418, JSON, PROBLEM, "The contract does not have a response 418 here"),
     ],
 )
-def test_nothing_else_goes_through(
-    operation_id: str | None, status: int, headers: dict[str, str], body: Any, fault: str
+def test_invalid_response_raises_an_error(
+    operation_id: str | None, status: int, headers: dict[str, str], body: Any, message: str
 ) -> None:
     with pytest.raises(InvalidResponseError) as raised:
-        sent(operation_id, status, headers, body)
+        send_validated(operation_id, status, headers, body)
 
-    assert str(raised.value).startswith(fault)
+    assert str(raised.value).startswith(message)
 
 
 @pytest.mark.parametrize(("flags", "status"), [(("--validate-responses",), 500), ((), 200)])
-def test_caller_of_a_wrong_answer_is_told_that_the_service_failed(
+def test_invalid_response_becomes_a_500_only_with_validation(
     start: Start, checkout: Path, flags: tuple[str, ...], status: int
 ) -> None:
     contract = checkout / "openapi.yaml"
@@ -133,12 +131,12 @@ def test_caller_of_a_wrong_answer_is_told_that_the_service_failed(
 
     service = start(*flags, folder=checkout, command=FROM_FOLDER, variables=variables)
     service.client.post("/api/tasks", json={"title": "a"})
-    answer = service.client.get("/api/tasks/1")
+    response = service.client.get("/api/tasks/1")
 
-    assert answer.status_code == status
+    assert response.status_code == status
     if flags:
-        assert answer.json()["detail"] == "Failed to fetch task"
+        assert response.json()["detail"] == "Failed to fetch task"
         assert "InvalidResponseError: completed: completed must be of type string\n" in service.log()
     else:
-        assert answer.json()["completed"] is False
+        assert response.json()["completed"] is False
         assert service.log() == ""

@@ -1,4 +1,4 @@
-"""Paths and methods, those that the contract names and those that it does not."""
+"""Routing: paths and methods that the contract has, and others."""
 
 import httpx
 import pytest
@@ -11,28 +11,28 @@ ALLOW = {path: ", ".join(methods(path.replace("1", "{id}"))) for path in ("/api/
 @pytest.mark.parametrize("path", ALLOW)
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "TRACE", FOREIGN_METHOD])
 def test_other_methods_are_not_allowed(shared_client: httpx.Client, method: str, path: str) -> None:
-    answer = shared_client.request(method, path)
+    response = shared_client.request(method, path)
 
     if method in ALLOW[path].split(", "):
-        assert answer.status_code != 405
+        assert response.status_code != 405
     else:
-        assert answer.status_code == 405
-        assert answer.headers.get_list("allow") == [ALLOW[path]]
-        assert answer.json()["status"] == 405
+        assert response.status_code == 405
+        assert response.headers.get_list("allow") == [ALLOW[path]]
+        assert response.json()["status"] == 405
 
 
-def test_paths_take_what_their_callers_use() -> None:
+def test_paths_allow_the_expected_methods() -> None:
     assert set(ALLOW["/api/tasks"].split(", ")) >= {"GET", "HEAD", "POST", "OPTIONS"}
     assert set(ALLOW["/api/tasks/1"].split(", ")) >= {"GET", "HEAD", "PUT", "DELETE", "OPTIONS"}
 
 
 @pytest.mark.parametrize("path", ALLOW)
-def test_options_names_the_methods(shared_client: httpx.Client, path: str) -> None:
-    answer = shared_client.options(path)
+def test_options_lists_the_methods(shared_client: httpx.Client, path: str) -> None:
+    response = shared_client.options(path)
 
-    assert answer.status_code == 204
-    assert answer.content == b""
-    assert answer.headers.get_list("allow") == [ALLOW[path]]
+    assert response.status_code == 204
+    assert response.content == b""
+    assert response.headers.get_list("allow") == [ALLOW[path]]
 
 
 @pytest.mark.parametrize("path", ["/api/tasks", "/api/tasks?limit=0", "/api/tasks/1", "/api/tasks/9999"])
@@ -42,8 +42,8 @@ def test_head_is_get_without_the_body(shared_client: httpx.Client, path: str) ->
 
     assert head.status_code == get.status_code
     assert head.content == b""
-    own = {"date": "", "x-request-id": ""}
-    assert {**head.headers, **own} == {**get.headers, **own}
+    per_response = {"date": "", "x-request-id": ""}
+    assert {**head.headers, **per_response} == {**get.headers, **per_response}
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_head_is_get_without_the_body(shared_client: httpx.Client, path: str) ->
     ],
 )
 def test_other_paths_are_not_found(shared_client: httpx.Client, path: str) -> None:
-    answer = shared_client.get(path)
+    response = shared_client.get(path)
 
-    assert answer.status_code == 404
-    assert answer.json()["detail"] == "Nothing has this path; /openapi.yaml lists those that there are"
+    assert response.status_code == 404
+    assert response.json()["detail"] == "Nothing has this path; /openapi.yaml lists those that there are"

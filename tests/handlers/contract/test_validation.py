@@ -1,4 +1,4 @@
-"""What is refused, and in which words."""
+"""Validation of requests, and its messages."""
 
 from typing import Any
 
@@ -45,16 +45,16 @@ DESCRIPTION_NUL = ("/description", "Description must not contain the character U
     ],
 )
 @pytest.mark.parametrize("method", ["POST", "PUT"])
-def test_every_violation_of_the_body_is_named(
+def test_every_violation_of_the_body_is_reported(
     shared_client: httpx.Client, method: str, body: Any, violations: list[tuple[str, str]]
 ) -> None:
-    answer = shared_client.request(method, "/api/tasks" + "/1" * (method == "PUT"), json=body)
+    response = shared_client.request(method, "/api/tasks" + "/1" * (method == "PUT"), json=body)
 
-    problem = answer.json()
-    assert answer.status_code == 400
-    named = [(error["pointer"], error["detail"]) for error in problem["errors"]]
-    assert set(violations) <= set(named)
-    assert len(named) == len(violations) + ("id" in body)
+    problem = response.json()
+    assert response.status_code == 400
+    reported = [(error["pointer"], error["detail"]) for error in problem["errors"]]
+    assert set(violations) <= set(reported)
+    assert len(reported) == len(violations) + ("id" in body)
     assert problem["detail"] == "; ".join(error["detail"] for error in problem["errors"])
 
 
@@ -67,11 +67,11 @@ def test_every_violation_of_the_body_is_named(
         {"title": "a", "description": None},
     ],
 )
-def test_what_the_rules_allow_is_taken(shared_client: httpx.Client, body: dict[str, Any]) -> None:
-    answer = shared_client.post("/api/tasks", json=body)
+def test_valid_body_is_accepted(shared_client: httpx.Client, body: dict[str, Any]) -> None:
+    response = shared_client.post("/api/tasks", json=body)
 
-    assert answer.status_code == 201
-    assert body.items() <= answer.json().items()
+    assert response.status_code == 201
+    assert body.items() <= response.json().items()
 
 
 @pytest.mark.parametrize(
@@ -96,11 +96,11 @@ def test_what_the_rules_allow_is_taken(shared_client: httpx.Client, body: dict[s
         b"{'title': 'a'}",
     ],
 )
-def test_what_is_not_json_is_refused(shared_client: httpx.Client, body: bytes) -> None:
-    answer = shared_client.post("/api/tasks", content=body, headers=JSON)
+def test_invalid_json_is_refused(shared_client: httpx.Client, body: bytes) -> None:
+    response = shared_client.post("/api/tasks", content=body, headers=JSON)
 
-    problem = answer.json()
-    assert answer.status_code == 400
+    problem = response.json()
+    assert response.status_code == 400
     assert problem["errors"][0]["pointer"] == ""
     assert problem["detail"].startswith("The body must be a JSON document: ")
 
@@ -108,10 +108,10 @@ def test_what_is_not_json_is_refused(shared_client: httpx.Client, body: bytes) -
 @pytest.mark.parametrize(
     "content_type", ["application/json", "Application/JSON; charset=UTF-8", 'application/json;charset="utf-8"']
 )
-def test_json_is_taken(shared_client: httpx.Client, content_type: str) -> None:
-    answer = shared_client.post("/api/tasks", content=b'{"title": "a"}', headers={"Content-Type": content_type})
+def test_json_media_type_is_accepted(shared_client: httpx.Client, content_type: str) -> None:
+    response = shared_client.post("/api/tasks", content=b'{"title": "a"}', headers={"Content-Type": content_type})
 
-    assert answer.status_code == 201
+    assert response.status_code == 201
 
 
 @pytest.mark.parametrize(
@@ -127,11 +127,13 @@ def test_json_is_taken(shared_client: httpx.Client, content_type: str) -> None:
         {b"Content-Type": b"application/json", b"Content-Encoding": b"gzip"},
     ],
 )
-def test_another_media_type_is_refused(shared_client: httpx.Client, headers: Any) -> None:
-    answer = shared_client.post("/api/tasks", content=b'{"title": "a"}', headers=headers)
+def test_other_media_types_are_refused(shared_client: httpx.Client, headers: Any) -> None:
+    response = shared_client.post("/api/tasks", content=b'{"title": "a"}', headers=headers)
 
-    assert answer.status_code == 415
-    assert answer.json()["detail"] == "Send JSON in UTF-8, uncompressed, with the header Content-Type: application/json"
+    assert response.status_code == 415
+    assert (
+        response.json()["detail"] == "Send JSON in UTF-8, uncompressed, with the header Content-Type: application/json"
+    )
 
 
 def test_large_body_is_refused(shared_client: httpx.Client) -> None:
@@ -143,11 +145,11 @@ def test_large_body_is_refused(shared_client: httpx.Client) -> None:
     assert refused.json()["detail"] == "The body is too large; shorten it"
 
 
-def test_chunked_body_is_taken(shared_client: httpx.Client) -> None:
-    answer = shared_client.post("/api/tasks", content=iter([b'{"ti', b'tle": "a"}']), headers=JSON)
+def test_chunked_body_is_accepted(shared_client: httpx.Client) -> None:
+    response = shared_client.post("/api/tasks", content=iter([b'{"ti', b'tle": "a"}']), headers=JSON)
 
-    assert answer.status_code == 201
-    assert answer.json()["title"] == "a"
+    assert response.status_code == 201
+    assert response.json()["title"] == "a"
 
 
 @pytest.mark.parametrize(
@@ -182,27 +184,27 @@ def test_chunked_body_is_taken(shared_client: httpx.Client) -> None:
         ),
     ],
 )
-def test_every_violation_of_the_query_is_named(
+def test_every_violation_of_the_query_is_reported(
     shared_client: httpx.Client, query: str, violations: list[tuple[str, str]]
 ) -> None:
-    answer = shared_client.get(f"/api/tasks?{query}")
+    response = shared_client.get(f"/api/tasks?{query}")
 
-    assert answer.status_code == 400
-    assert [(error["parameter"], error["detail"]) for error in answer.json()["errors"]] == violations
+    assert response.status_code == 400
+    assert [(error["parameter"], error["detail"]) for error in response.json()["errors"]] == violations
 
 
 @pytest.mark.parametrize(
     ("method", "path"), [("POST", "/api/tasks"), ("GET", "/api/tasks/1"), ("DELETE", "/api/tasks/1")]
 )
-def test_operations_without_a_query_refuse_one(shared_client: httpx.Client, method: str, path: str) -> None:
-    answer = shared_client.request(method, f"{path}?limit=1", json={"title": "a"} if method == "POST" else None)
+def test_operations_without_query_parameters_refuse_them(shared_client: httpx.Client, method: str, path: str) -> None:
+    response = shared_client.request(method, f"{path}?limit=1", json={"title": "a"} if method == "POST" else None)
 
-    assert answer.status_code == 400
-    assert answer.json()["detail"] == "limit is not a parameter of this operation"
+    assert response.status_code == 400
+    assert response.json()["detail"] == "limit is not a parameter of this operation"
 
 
 @pytest.mark.parametrize(
-    ("schema", "value", "sentence"),
+    ("schema", "value", "message"),
     [
         ({"enum": ["a", "b"]}, "c", "thing must be one of a or b"),
         ({"type": "string", "nullable": True, "enum": ["a"]}, "b", "thing must be one of a or None"),
@@ -220,8 +222,8 @@ def test_operations_without_a_query_refuse_one(shared_client: httpx.Client, meth
         ({"type": "array", "items": {"type": "string"}}, [1], "0 must be of type string"),
     ],
 )
-def test_sentences_for_other_contracts(schema: dict[str, Any], value: Any, sentence: str) -> None:
-    assert [said for _, said in Rules(schema, "thing").violations(value)] == [sentence]
+def test_messages_for_other_schemas(schema: dict[str, Any], value: Any, message: str) -> None:
+    assert [reported for _, reported in Rules(schema, "thing").violations(value)] == [message]
 
 
 @pytest.mark.parametrize(
@@ -230,21 +232,21 @@ def test_sentences_for_other_contracts(schema: dict[str, Any], value: Any, sente
         ({"type": "string", "nullable": True, "enum": ["a"]}, None),
         ({"type": "integer", "format": "int64"}, 2**63 - 1),
         ({"type": "string", "format": "uri-reference"}, "/a"),
-        # Properties may bear the names of keywords.
+        # Properties may be named like keywords.
         (
             {"type": "object", "properties": {"nullable": {"type": "boolean"}, "format": {"type": "string"}}},
             {"nullable": True},
         ),
     ],
 )
-def test_what_other_contracts_allow(schema: dict[str, Any], value: Any) -> None:
+def test_values_that_other_schemas_allow(schema: dict[str, Any], value: Any) -> None:
     rules = Rules(schema, "thing")
 
     assert rules.allow(value)
     assert list(rules.violations(value)) == []
 
 
-def test_properties_may_bear_the_names_of_keywords() -> None:
+def test_properties_may_be_named_like_keywords() -> None:
     schema = {"type": "object", "properties": {"nullable": {"type": "boolean"}}, "additionalProperties": False}
 
     assert Rules(schema, "thing").allow({"nullable": False})

@@ -13,84 +13,82 @@ from tests.support.service import Service
 
 pytestmark = pytest.mark.slow
 
-# A page that hangs fails the test, a busy machine does not.
+# Long enough for a busy machine.
 expect.set_options(timeout=30_000)
 SCREENSHOT = ROOT / "build/screenshots/docs.png"
 
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """A page of the size of a small screen."""
+    """A page the size of a small screen."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     yield page
     page.close()
 
 
-def heard(page: Page) -> list[str]:
-    """Return what will hold every complaint of the page; one is what a policy has kept from being loaded."""
-    complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    return complaints
+def collect_errors(page: Page) -> list[str]:
+    """Return a list to which every console error and exception is added, including CSP violations."""
+    errors: list[str] = []
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    return errors
 
 
-def opened(page: Page, operation_id: str) -> Locator:
-    """Open an operation with a click."""
+def open_operation(page: Page, operation_id: str) -> Locator:
+    """Expand an operation with a click, and return its block."""
     block = page.locator(f"#operations-Tasks-{operation_id}")
     block.locator(".opblock-summary-control").click()
     return block
 
 
-def executed(block: Locator, status: str) -> Locator:
-    """Click on Execute, and return the body of the answer."""
+def execute(block: Locator, status: str) -> Locator:
+    """Click Execute, and return the element with the response body."""
     block.get_by_role("button", name="Execute").click()
     expect(block.locator(".live-responses-table tbody .response-col_status")).to_contain_text(status)
     return block.locator(".live-responses-table .response-col_description pre").first
 
 
 def test_tasks_are_created_listed_and_deleted_by_clicking(service: Service, page: Page) -> None:
-    complaints = heard(page)
-    addresses: list[str] = []
-    page.on("request", lambda request: addresses.append(request.url))
+    errors = collect_errors(page)
+    urls: list[str] = []
+    page.on("request", lambda request: urls.append(request.url))
     page.goto(service.url)
 
     assert page.url == f"{service.url}/docs"
     expect(page.get_by_role("heading", name="Tasks API")).to_be_visible()
-    created = executed(opened(page, "createTask"), "201")
+    created = execute(open_operation(page, "createTask"), "201")
     expect(created).to_contain_text('"title": "Write the tutorial"')
-    listing = opened(page, "listTasks")
-    expect(executed(listing, "200")).to_contain_text('"title": "Write the tutorial"')
+    listing = open_operation(page, "listTasks")
+    expect(execute(listing, "200")).to_contain_text('"title": "Write the tutorial"')
     SCREENSHOT.parent.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=SCREENSHOT, full_page=True)
     assert [task["id"] for task in service.client.get("/api/tasks").json()] == [1]
-    expect(executed(opened(page, "getTask"), "200")).to_contain_text('"id": 1')
-    replacement = opened(page, "replaceTask")
+    expect(execute(open_operation(page, "getTask"), "200")).to_contain_text('"id": 1')
+    replacement = open_operation(page, "replaceTask")
     replacement.locator("textarea").fill('{"title": "Clicked", "completed": true}')
-    expect(executed(replacement, "200")).to_contain_text('"title": "Clicked"')
-    expect(executed(opened(page, "deleteTask"), "200")).to_contain_text("Task deleted")
-    expect(executed(listing, "200")).to_have_text("[]")
+    expect(execute(replacement, "200")).to_contain_text('"title": "Clicked"')
+    expect(execute(open_operation(page, "deleteTask"), "200")).to_contain_text("Task deleted")
+    expect(execute(listing, "200")).to_have_text("[]")
     assert service.client.get("/api/tasks").json() == []
 
-    assert complaints == []
-    assert {address.split("/")[2] for address in addresses if not address.startswith("data:")} == {
-        service.url.removeprefix("http://")
-    }
+    assert errors == []
+    assert {url.split("/")[2] for url in urls if not url.startswith("data:")} == {service.url.removeprefix("http://")}
 
 
-def test_examples_are_shown_and_not_sent(service: Service, page: Page) -> None:
+def test_examples_are_shown_but_not_sent(service: Service, page: Page) -> None:
     page.goto(f"{service.url}/docs")
 
-    parameters = opened(page, "replaceTask").locator(".parameters")
+    parameters = open_operation(page, "replaceTask").locator(".parameters")
     expect(parameters.get_by_placeholder("If-Match")).to_have_value("")
     expect(parameters.get_by_placeholder("id", exact=True)).to_have_value("1")
     expect(parameters).to_contain_text('Example: "1-4c1f0e9a".')
-    # Of what is left out the default is sent.
-    expect(opened(page, "listTasks").get_by_placeholder("limit")).to_have_value("100")
+    # Swagger UI prefills defaults.
+    expect(open_operation(page, "listTasks").get_by_placeholder("limit")).to_have_value("100")
 
 
-def test_refusals_are_unfolded_with_a_click(service: Service, page: Page) -> None:
+def test_error_responses_expand_on_click(service: Service, page: Page) -> None:
     page.goto(f"{service.url}/docs")
-    block = opened(page, "getTask")
+    block = open_operation(page, "getTask")
     missing = block.get_by_role("row", name="404")
 
     expect(missing).to_contain_text("There is no task with this id.")
@@ -99,14 +97,14 @@ def test_refusals_are_unfolded_with_a_click(service: Service, page: Page) -> Non
     expect(block).to_contain_text('"detail": "Task not found"')
 
 
-def test_nobody_is_asked_for_a_key_that_is_not_needed(service: Service, page: Page) -> None:
+def test_page_has_no_authorize_button_without_keys(service: Service, page: Page) -> None:
     page.goto(f"{service.url}/docs")
     expect(page.locator(".opblock")).to_have_count(len(contract.operations()))
 
     expect(page.get_by_role("button", name="Authorize")).to_have_count(0)
 
 
-def test_page_is_as_wide_as_a_phone(service: Service, browser: Browser) -> None:
+def test_page_fits_a_phone(service: Service, browser: Browser) -> None:
     page = browser.new_page(viewport={"width": 390, "height": 800}, is_mobile=True)
     page.goto(f"{service.url}/docs")
 
@@ -114,7 +112,7 @@ def test_page_is_as_wide_as_a_phone(service: Service, browser: Browser) -> None:
     page.close()
 
 
-def test_page_is_dark_where_the_reader_wants_it(service: Service, browser: Browser) -> None:
+def test_page_follows_the_preferred_color_scheme(service: Service, browser: Browser) -> None:
     backgrounds = {}
     for scheme in ("light", "dark"):
         page = browser.new_page(color_scheme="dark" if scheme == "dark" else "light")
@@ -136,4 +134,4 @@ def test_reference_is_one_file(node: Path, page: Page, tmp_path: Path) -> None:
     page.get_by_role("link", name="Tasks", exact=True).first.click()
     page.get_by_text("Replace a task").first.click()
     expect(page.get_by_role("heading", name="Replace a task")).to_be_visible()
-    assert {address.partition(":")[0] for address in loaded} <= {"file", "blob", "data"}
+    assert {url.partition(":")[0] for url in loaded} <= {"file", "blob", "data"}

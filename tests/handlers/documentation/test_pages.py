@@ -1,4 +1,4 @@
-"""What is published: the contract, and the page that shows it."""
+"""The published contract, and the page that shows it."""
 
 import json
 import re
@@ -12,14 +12,14 @@ from tests.support.project import ROOT
 from tests.support.service import Start
 
 
-def test_root_leads_to_the_documentation(shared_client: httpx.Client) -> None:
-    answer = shared_client.get("/")
+def test_root_redirects_to_the_documentation(shared_client: httpx.Client) -> None:
+    response = shared_client.get("/")
 
-    assert answer.is_redirect
-    assert answer.headers["location"] == "/docs"
+    assert response.is_redirect
+    assert response.headers["location"] == "/docs"
 
 
-def test_contract_is_published_but_for_the_keys_that_are_not_asked_for(shared_client: httpx.Client) -> None:
+def test_contract_is_published_without_security_if_no_key_exists(shared_client: httpx.Client) -> None:
     as_yaml, as_json = shared_client.get("/openapi.yaml"), shared_client.get("/openapi.json")
 
     assert as_yaml.text == contract.PATH.read_text().replace("\nsecurity:\n  - ApiKey: []\n", "\nsecurity:\n  []\n")
@@ -29,7 +29,7 @@ def test_contract_is_published_but_for_the_keys_that_are_not_asked_for(shared_cl
     assert as_json.headers["content-type"] == "application/json"
 
 
-def test_address_of_the_service_is_published(start: Start) -> None:
+def test_public_url_is_published(start: Start) -> None:
     client = start("--public-url", "https://tasks.example.com/").client
 
     for name, read in (("yaml", yaml.safe_load), ("json", json.loads)):
@@ -39,7 +39,7 @@ def test_address_of_the_service_is_published(start: Start) -> None:
 
 
 @pytest.mark.parametrize("name", ["checks.py", "schemathesis.toml"])
-def test_tests_of_the_contract_are_published(shared_client: httpx.Client, name: str) -> None:
+def test_contract_tests_are_published(shared_client: httpx.Client, name: str) -> None:
     published = shared_client.get(f"/docs/contract/{name}")
 
     assert published.content == (ROOT / "tests/contract" / name).read_bytes()
@@ -47,29 +47,32 @@ def test_tests_of_the_contract_are_published(shared_client: httpx.Client, name: 
 
 
 @pytest.mark.parametrize("path", ["/docs", "/docs/contract/checks.py", "/openapi.yaml", "/openapi.json"])
-def test_what_a_reader_has_is_not_sent_again(shared_client: httpx.Client, path: str) -> None:
+def test_if_none_match_gets_304(shared_client: httpx.Client, path: str) -> None:
     first = shared_client.get(path)
     tag = first.headers["etag"]
     again = [
-        shared_client.get(path, headers={"If-None-Match": known}) for known in (tag, f'"other", W/{tag}', '"other"')
+        shared_client.get(path, headers={"If-None-Match": entity_tags})
+        for entity_tags in (tag, f'"other", W/{tag}', '"other"')
     ]
 
-    def lasting(answer: httpx.Response, *others: str) -> dict[str, str]:
-        return {name: value for name, value in answer.headers.items() if name not in ("date", "x-request-id", *others)}
+    def stable_headers(response: httpx.Response, *others: str) -> dict[str, str]:
+        return {
+            name: value for name, value in response.headers.items() if name not in ("date", "x-request-id", *others)
+        }
 
     assert first.headers["cache-control"] == "no-cache"
-    assert [answer.status_code for answer in again] == [304, 304, 200]
-    assert [answer.content for answer in again] == [b"", b"", first.content]
-    # Of a response that is known, only the body is missing, and the fields that describe it.
-    for answer in again[:2]:
-        assert lasting(answer) == lasting(first, "content-type", "content-length")
-    assert lasting(again[2]) == lasting(first)
+    assert [response.status_code for response in again] == [304, 304, 200]
+    assert [response.content for response in again] == [b"", b"", first.content]
+    # A 304 lacks only the body and the headers that describe it.
+    for response in again[:2]:
+        assert stable_headers(response) == stable_headers(first, "content-type", "content-length")
+    assert stable_headers(again[2]) == stable_headers(first)
     head = shared_client.head(path)
-    assert (head.content, lasting(head)) == (b"", lasting(first))
+    assert (head.content, stable_headers(head)) == (b"", stable_headers(first))
     assert head.headers["content-length"] == str(len(first.content))
 
 
-def test_page_loads_nothing_from_elsewhere(shared_client: httpx.Client) -> None:
+def test_page_loads_only_its_own_assets(shared_client: httpx.Client) -> None:
     page = shared_client.get("/docs")
 
     assert page.headers["content-type"] == "text/html; charset=utf-8"
@@ -77,8 +80,8 @@ def test_page_loads_nothing_from_elsewhere(shared_client: httpx.Client) -> None:
     assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'; ")
     assert "unsafe" not in policy
     assert "frame-ancestors 'none'" in policy
-    addresses = re.findall(r'(?:src|href)="([^"]+)"', page.text)
-    assert len(addresses) == 5
-    for address in addresses:
-        assert address.startswith("/docs/assets/")
-        assert shared_client.get(address).status_code == 200
+    urls = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(urls) == 5
+    for url in urls:
+        assert url.startswith("/docs/assets/")
+        assert shared_client.get(url).status_code == 200

@@ -1,4 +1,4 @@
-"""The access log: a line for each request, whatever became of it, and nothing in it that is not ours."""
+"""The access log: one line per request, whatever its outcome, without data of the client."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ from tests.support.wire import HOST, JSON, call, connect, exchange, read_answer,
 pytestmark = pytest.mark.slow
 
 FIELDS = ["time", "method", "route", "status", "duration_ms", "request_id", "key"]
-MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 GET = b"GET /api/tasks HTTP/1.1\r\n" + HOST + b"\r\n"
 POST = b"POST /api/tasks HTTP/1.1\r\n" + HOST + JSON
 BROKEN = POST + b"Transfer-Encoding: chunked\r\n\r\nnonsense\r\n"
@@ -42,39 +42,39 @@ CONNECTIONS = 20
 
 
 @pytest.fixture(scope="module")
-def logged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service that writes the log."""
-    folder = tmp_path_factory.mktemp("logged")
+def logging_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service with an access log."""
+    folder = tmp_path_factory.mktemp("logging_service")
     flags = ("--access-log", "--request-timeout", "2", "--max-connections", str(CONNECTIONS))
     with running("sqlite", folder, *flags, variables={"DATABASE_URL": f"sqlite:///{folder / 'tasks.db'}"}) as service:
         yield service
         assert service.log() == ""
 
 
-def written(service: Service, count: int) -> list[str]:
-    """Return what is written next: so many lines and no more."""
+def read_lines(service: Service, count: int) -> list[str]:
+    """Return the next lines of the access log; fail if there are fewer or more."""
     assert service.process.stdout
-    source, received = service.process.stdout.fileno(), b""
+    output, received = service.process.stdout.fileno(), b""
     while received.count(b"\n") < count:
-        assert select.select([source], [], [], PATIENCE)[0], received
-        piece = os.read(source, 65536)
+        assert select.select([output], [], [], PATIENCE)[0], received
+        piece = os.read(output, 65536)
         assert piece, received
         received += piece
-    # Nothing more comes if the service has ended.
-    while select.select([source], [], [], 0.1)[0] and (piece := os.read(source, 65536)):
+    # At the end of the file, the service has ended.
+    while select.select([output], [], [], 0.1)[0] and (piece := os.read(output, 65536)):
         received += piece
     lines = received.decode("ascii").splitlines()
     assert len(lines) == count, lines
     return lines
 
 
-def entries(service: Service, count: int) -> list[dict[str, Any]]:
-    """Return what the next lines say."""
-    return [json.loads(line) for line in written(service, count)]
+def read_entries(service: Service, count: int) -> list[dict[str, Any]]:
+    """Return the next lines, parsed."""
+    return [json.loads(line) for line in read_lines(service, count)]
 
 
 @pytest.mark.parametrize(
-    ("asked", "options", "route", "status"),
+    ("request_line", "options", "route", "status"),
     [
         ("POST /api/tasks", {"json": {"title": "a"}}, "/api/tasks", 201),
         ("POST /api/tasks", {"json": {"title": ""}}, "/api/tasks", 400),
@@ -95,19 +95,19 @@ def entries(service: Service, count: int) -> list[dict[str, Any]]:
         ("GET /nowhere", {}, None, 404),
     ],
 )
-def test_a_line_says_what_became_of_a_request(
-    logged: Service, asked: str, options: dict[str, Any], route: str | None, status: int
+def test_line_reports_the_outcome_of_a_request(
+    logging_service: Service, request_line: str, options: dict[str, Any], route: str | None, status: int
 ) -> None:
-    method, path = asked.split()
-    answer = logged.client.request(method, path, **options)
+    method, path = request_line.split()
+    response = logging_service.client.request(method, path, **options)
 
-    (line,) = written(logged, 1)
+    (line,) = read_lines(logging_service, 1)
     entry = json.loads(line)
     assert list(entry) == FIELDS
     assert (entry["method"], entry["route"], entry["status"]) == (method, route, status)
-    assert answer.status_code == status
-    assert entry["request_id"] == answer.headers["x-request-id"]
-    assert MOMENT.fullmatch(entry["time"])
+    assert response.status_code == status
+    assert entry["request_id"] == response.headers["x-request-id"]
+    assert TIMESTAMP.fullmatch(entry["time"])
     assert re.search(r'"duration_ms":\d+\.\d{1,3},', line)
     assert 0 < entry["duration_ms"] < 10000
     assert entry["key"] is None
@@ -123,22 +123,22 @@ def test_a_line_says_what_became_of_a_request(
         (GET[:-2] + b"A: " + b"a" * 17000 + b"\r\n\r\n", [(None, None, 431)]),
         (BROKEN, [("POST", "/api/tasks", 400)]),
         (GET + BROKEN, [("GET", "/api/tasks", 200), ("POST", "/api/tasks", 400)]),
-        # The caller leaves.
+        # The client disconnects.
         (GET[:-2], []),
         (POST + LENGTH + BODY[:-1], [("POST", "/api/tasks", None)]),
     ],
     ids=lambda value: repr(value)[:40],
 )
-def test_what_the_protocol_ends_has_one_line(
-    logged: Service, bytes_: bytes, lines: list[tuple[str | None, str | None, int | None]]
+def test_protocol_errors_are_logged_once(
+    logging_service: Service, bytes_: bytes, lines: list[tuple[str | None, str | None, int | None]]
 ) -> None:
-    answers = exchange(logged.url, bytes_)
+    responses = exchange(logging_service.url, bytes_)
 
-    # A refusal is written in the turn in which the answer before it is.
-    found = sorted(entries(logged, len(lines)), key=lambda entry: entry["status"] or 0)
-    assert [(entry["method"], entry["route"], entry["status"]) for entry in found] == lines
-    names = [answer.headers["x-request-id"] for answer in answers]
-    assert [entry["request_id"] for entry in found if entry["status"]] == names
+    # A refusal and the response before it are logged in the same turn of the event loop, in either order.
+    logged_entries = sorted(read_entries(logging_service, len(lines)), key=lambda entry: entry["status"] or 0)
+    assert [(entry["method"], entry["route"], entry["status"]) for entry in logged_entries] == lines
+    request_ids = [response.headers["x-request-id"] for response in responses]
+    assert [entry["request_id"] for entry in logged_entries if entry["status"]] == request_ids
 
 
 @pytest.mark.parametrize(
@@ -146,50 +146,50 @@ def test_what_the_protocol_ends_has_one_line(
     [(GET[:-2], (None, None, 408)), (POST + LENGTH + BODY[:-1], ("POST", "/api/tasks", 408))],
     ids=["head", "body"],
 )
-def test_request_that_takes_too_long_has_one_line(
-    logged: Service, piece: bytes, line: tuple[str | None, str | None, int]
+def test_timed_out_request_is_logged_once(
+    logging_service: Service, piece: bytes, line: tuple[str | None, str | None, int]
 ) -> None:
-    with connect(logged.url) as connection:
+    with connect(logging_service.url) as connection:
         connection.sendall(piece.replace(HOST, b"X-Request-ID: slow\r\n" + HOST))
         assert read_answer(connection).headers["x-request-id"] == "slow"
         read_to_end(connection)
 
-    (entry,) = entries(logged, 1)
+    (entry,) = read_entries(logging_service, 1)
     assert (entry["method"], entry["route"], entry["status"]) == line
     assert entry["request_id"] == "slow"
 
 
-def test_connection_too_many_has_a_line(logged: Service) -> None:
-    logged.client.close()
-    logged.client = httpx.Client(base_url=logged.url, timeout=30)
+def test_connection_over_the_limit_is_logged(logging_service: Service) -> None:
+    logging_service.client.close()
+    logging_service.client = httpx.Client(base_url=logging_service.url, timeout=30)
     with ExitStack() as stack:
         for _ in range(CONNECTIONS):
-            assert call(stack.enter_context(connect(logged.url)), "GET", "/api/tasks").status == 200
-        one_more = stack.enter_context(connect(logged.url))
+            assert call(stack.enter_context(connect(logging_service.url)), "GET", "/api/tasks").status == 200
+        one_more = stack.enter_context(connect(logging_service.url))
         assert read_answer(one_more).status == 503
 
-    found = entries(logged, CONNECTIONS + 1)
-    assert [entry["status"] for entry in found] == [200] * CONNECTIONS + [503]
+    logged_entries = read_entries(logging_service, CONNECTIONS + 1)
+    assert [entry["status"] for entry in logged_entries] == [200] * CONNECTIONS + [503]
 
 
 @pytest.mark.parametrize("with_reset", [False, True])
-def test_answer_that_nobody_waits_for_has_no_status(logged: Service, with_reset: bool) -> None:
-    store = SqliteStore(Path(f"/proc/{logged.process.pid}/cwd/tasks.db"))
-    with connect(logged.url) as connection, store.writes_held():
+def test_response_to_a_disconnected_client_has_no_status(logging_service: Service, with_reset: bool) -> None:
+    store = SqliteStore(Path(f"/proc/{logging_service.process.pid}/cwd/tasks.db"))
+    with connect(logging_service.url) as connection, store.writes_held():
         connection.sendall(request("POST", "/api/tasks", {"title": "a"}))
-        assert logged.client.get("/docs").status_code == 200
+        assert logging_service.client.get("/docs").status_code == 200
         if with_reset:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             connection.close()
-            assert logged.client.get("/docs").status_code == 200
+            assert logging_service.client.get("/docs").status_code == 200
 
-    *others, entry = entries(logged, 3 if with_reset else 2)
+    *others, entry = read_entries(logging_service, 3 if with_reset else 2)
     assert {other["route"] for other in others} == {"/docs"}
-    # Who only says that nothing more will come still waits.
+    # After a half-close, the client may still wait for the response.
     assert (entry["method"], entry["status"]) == ("POST", None if with_reset else 201)
 
 
-def test_nothing_of_what_a_caller_sends_is_in_a_line(logged: Service) -> None:
+def test_client_data_is_not_logged(logging_service: Service) -> None:
     names = ("Authorization", "Idempotency-Key", "If-Match", "Cookie", "User-Agent", "secret")
     headers = dict.fromkeys(names, "secret")
     for method, path in (
@@ -200,23 +200,23 @@ def test_nothing_of_what_a_caller_sends_is_in_a_line(logged: Service) -> None:
         ("GET", "/docs/assets/secret"),
         ("GET", "/secret%0A%22"),
     ):
-        logged.client.request(method, path, headers=headers, json={"title": "secret", "secret": "secret"})
-    exchange(logged.url, b"secret /secret HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n")
-    exchange(logged.url, b"secret\r\n\r\n")
+        logging_service.client.request(method, path, headers=headers, json={"title": "secret", "secret": "secret"})
+    exchange(logging_service.url, b"secret /secret HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n")
+    exchange(logging_service.url, b"secret\r\n\r\n")
 
-    assert "secret" not in "".join(written(logged, 8))
+    assert "secret" not in "".join(read_lines(logging_service, 8))
 
 
 @pytest.mark.parametrize(
-    "given", ["a", "A-1_b.c:d/e+f=@~", "0b7e6f4e-8a1c-4c58-9e0b-3c2d5b1f7a90"], ids=["letter", "marks", "uuid"]
+    "request_id", ["a", "A-1_b.c:d/e+f=@~", "0b7e6f4e-8a1c-4c58-9e0b-3c2d5b1f7a90"], ids=["letter", "marks", "uuid"]
 )
-def test_name_that_the_caller_gives_is_kept(logged: Service, given: str) -> None:
-    answer = logged.client.get("/api/tasks", headers={"X-Request-ID": given})
+def test_request_id_of_allowed_characters_is_kept(logging_service: Service, request_id: str) -> None:
+    response = logging_service.client.get("/api/tasks", headers={"X-Request-ID": request_id})
 
-    (entry,) = entries(logged, 1)
-    is_allowed = bool(re.fullmatch(r"[0-9A-Za-z._-]+", given))
-    assert (entry["request_id"] == given) == is_allowed
-    assert answer.headers["x-request-id"] == entry["request_id"]
+    (entry,) = read_entries(logging_service, 1)
+    is_allowed = bool(re.fullmatch(r"[0-9A-Za-z._-]+", request_id))
+    assert (entry["request_id"] == request_id) == is_allowed
+    assert response.headers["x-request-id"] == entry["request_id"]
 
 
 @pytest.mark.parametrize(
@@ -225,31 +225,31 @@ def test_name_that_the_caller_gives_is_kept(logged: Service, given: str) -> None
     + [b"X-Request-ID: a\r\nX-Request-ID: b\r\n", b"X-Request-ID: a\r\nX-Request-ID: a\r\n"],
     ids=lambda value: repr(value)[:40],
 )
-def test_name_that_could_do_harm_is_replaced(logged: Service, lines: bytes) -> None:
+def test_invalid_request_id_is_replaced(logging_service: Service, lines: bytes) -> None:
     for bytes_ in (GET[:-2] + lines + b"\r\n", BROKEN.replace(HOST, HOST + lines)):
-        (answer,) = exchange(logged.url, bytes_)
+        (response,) = exchange(logging_service.url, bytes_)
 
-        (entry,) = entries(logged, 1)
+        (entry,) = read_entries(logging_service, 1)
         assert re.fullmatch(r"[0-9a-f]{16}-[0-9a-f]+", entry["request_id"])
-        assert entry["request_id"] == answer.headers["x-request-id"]
+        assert entry["request_id"] == response.headers["x-request-id"]
 
 
-def test_key_is_named(start: Start, tmp_path: Path) -> None:
+def test_name_of_the_api_key_is_logged(start: Start, tmp_path: Path) -> None:
     key = run(tmp_path, "key", "new", "anna").stdout.strip()
     service = start("--access-log")
     for headers in ({}, {"Authorization": f"Bearer {key}"}, {"Authorization": "Bearer secret"}):
         service.client.get("/api/tasks/1", headers=headers)
 
-    lines = written(service, 3)
-    found = [(entry["route"], entry["status"], entry["key"]) for entry in map(json.loads, lines)]
+    lines = read_lines(service, 3)
+    logged_entries = [(entry["route"], entry["status"], entry["key"]) for entry in map(json.loads, lines)]
     path = "/api/tasks/{id}"
-    assert found == [(path, 401, None), (path, 404, "anna"), (path, 401, None)]
+    assert logged_entries == [(path, 401, None), (path, 404, "anna"), (path, 401, None)]
     assert key not in "".join(lines)
 
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_duration_is_in_milliseconds(caplog: pytest.LogCaptureFixture, fails: bool) -> None:
-    """It is at least as long as the application took, and no longer than the call of it."""
+    """The logged duration is at least that of the application, and at most that of the whole call."""
 
     async def app(_: Scope, __: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -277,49 +277,51 @@ def test_duration_is_in_milliseconds(caplog: pytest.LogCaptureFixture, fails: bo
     assert 100 <= entry["duration_ms"] <= waited * 1000
 
 
-@pytest.mark.parametrize(("seconds", "written"), [(0.25, 250), (0.0000004, 0), (0.0123456, 12.346), (61, 61000)])
-def test_duration_is_written_to_the_microsecond(
-    caplog: pytest.LogCaptureFixture, seconds: float, written: float
+@pytest.mark.parametrize(("seconds", "milliseconds"), [(0.25, 250), (0.0000004, 0), (0.0123456, 12.346), (61, 61000)])
+def test_duration_is_rounded_to_the_microsecond(
+    caplog: pytest.LogCaptureFixture, seconds: float, milliseconds: float
 ) -> None:
     with caplog.at_level(logging.INFO):
         access_log.write({"type": "http", "state": {"request_id": "a"}}, None, seconds)
 
-    assert json.loads(caplog.messages[0])["duration_ms"] == written
+    assert json.loads(caplog.messages[0])["duration_ms"] == milliseconds
 
 
 @pytest.mark.parametrize("validates", ["true", "false"])
-def test_error_is_logged_once_under_the_name_of_its_request(start: Start, store: SqliteStore, validates: str) -> None:
+def test_error_is_logged_once_with_its_request_id(start: Start, store: SqliteStore, validates: str) -> None:
     service = start("--access-log", variables={"TASKS_API_VALIDATE_RESPONSES": validates})
     store.execute("DROP TABLE task")
 
-    answers = [service.client.get("/api/tasks"), service.client.post("/api/tasks", json={"title": "a"})]
+    responses = [service.client.get("/api/tasks"), service.client.post("/api/tasks", json={"title": "a"})]
 
-    names = [answer.headers["x-request-id"] for answer in answers]
-    assert [answer.status_code for answer in answers] == [500, 500]
-    assert [(entry["request_id"], entry["status"]) for entry in entries(service, 2)] == [(name, 500) for name in names]
+    request_ids = [response.headers["x-request-id"] for response in responses]
+    assert [response.status_code for response in responses] == [500, 500]
+    assert [(entry["request_id"], entry["status"]) for entry in read_entries(service, 2)] == [
+        (request_id, 500) for request_id in request_ids
+    ]
     log = service.log()
     assert log.count("Traceback (most recent call last)") == 2
-    assert [log.count(name) for name in names] == [1, 1]
+    assert [log.count(request_id) for request_id in request_ids] == [1, 1]
 
 
-def test_request_that_is_cut_off_by_the_end_has_a_line(start: Start, store: SqliteStore) -> None:
+def test_request_cut_off_by_shutdown_is_logged(start: Start, store: SqliteStore) -> None:
     service = start("--access-log", "--shutdown-timeout", "1", "--workers", "2")
     with connect(service.url) as connection, store.writes_held():
         connection.sendall(request("POST", "/api/tasks", {"title": "a"}))
         assert service.client.get("/docs").status_code == 200
-        assert [entry["status"] for entry in entries(service, 1)] == [200]
+        assert [entry["status"] for entry in read_entries(service, 1)] == [200]
         service.process.send_signal(signal.SIGTERM)
         assert read_answer(connection).status == 503
 
-    assert [entry["status"] for entry in entries(service, 1)] == [503]
+    assert [entry["status"] for entry in read_entries(service, 1)] == [503]
 
 
-def test_nothing_is_written_or_loaded_unless_it_is_asked_for(start: Start) -> None:
+def test_observability_is_off_by_default(start: Start) -> None:
     service = start()
     service.client.get("/api/tasks")
     exchange(service.url, b"nonsense\r\n\r\n")
 
-    assert entries(service, 0) == []
+    assert read_entries(service, 0) == []
     program = """
 import sys
 from handlers import application, cli
@@ -327,5 +329,5 @@ from handlers.observability import observation
 print([layer for layer in application.create_app().middlewares if layer is observation.Observation])
 print("prometheus_client" in sys.modules)
 """
-    found = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert found.stdout == "[]\nFalse\n"
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout == "[]\nFalse\n"

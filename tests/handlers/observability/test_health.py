@@ -1,4 +1,4 @@
-"""What a load balancer and a supervisor are told."""
+"""The liveness and readiness probes."""
 
 import httpx
 import pytest
@@ -10,7 +10,7 @@ from tests.support.stores import Store
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def backend(request: pytest.FixtureRequest) -> str:
-    """Each keeps what is promised in a way of its own."""
+    """Each backend implements readiness in its own way."""
     return str(request.param)
 
 
@@ -18,16 +18,16 @@ PATHS = ["/health/live", "/health/ready"]
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_service_lives_and_is_ready(shared_client: httpx.Client, path: str) -> None:
-    answer = shared_client.get(path)
+def test_running_service_is_live_and_ready(shared_client: httpx.Client, path: str) -> None:
+    response = shared_client.get(path)
 
-    assert (answer.status_code, answer.json()) == (200, {"status": path.removeprefix("/health/")})
-    assert answer.headers["cache-control"] == "no-store"
+    assert (response.status_code, response.json()) == (200, {"status": path.removeprefix("/health/")})
+    assert response.headers["cache-control"] == "no-store"
     assert shared_client.head(path).status_code == 200
     assert_is_problem(405, shared_client.post(path))
 
 
-def test_service_without_its_database_lives_and_is_not_ready(start: Start, store: Store) -> None:
+def test_service_without_its_database_is_live_but_not_ready(start: Start, store: Store) -> None:
     client = start().client
     assert client.get("/health/ready").status_code == 200
     store.lose()
@@ -54,7 +54,7 @@ def test_service_with_an_older_schema_is_not_ready(start: Start, store: Store) -
 
 
 def test_service_with_a_newer_schema_is_ready(start: Start, store: Store) -> None:
-    """As each node is while a new release takes the place of the old one."""
+    """During a rolling update, nodes of the old release use the new schema."""
     client = start().client
     store.execute("INSERT INTO schema_migration (id, name, applied) VALUES (999, '9999_later', '2026-05-12 10:32:14')")
 

@@ -1,4 +1,4 @@
-"""The metrics: what Prometheus reads, on an address of its own."""
+"""Prometheus metrics, served on their own address."""
 
 import os
 import re
@@ -30,16 +30,16 @@ TASK = {"title": "a"}
 
 @pytest.fixture
 def port() -> int:
-    """A port that is free."""
+    """A free port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         number: int = listener.getsockname()[1]
         return number
 
 
 def samples(port: int, host: str = "127.0.0.1") -> Samples:
-    """Return what can be read: numbers by name and labels."""
-    with urlopen(f"http://{host}:{port}/metrics", timeout=30) as answer:
-        text = answer.read().decode()
+    """Return the metrics: values by name and labels."""
+    with urlopen(f"http://{host}:{port}/metrics", timeout=30) as response:
+        text = response.read().decode()
     return {
         sample.name.removeprefix("tasks_api_") + "".join(f" {value}" for value in sample.labels.values()): sample.value
         for family in text_string_to_metric_families(text)
@@ -47,73 +47,73 @@ def samples(port: int, host: str = "127.0.0.1") -> Samples:
     }
 
 
-def eventually(is_so: Callable[[], bool]) -> None:
-    """Wait until something is so."""
+def eventually(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds."""
     deadline = time.monotonic() + 60
-    while not is_so():
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
 
 def workers(service: Service) -> set[int]:
-    """Return the processes of a service that answer."""
+    """Return the process IDs of the workers of a service."""
     process = service.process.pid
     children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
     return {int(child) for child in children if b"spawn_main" in _command(child)}
 
 
 def _command(process: str) -> bytes:
-    """Return the command of a process; empty if it has just ended."""
+    """Return the command line of a process; empty if it has just ended."""
     try:
         return Path(f"/proc/{process}/cmdline").read_bytes()
     except OSError:
         return b""
 
 
-def call_often(service: Service, times: int) -> None:
-    """Ask for the tasks so many times, on as many connections, until each is answered."""
+def send_requests(service: Service, count: int) -> None:
+    """List the tasks this many times, each time on a new connection."""
 
-    def ask(_: int) -> None:
+    def list_tasks(_: int) -> None:
         assert exchange(service.url, request("GET", "/api/tasks"))[0].status == 200
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(ask, range(times)))
+        list(pool.map(list_tasks, range(count)))
 
 
-def is_found_missing(service: Service) -> bool:
-    """Return whether a service answers again, now that the processes which had its connections are gone."""
+def is_serving_again(service: Service) -> bool:
+    """Return whether a service responds again after its old workers, and their connections, are gone."""
     with suppress(httpx.TransportError):
         return service.client.get("/api/tasks/9999").status_code == 404
     return False
 
 
 @pytest.fixture
-def folders(tmp_path: Path) -> Iterator[Path]:
-    """Where a service makes its temporary folders, of which none is left in the end."""
+def temp_root(tmp_path: Path) -> Iterator[Path]:
+    """The parent of a service's temporary folders; none may remain at the end."""
     folder = tmp_path / "temporary"
     folder.mkdir()
     yield folder
     assert list(folder.iterdir()) == []
 
 
-def test_nothing_is_lost_with_a_worker(start: Start, store: Store, tmp_path: Path, folders: Path, port: int) -> None:
+def test_counts_survive_killed_workers(start: Start, store: Store, tmp_path: Path, temp_root: Path, port: int) -> None:
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     kept = MmapedDict(str(foreign / "counter_1.db"))
-    kept.write_value(mmap_key("foreign", "foreign_total", [], [], "Of another program."), 5.0, 0.0)
+    kept.write_value(mmap_key("foreign", "foreign_total", [], [], "A metric of another program."), 5.0, 0.0)
     kept.close()
     service = start(
         *("--workers", "2", "--metrics", f"127.0.0.1:{port}"),
-        variables={"PROMETHEUS_MULTIPROC_DIR": str(foreign), "TMPDIR": str(folders)},
+        variables={"PROMETHEUS_MULTIPROC_DIR": str(foreign), "TMPDIR": str(temp_root)},
     )
-    (folder,) = folders.iterdir()
+    (folder,) = temp_root.iterdir()
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    (folder / "counter_1.db").touch()  # as if a worker had just begun with it
+    (folder / "counter_1.db").touch()  # as if a worker had just created it
 
-    call_often(service, 100)
+    send_requests(service, 100)
     eventually(lambda: samples(port)["requests_total listTasks 200"] == 100)
     assert samples(port)["request_duration_seconds_count listTasks"] == 100
-    assert len(list(folder.glob("counter_*.db"))) == 3, "each worker has answered"
+    assert len(list(folder.glob("counter_*.db"))) == 3, "each worker must have responded"
 
     before = workers(service)
     with ThreadPoolExecutor(20) as pool, store.writes_held():
@@ -125,20 +125,20 @@ def test_nothing_is_lost_with_a_worker(start: Start, store: Store, tmp_path: Pat
         eventually(lambda: len(workers(service) - before) == 2)
         eventually(lambda: samples(port)["write_queue_depth"] == 0)
 
-    eventually(lambda: is_found_missing(service))
-    call_often(service, 50)
+    eventually(lambda: is_serving_again(service))
+    send_requests(service, 50)
     eventually(lambda: samples(port)["requests_total listTasks 200"] == 150)
     assert not [name for name in samples(port) if "foreign" in name]
     assert [path.name for path in foreign.iterdir()] == ["counter_1.db"]
     assert service.stop() == 0
 
 
-def test_what_a_file_is_busy_with(start: Start, store: Store, port: int) -> None:
+def test_write_queue_and_batches_with_sqlite(start: Start, store: Store, port: int) -> None:
     service = start("--metrics", f"127.0.0.1:{port}")
-    eventually(lambda: samples(port)["write_batch_size_sum"] == 1)  # old answers to idempotency keys are looked for
+    eventually(lambda: samples(port)["write_batch_size_sum"] == 1)  # the purge of expired responses
     with ThreadPoolExecutor(6) as pool, store.writes_held():
         first = pool.submit(service.client.post, "/api/tasks", json=TASK)
-        # It waits in the queue until the thread that writes has taken it.
+        # The first POST stays in the queue until the writer thread takes it.
         eventually(lambda: samples(port)["write_queue_depth"] == 0 and first.running())
         time.sleep(1)
         others = [pool.submit(service.client.post, "/api/tasks", json=TASK) for _ in range(5)]
@@ -146,10 +146,10 @@ def test_what_a_file_is_busy_with(start: Start, store: Store, port: int) -> None
     assert {task.result().status_code for task in [first, *others]} == {201}
 
     eventually(lambda: samples(port)["write_queue_depth"] == 0)
-    found = samples(port)
-    assert (found["write_batch_size_count"], found["write_batch_size_sum"]) == (3, 7)
-    assert [found[f"write_batch_size_bucket {size}"] for size in ("1.0", "4.0", "8.0")] == [2, 2, 3]
-    assert not [name for name in found if "database_connections" in name]
+    metrics = samples(port)
+    assert (metrics["write_batch_size_count"], metrics["write_batch_size_sum"]) == (3, 7)
+    assert [metrics[f"write_batch_size_bucket {size}"] for size in ("1.0", "4.0", "8.0")] == [2, 2, 3]
+    assert not [name for name in metrics if "database_connections" in name]
 
 
 def test_requests_are_counted_by_operation_and_status(start: Start, port: int) -> None:
@@ -162,8 +162,8 @@ def test_requests_are_counted_by_operation_and_status(start: Start, port: int) -
     exchange(service.url, b"POST /api/tasks HTTP/1.1\r\n" + HOST + JSON + b"Content-Length: 5\r\n\r\n{")
     eventually(lambda: "requests_total createTask none" in samples(port))
 
-    found = samples(port)
-    assert {name: value for name, value in found.items() if name.startswith("requests_total")} == {
+    metrics = samples(port)
+    assert {name: value for name, value in metrics.items() if name.startswith("requests_total")} == {
         "requests_total getTask 404": 2,
         "requests_total createTask 201": 1,
         "requests_total createTask none": 1,
@@ -171,31 +171,31 @@ def test_requests_are_counted_by_operation_and_status(start: Start, port: int) -
         "requests_total none 404": 2,
         "requests_total none 400": 1,
     }
-    assert found["request_duration_seconds_count createTask"] == 2
-    assert 0 < found["request_duration_seconds_sum createTask"] < 10
-    assert found["request_duration_seconds_bucket +Inf createTask"] == 2
-    assert found["request_duration_seconds_bucket 0.0005 getTask"] < 2
+    assert metrics["request_duration_seconds_count createTask"] == 2
+    assert 0 < metrics["request_duration_seconds_sum createTask"] < 10
+    assert metrics["request_duration_seconds_bucket +Inf createTask"] == 2
+    assert metrics["request_duration_seconds_bucket 0.0005 getTask"] < 2
 
 
 def test_durations_are_in_seconds(start: Start, store: Store, port: int) -> None:
-    """A request takes at least as long as a lock keeps it waiting, and no longer than its client waits."""
+    """A request takes at least as long as a lock blocks it, and no longer than its client waits."""
     service = start("--metrics", f"127.0.0.1:{port}")
     with connect(service.url) as connection:
         began = time.monotonic()
         with store.writes_held():
             connection.sendall(request("POST", "/api/tasks", TASK))
-            # The service reads this one later, on a connection that is made later.
+            # The service reads this later request only after the POST.
             assert exchange(service.url, request("GET", "/api/tasks"))[0].status == 200
             time.sleep(0.3)
         assert read_answer(connection).status in (201, 503)
         waited = time.monotonic() - began
     eventually(lambda: samples(port).get("request_duration_seconds_count createTask") == 1)
 
-    found = samples(port)
-    assert 0.3 <= found["request_duration_seconds_sum createTask"] <= waited
+    metrics = samples(port)
+    assert 0.3 <= metrics["request_duration_seconds_sum createTask"] <= waited
     bounds = {
         float(name.split()[1]): count
-        for name, count in found.items()
+        for name, count in metrics.items()
         if name.startswith("request_duration_seconds_bucket") and name.endswith(" createTask")
     }
     assert len([bound for bound in bounds if 0.3 < bound <= 10]) >= 3
@@ -204,43 +204,43 @@ def test_durations_are_in_seconds(start: Start, store: Store, port: int) -> None
 
 
 @pytest.mark.parametrize("backend", ["postgresql"])
-def test_what_a_server_is_busy_with(start: Start, store: Store, port: int) -> None:
+def test_write_queue_and_connections_with_postgresql(start: Start, store: Store, port: int) -> None:
     service = start("--metrics", f"127.0.0.1:{port}", "--database-connections", "2")
 
     def load() -> tuple[float, ...]:
-        found = samples(port)
+        metrics = samples(port)
         names = ("write_queue_depth", "database_connections used", "database_connections idle")
-        return tuple(found.get(name, 0) for name in names)
+        return tuple(metrics.get(name, 0) for name in names)
 
     eventually(lambda: load() in ((0, 0, 1), (0, 0, 2)))
     with ThreadPoolExecutor(5) as pool:
         with store.writes_held():
-            given = [pool.submit(service.client.post, "/api/tasks", json=TASK) for _ in range(5)]
+            pending = [pool.submit(service.client.post, "/api/tasks", json=TASK) for _ in range(5)]
             eventually(lambda: load() == (3, 2, 0))
-        assert {task.result().status_code for task in given} <= {201, 503}
+        assert {task.result().status_code for task in pending} <= {201, 503}
     eventually(lambda: load() == (0, 0, 2))
     assert samples(port)["write_batch_size_count"] == 0
 
 
-def test_counts_outlive_a_reload(start: Start, tmp_path: Path, folders: Path, port: int) -> None:
-    service = start("--reload", "--metrics", f"[::1]:{port}", variables={"TMPDIR": str(folders)})
+def test_counts_survive_a_reload(start: Start, tmp_path: Path, temp_root: Path, port: int) -> None:
+    service = start("--reload", "--metrics", f"[::1]:{port}", variables={"TMPDIR": str(temp_root)})
     assert service.client.get("/api/tasks").status_code == 200
     before = workers(service)
     (tmp_path / "changed.py").touch()
     eventually(lambda: bool(workers(service) - before) and not workers(service) & before)
 
-    eventually(lambda: is_found_missing(service))
+    eventually(lambda: is_serving_again(service))
     eventually(lambda: samples(port, "[::1]").get("requests_total getTask 404", 0) >= 1)
     assert samples(port, "[::1]")["requests_total listTasks 200"] == 1
     assert service.stop() == 0
 
 
 @pytest.mark.slow
-def test_address_that_cannot_be_used_ends_with_one_sentence(tmp_path: Path, folders: Path) -> None:
+def test_unusable_metrics_address_is_reported_in_one_sentence(tmp_path: Path, temp_root: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         taken = listener.getsockname()[1]
         for address, reason in ((f"127.0.0.1:{taken}", "Address already in use"), ("nowhere.invalid:9464", "")):
-            failed = run(tmp_path, "serve", "--port", "0", "--metrics", address, variables={"TMPDIR": str(folders)})
+            failed = run(tmp_path, "serve", "--port", "0", "--metrics", address, variables={"TMPDIR": str(temp_root)})
             assert failed.returncode == 1
             assert failed.stdout == ""
             assert failed.stderr.startswith(f"Cannot serve metrics on {address}: {reason}")
@@ -249,16 +249,16 @@ def test_address_that_cannot_be_used_ends_with_one_sentence(tmp_path: Path, fold
 
 
 @pytest.mark.slow
-def test_metrics_are_not_on_the_port_of_the_service(tmp_path: Path, folders: Path, port: int) -> None:
+def test_metrics_are_not_on_the_port_of_the_service(tmp_path: Path, temp_root: Path, port: int) -> None:
     flags = ("--port", str(port), "--metrics", f"127.0.0.1:{port}")
-    failed = run(tmp_path, "serve", *flags, variables={"TMPDIR": str(folders)})
+    failed = run(tmp_path, "serve", *flags, variables={"TMPDIR": str(temp_root)})
 
     assert failed.returncode == 1
     assert failed.stderr == f"Port {port} is taken: stop what listens there, or choose another with --port.\n"
 
 
 @pytest.mark.parametrize("address", ["", "127.0.0.1:9464", "[::1]:9464", "0.0.0.0:65535", "metrics.internal:1"])
-def test_address_of_metrics(address: str) -> None:
+def test_valid_metrics_address_is_accepted(address: str) -> None:
     assert ServerSettings(metrics=address).metrics == address
 
 
@@ -269,7 +269,7 @@ def test_address_of_metrics(address: str) -> None:
         *("http://127.0.0.1:9464", "127.0.0.1:9464/metrics", "127.0.0.1:٩٤٦٤", "127.0.0.1:9464\n", "a b:9464"),
     ],
 )
-def test_address_of_another_form_is_refused(address: str) -> None:
+def test_invalid_metrics_address_is_refused(address: str) -> None:
     with pytest.raises(ValidationError, match=r"give it as 127\.0\.0\.1:9464 or \[::1\]:9464"):
         ServerSettings(metrics=address)
 

@@ -1,4 +1,4 @@
-"""What independent judges of HTTP say of the answers."""
+"""Responses, checked by independent HTTP linters: httplint and REDbot."""
 
 import json
 import subprocess
@@ -42,30 +42,30 @@ CALLS = [
 ]
 
 
-# What httplint remarks on every 400 and 414, which is that they are one.
-STATUSES = {"STATUS_BAD_REQUEST", "STATUS_URI_TOO_LONG"}
+# httplint warns about every 400 and 414.
+EXPECTED_NOTES = {"STATUS_BAD_REQUEST", "STATUS_URI_TOO_LONG"}
 
 
-def notes(request: bytes, answer: bytes) -> dict[str, str]:
-    """Return the level of each note that httplint makes on an answer, by its name."""
-    judged = HttpRequestLinter(start_time=time())
+def notes(request: bytes, response: bytes) -> dict[str, str]:
+    """Return the name and level of each note that httplint makes on a response."""
+    request_linter = HttpRequestLinter(start_time=time())
     head, _, _ = request.partition(b"\r\n\r\n")
     method, _, path = head.split(b"\r\n")[0].removesuffix(b" HTTP/1.1").partition(b" ")
-    judged.process_request_topline(method, b"http://localhost" + path, b"1.1")
-    judged.process_headers(fields(head))
-    judged.finish_content(True)
-    head, _, body = answer.partition(b"\r\n\r\n")
+    request_linter.process_request_topline(method, b"http://localhost" + path, b"1.1")
+    request_linter.process_headers(header_fields(head))
+    request_linter.finish_content(True)
+    head, _, body = response.partition(b"\r\n\r\n")
     version, status, phrase = head.split(b"\r\n")[0].split(b" ", 2)
-    linter = HttpResponseLinter(start_time=time())
-    linter.request = judged
-    linter.process_response_topline(version.removeprefix(b"HTTP/"), status, phrase)
-    linter.process_headers(fields(head))
-    linter.feed_content(body)
-    linter.finish_content(True)
-    return {type(note).__name__: note.level.name for note in linter.notes}
+    response_linter = HttpResponseLinter(start_time=time())
+    response_linter.request = request_linter
+    response_linter.process_response_topline(version.removeprefix(b"HTTP/"), status, phrase)
+    response_linter.process_headers(header_fields(head))
+    response_linter.feed_content(body)
+    response_linter.finish_content(True)
+    return {type(note).__name__: note.level.name for note in response_linter.notes}
 
 
-def fields(head: bytes) -> list[tuple[bytes, bytes]]:
+def header_fields(head: bytes) -> list[tuple[bytes, bytes]]:
     lines = (line.partition(b": ") for line in head.split(b"\r\n")[1:])
     return [(name, value) for name, _, value in lines]
 
@@ -77,33 +77,33 @@ def test_httplint_finds_no_fault(service: Service) -> None:
         request = wire.request(method, path, body, {**headers, "Connection": "close"})
         with wire.connect(service.url) as connection:
             connection.sendall(request)
-            answer = wire.read_to_end(connection)
+            response = wire.read_to_end(connection)
 
-        said = notes(request, answer)
+        levels = notes(request, response)
 
-        assert {"DATE_CORRECT", "STORE_NO_STORE", "STORE_PRIVATE"} & said.keys(), f"{method} {path}: {answer!r}"
-        faults = {name for name, level in said.items() if level in ("WARN", "BAD")} - STATUSES
-        assert faults == set(), f"{method} {path}: {answer!r}"
+        assert {"DATE_CORRECT", "STORE_NO_STORE", "STORE_PRIVATE"} & levels.keys(), f"{method} {path}: {response!r}"
+        faults = {name for name, level in levels.items() if level in ("WARN", "BAD")} - EXPECTED_NOTES
+        assert faults == set(), f"{method} {path}: {response!r}"
 
 
-def test_httplint_sees_a_fault() -> None:
-    faults = notes(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"HTTP/1.1 200 OK\r\nETag: 1\r\nContent-Length: 5\r\n\r\n{}")
+def test_httplint_reports_an_invalid_response() -> None:
+    levels = notes(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"HTTP/1.1 200 OK\r\nETag: 1\r\nContent-Length: 5\r\n\r\n{}")
 
-    assert {faults[name] for name in faults} >= {"BAD"}
+    assert {levels[name] for name in levels} >= {"BAD"}
 
 
 @pytest.mark.parametrize("path", ["/api/tasks", "/api/tasks?limit=1", "/api/tasks/1", "/api/tasks/9999", "/nowhere"])
 def test_redbot_finds_no_fault(shared_client: httpx.Client, path: str) -> None:
-    """It asks again, with conditions, for ranges and for other codings."""
+    """REDbot repeats the request with conditions, ranges and other content codings."""
     for _ in range(2):
         shared_client.post("/api/tasks", json=TASK)
-    address = f"{str(shared_client.base_url).rstrip('/')}{path}"
-    run = subprocess.run(
-        [Path(sys.executable).with_name("redbot"), "--output-format", "har", address], capture_output=True, check=True
+    url = f"{str(shared_client.base_url).rstrip('/')}{path}"
+    redbot = subprocess.run(
+        [Path(sys.executable).with_name("redbot"), "--output-format", "har", url], capture_output=True, check=True
     )
 
-    (entry,) = json.loads(run.stdout)["log"]["entries"]
-    said = {note["note_id"]: note["level"] for note in entry["_red_messages"]}
+    (entry,) = json.loads(redbot.stdout)["log"]["entries"]
+    levels = {note["note_id"]: note["level"] for note in entry["_red_messages"]}
     assert entry["response"]["status"] == shared_client.get(path).status_code
-    assert {name: level for name, level in said.items() if level in ("WARN", "BAD")} == {}
-    assert ("INM_304" in said) == (entry["response"]["status"] == 200)
+    assert {name: level for name, level in levels.items() if level in ("WARN", "BAD")} == {}
+    assert ("INM_304" in levels) == (entry["response"]["status"] == 200)

@@ -1,4 +1,4 @@
-"""What arrives on a socket, whatever it is: each request gets its answer, and the next one is served."""
+"""HTTP/1.1 over raw sockets: valid, malformed, oversized and pipelined requests."""
 
 import resource
 import socket
@@ -26,13 +26,13 @@ CHUNKS = b'7\r\n{"title\r\n7\r\n": "a"}\r\n0\r\n\r\n'
 
 @pytest.fixture(scope="module")
 def url(shared_client: httpx.Client) -> str:
-    """The address of a service, which must not log anything, whatever it is sent."""
+    """The URL of a service that must not log anything, whatever it receives."""
     return str(shared_client.base_url).rstrip("/")
 
 
-def is_problem(answer: Answer) -> bool:
-    problem = Problem.model_validate_json(answer.body)
-    return problem.status == answer.status and answer.headers["content-type"] == "application/problem+json"
+def is_problem(response: Answer) -> bool:
+    problem = Problem.model_validate_json(response.body)
+    return problem.status == response.status and response.headers["content-type"] == "application/problem+json"
 
 
 @pytest.mark.parametrize(
@@ -83,14 +83,14 @@ def is_problem(answer: Answer) -> bool:
     ],
     ids=repr,
 )
-def test_what_is_no_request_is_a_problem(url: str, bytes_: bytes) -> None:
-    (answer,) = exchange(url, bytes_)
+def test_malformed_request_gets_400(url: str, bytes_: bytes) -> None:
+    (response,) = exchange(url, bytes_)
 
-    assert answer.status == 400
-    assert is_problem(answer)
-    assert answer.json()["detail"].startswith("This is no HTTP/1.1 request (RFC 9112)")
-    assert answer.headers["connection"] == "close"
-    assert "date" in answer.headers
+    assert response.status == 400
+    assert is_problem(response)
+    assert response.json()["detail"].startswith("This is no HTTP/1.1 request (RFC 9112)")
+    assert response.headers["connection"] == "close"
+    assert "date" in response.headers
     assert exchange(url, GET)[0].status == 200
 
 
@@ -113,15 +113,15 @@ def test_what_is_no_request_is_a_problem(url: str, bytes_: bytes) -> None:
     ids=repr,
 )
 def test_odd_but_valid_requests_are_served(url: str, bytes_: bytes) -> None:
-    (answer,) = exchange(url, bytes_)
+    (response,) = exchange(url, bytes_)
 
-    assert answer.status == 200
+    assert response.status == 200
 
 
 @pytest.mark.parametrize(
     "method", [b"FOO", b"get", b"GETX", b"PROPFIND", b"DESCRIBE", b"CONNECT", b"M-SEARCH", b"X" * 5000]
 )
-def test_any_other_method_is_not_allowed(url: str, method: bytes) -> None:
+def test_unknown_method_gets_405(url: str, method: bytes) -> None:
     refused, served = exchange(url, method + b" /api/tasks HTTP/1.1\r\n" + HOST + b"Content-Length: 2\r\n\r\n{}", GET)
 
     assert refused.status == 405
@@ -142,39 +142,39 @@ def test_any_other_method_is_not_allowed(url: str, method: bytes) -> None:
     ],
     ids=repr,
 )
-def test_body_is_read_however_it_is_framed(url: str, head: bytes) -> None:
+def test_body_is_read_with_any_framing(url: str, head: bytes) -> None:
     (whole,) = exchange(url, POST + head)
     with connect(url) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for byte in POST + head:
             connection.sendall(bytes([byte]))
-        in_bytes = read_answer(connection)
+        bytewise = read_answer(connection)
 
-    assert whole.status == in_bytes.status == 201
-    assert whole.json()["title"] == in_bytes.json()["title"] == "a"
-    assert in_bytes.json()["id"] > whole.json()["id"]
-
-
-def test_body_with_two_lengths_is_the_last_of_its_connection(url: str) -> None:
-    (answer,) = exchange(url, POST + CHUNKED + b"Content-Length: 14\r\n\r\n" + CHUNKS + GET)
-
-    assert answer.status == 201
-    assert answer.headers["connection"] == "close"
+    assert whole.status == bytewise.status == 201
+    assert whole.json()["title"] == bytewise.json()["title"] == "a"
+    assert bytewise.json()["id"] > whole.json()["id"]
 
 
-@pytest.mark.parametrize("broken", [b"nonsense\r\n\r\n", POST + CHUNKED + b"\r\nnonsense\r\n"], ids=["head", "body"])
+def test_chunked_body_with_content_length_closes_the_connection(url: str) -> None:
+    (response,) = exchange(url, POST + CHUNKED + b"Content-Length: 14\r\n\r\n" + CHUNKS + GET)
+
+    assert response.status == 201
+    assert response.headers["connection"] == "close"
+
+
+@pytest.mark.parametrize("malformed", [b"nonsense\r\n\r\n", POST + CHUNKED + b"\r\nnonsense\r\n"], ids=["head", "body"])
 @pytest.mark.parametrize(
     "first", [GET, POST + b"Content-Length: 14\r\n\r\n" + BODY, GET * 3], ids=["get", "post", "gets"]
 )
-def test_requests_before_a_broken_one_are_answered_first(url: str, first: bytes, broken: bytes) -> None:
-    *good, refused = exchange(url, first + broken)
+def test_requests_before_a_malformed_one_are_answered_first(url: str, first: bytes, malformed: bytes) -> None:
+    *good, refused = exchange(url, first + malformed)
 
-    assert [answer.status for answer in good] == [201 if b"POST" in first else 200] * first.count(b"/api/tasks")
+    assert [response.status for response in good] == [201 if b"POST" in first else 200] * first.count(b"/api/tasks")
     assert refused.status == 400
     assert is_problem(refused)
 
 
-def test_broken_request_is_refused_after_the_end_of_a_slow_one(start: Start, store: Store) -> None:
+def test_malformed_request_waits_for_the_response_before_it(start: Start, store: Store) -> None:
     service = start()
     assert service.client.get("/docs").status_code == 200
     with connect(service.url) as slow:
@@ -189,21 +189,21 @@ def test_broken_request_is_refused_after_the_end_of_a_slow_one(start: Start, sto
     assert (created.status, refused.status) == (201, 400)
 
 
-def test_requests_in_a_row_are_answered_in_order(url: str) -> None:
+def test_pipelined_requests_are_answered_in_order(url: str) -> None:
     requests = [b"GET /api/tasks?limit=%d HTTP/1.1\r\n" % limit + HOST + b"\r\n" for limit in (0, 1, 2000, 2)]
 
-    assert [answer.status for answer in exchange(url, b"".join(requests))] == [400, 200, 400, 200]
+    assert [response.status for response in exchange(url, b"".join(requests))] == [400, 200, 400, 200]
 
 
 @pytest.mark.parametrize("request_", [GET, POST + b"Content-Length: 14\r\n\r\n" + BODY], ids=["get", "post"])
-def test_caller_who_says_no_more_gets_the_answer(url: str, request_: bytes) -> None:
+def test_half_closed_client_gets_the_response(url: str, request_: bytes) -> None:
     for _ in range(20):
-        (answer,) = exchange(url, request_)
-        assert answer.status in (200, 201)
+        (response,) = exchange(url, request_)
+        assert response.status in (200, 201)
 
 
 @pytest.mark.parametrize("bytes_", [b"", b"GET", GET[:-2], POST + b"Content-Length: 14\r\n\r\n" + BODY[:-1]], ids=repr)
-def test_what_ends_too_early_is_not_answered(url: str, bytes_: bytes) -> None:
+def test_incomplete_request_is_not_answered(url: str, bytes_: bytes) -> None:
     count = len(httpx.get(f"{url}/api/tasks?limit=1000").json())
 
     assert exchange(url, bytes_) == []
@@ -211,44 +211,44 @@ def test_what_ends_too_early_is_not_answered(url: str, bytes_: bytes) -> None:
 
 
 @pytest.mark.parametrize("protocol", [b"websocket", b"h2c"])
-def test_other_protocols_are_not_spoken(url: str, protocol: bytes) -> None:
+def test_protocol_upgrade_is_ignored(url: str, protocol: bytes) -> None:
     head = b"GET /api/tasks HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\n\r\n"
     with connect(url) as connection:
         connection.sendall(head + GET)
-        (answer,) = answers(read_to_end(connection))
+        (response,) = answers(read_to_end(connection))
 
-    assert answer.status == 200
-    assert answer.headers["connection"] == "close"
+    assert response.status == 200
+    assert response.headers["connection"] == "close"
 
 
 @pytest.mark.parametrize("size", [8192, 8193])
-def test_long_target_is_refused(url: str, size: int) -> None:
+def test_request_target_over_8_kib_gets_414(url: str, size: int) -> None:
     for start in (b"/api/tasks/", b"/api/tasks?limit=", b"/"):
         target = start.ljust(size, b"1")
-        (answer,) = exchange(url, b"GET " + target + b" HTTP/1.1\r\n" + HOST + b"\r\n")
-        assert answer.status == (414 if size > 8192 else 400 if b"?" in target else 404)
-        assert is_problem(answer)
+        (response,) = exchange(url, b"GET " + target + b" HTTP/1.1\r\n" + HOST + b"\r\n")
+        assert response.status == (414 if size > 8192 else 400 if b"?" in target else 404)
+        assert is_problem(response)
 
 
-def test_long_head_behind_a_body_is_refused(url: str) -> None:
+def test_oversized_head_after_a_body_is_refused(url: str) -> None:
     first = POST + b"Content-Length: 14\r\n\r\n" + BODY
     for head, status in (
         (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n" + HOST, 414),
         (GET[:-2] + b"A: " + b"a" * 17000, 431),
     ):
-        assert [answer.status for answer in exchange(url, first + head + b"\r\n\r\n")] == [201, status]
+        assert [response.status for response in exchange(url, first + head + b"\r\n\r\n")] == [201, status]
 
 
 @pytest.mark.parametrize("size", [16384, 16385])
-def test_large_header_fields_are_refused(url: str, size: int) -> None:
-    """The size is that of names and values."""
+def test_headers_over_16_kib_get_431(url: str, size: int) -> None:
+    """The limit counts only names and values."""
     host = len("Hostlocalhost")
     for fields in (
         b"A: " + b"a" * (size - host - 1) + b"\r\n",
         b"A: b\r\n" * 5000 + b"A: " + b"a" * (size - host - 10001) + b"\r\n",
     ):
-        (answer,) = exchange(url, b"GET /api/tasks HTTP/1.1\r\n" + HOST + fields + b"\r\n")
-        assert answer.status == (431 if size > 16384 else 200)
+        (response,) = exchange(url, b"GET /api/tasks HTTP/1.1\r\n" + HOST + fields + b"\r\n")
+        assert response.status == (431 if size > 16384 else 200)
 
 
 @pytest.mark.parametrize(
@@ -268,21 +268,21 @@ def test_large_header_fields_are_refused(url: str, size: int) -> None:
     ],
     ids=["path", "query", "value", "name", "fields", "extension", "trailers", "chunks", "chunk", "length", "lengths"],
 )
-def test_flood_is_answered_before_it_ends(url: str, head: bytes, flood: bytes, status: int) -> None:
+def test_oversized_request_is_refused_before_it_ends(url: str, head: bytes, flood: bytes, status: int) -> None:
     with connect(url) as connection:
         connection.sendall(head)
         for _ in range(16):
             connection.sendall(flood)
-        answer = read_answer(connection)
+        response = read_answer(connection)
 
-    assert answer.status == status
-    assert is_problem(answer)
+    assert response.status == status
+    assert is_problem(response)
     assert exchange(url, GET)[0].status == 200
 
 
 @pytest.mark.parametrize("version", [b"1.0", b"1.1"])
 @pytest.mark.parametrize("fields", [b"", b"Connection: close\r\n", b"Expect: 100-continue\r\n"], ids=repr)
-def test_caller_who_sends_all_of_a_large_body_can_read_the_refusal(url: str, version: bytes, fields: bytes) -> None:
+def test_client_that_sends_a_whole_oversized_body_can_read_the_413(url: str, version: bytes, fields: bytes) -> None:
     head = b"POST /api/tasks HTTP/" + version + b"\r\n" + HOST + JSON + fields + b"Content-Length: 8000000\r\n\r\n"
     for _ in range(10):
         with connect(url) as connection:
@@ -291,7 +291,7 @@ def test_caller_who_sends_all_of_a_large_body_can_read_the_refusal(url: str, ver
             assert read_answer(connection).status == 413
 
 
-def test_body_is_not_read_any_further_than_its_limit(url: str) -> None:
+def test_chunked_body_is_refused_once_it_exceeds_the_limit(url: str) -> None:
     with connect(url) as connection:
         connection.sendall(POST + CHUNKED + b"\r\n10001\r\n" + b" " * 0x10000)
         connection.settimeout(1)
@@ -304,7 +304,7 @@ def test_body_is_not_read_any_further_than_its_limit(url: str) -> None:
         assert read_answer(connection).status == 200
 
 
-def test_broken_rest_of_a_refused_body_closes_the_connection(url: str) -> None:
+def test_malformed_rest_of_a_refused_body_closes_the_connection(url: str) -> None:
     with connect(url) as connection:
         connection.sendall(b"POST /api/tasks HTTP/1.1\r\n" + HOST + CHUNKED + b"\r\n")
         assert read_answer(connection).status == 415
@@ -312,7 +312,7 @@ def test_broken_rest_of_a_refused_body_closes_the_connection(url: str) -> None:
         assert read_to_end(connection) == b""
 
 
-def test_caller_who_waits_to_continue(url: str) -> None:
+def test_expect_100_continue(url: str) -> None:
     expect = b"Expect: 100-continue\r\nContent-Length: 14\r\n\r\n"
     with connect(url) as connection:
         connection.sendall(POST + expect)
@@ -321,10 +321,10 @@ def test_caller_who_waits_to_continue(url: str) -> None:
         assert read_answer(connection).status == 201
     with connect(url) as connection:
         connection.sendall(b"POST /api/tasks HTTP/1.1\r\n" + HOST + expect)
-        # A caller that is refused does not send its body, so what follows would be taken for it.
-        (answer,) = answers(read_to_end(connection))
-        assert answer.status == 415
-        assert answer.headers["connection"] == "close"
+        # A refused client does not send its body; the service would read the next request as the body.
+        (response,) = answers(read_to_end(connection))
+        assert response.status == 415
+        assert response.headers["connection"] == "close"
 
 
 MESSAGES = [
@@ -339,25 +339,25 @@ EDITS = st.lists(st.tuples(st.integers(0, 200), st.integers(0, 6), st.binary(max
 
 @given(st.lists(st.sampled_from(MESSAGES), min_size=1, max_size=3), EDITS)
 @settings(max_examples=400, derandomize=True, deadline=None, database=None)
-def test_damaged_requests_get_documented_answers(
+def test_mutated_requests_get_documented_responses(
     url: str, messages: list[bytes], edits: list[tuple[int, int, bytes]]
 ) -> None:
-    damaged = b"".join(messages)
-    for place, length, replacement in edits:
-        damaged = damaged[:place] + replacement + damaged[place + length :]
+    mutated = b"".join(messages)
+    for position, length, replacement in edits:
+        mutated = mutated[:position] + replacement + mutated[position + length :]
 
-    given_ = exchange(url, damaged)
+    responses = exchange(url, mutated)
 
-    assert {answer.status for answer in given_} <= {200, 201, 204, 307, 400, 404, 405, 413, 414, 415, 431}
-    assert all(is_problem(answer) for answer in given_ if answer.status >= 400)
+    assert {response.status for response in responses} <= {200, 201, 204, 307, 400, 404, 405, 413, 414, 415, 431}
+    assert all(is_problem(response) for response in responses if response.status >= 400)
 
 
-def resident(service: Service) -> int:
-    """Return how much memory a service takes, in bytes."""
+def resident_memory(service: Service) -> int:
+    """Return the resident memory of a service in bytes."""
     return int(Path(f"/proc/{service.process.pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-def test_connection_that_was_reset_is_forgotten(service: Service) -> None:
+def test_reset_connections_do_not_leak_memory(service: Service) -> None:
     def reset(_: int) -> None:
         with connect(service.url) as connection:
             assert call(connection, "GET", "/api/tasks").status == 200
@@ -365,7 +365,7 @@ def test_connection_that_was_reset_is_forgotten(service: Service) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(reset, range(200)))
-        before = resident(service)
+        before = resident_memory(service)
         list(pool.map(reset, range(2000)))
 
-    assert resident(service) - before < 4e6
+    assert resident_memory(service) - before < 4e6

@@ -1,4 +1,4 @@
-"""What every answer has, whatever it answers."""
+"""Headers that every response has."""
 
 import httpx
 import pytest
@@ -26,25 +26,25 @@ REQUESTS = [
     b"nonsense\r\n\r\n",
 ]
 
-ALWAYS = {
+SECURITY_HEADERS = {
     "x-content-type-options": "nosniff",
     "cross-origin-resource-policy": "same-origin",
 }
 
 
 @pytest.mark.parametrize("request_", REQUESTS, ids=lambda request: request[:30].decode())
-def test_answer_is_not_sniffed_nor_embedded_nor_boasts(shared_client: httpx.Client, request_: bytes) -> None:
+def test_every_response_has_the_security_headers(shared_client: httpx.Client, request_: bytes) -> None:
     with wire.connect(str(shared_client.base_url)) as connection:
         connection.sendall(request_)
         connection.shutdown(1)
         received = wire.read_to_end(connection)
-    head = received.partition(b"\r\n\r\n")[0].decode().lower().split("\r\n")[1:]
-    headers = dict(line.split(": ", 1) for line in head)
+    lines = received.partition(b"\r\n\r\n")[0].decode().lower().split("\r\n")[1:]
+    headers = dict(line.split(": ", 1) for line in lines)
 
-    assert headers.items() >= ALWAYS.items()
+    assert headers.items() >= SECURITY_HEADERS.items()
     assert headers["x-request-id"]
-    # None is there twice, nor says what the service is made of, nor is TLS promised where there is none.
-    assert len(headers) == len(head)
+    # No header is repeated, reveals the software, or promises TLS where there is none.
+    assert len(headers) == len(lines)
     assert not headers.keys() & {"server", "x-powered-by", "via", "strict-transport-security"}
 
 
@@ -55,40 +55,40 @@ def test_answer_is_not_sniffed_nor_embedded_nor_boasts(shared_client: httpx.Clie
         *("/docs", "/docs/assets/theme.css", "/openapi.yaml", "/openapi.json", "/health/live", "/health/ready"),
     ],
 )
-def test_head_has_all_fields_of_get(client: httpx.Client, path: str) -> None:
-    """Whatever the status (RFC 9110, section 9.3.2)."""
+def test_head_has_the_headers_of_get(client: httpx.Client, path: str) -> None:
+    """For every status (RFC 9110, section 9.3.2)."""
     for _ in range(2):
         client.post("/api/tasks", json={"title": "a"})
-    answers = [client.request(method, path) for method in ("GET", "HEAD")]
+    responses = [client.request(method, path) for method in ("GET", "HEAD")]
     got, head = (
-        {name: value for name, value in answer.headers.items() if name not in ("date", "x-request-id")}
-        for answer in answers
+        {name: value for name, value in response.headers.items() if name not in ("date", "x-request-id")}
+        for response in responses
     )
 
-    assert (answers[1].status_code, answers[1].content) == (answers[0].status_code, b"")
+    assert (responses[1].status_code, responses[1].content) == (responses[0].status_code, b"")
     assert head == got
-    assert int(head["content-length"]) == len(answers[0].content)
+    assert int(head["content-length"]) == len(responses[0].content)
 
 
-def test_fields_are_those_of_the_contract() -> None:
+def test_security_headers_match_the_contract() -> None:
     described = contract.document()["x-headers"]
 
-    assert {name.lower(): header["example"] for name, header in described.items()} == ALWAYS
+    assert {name.lower(): header["example"] for name, header in described.items()} == SECURITY_HEADERS
 
 
-def test_request_has_a_name_of_its_own(shared_client: httpx.Client) -> None:
-    names = [shared_client.get("/api/tasks").headers["x-request-id"] for _ in range(20)]
-    names += [httpx.get(f"{shared_client.base_url}/nowhere").headers["x-request-id"] for _ in range(20)]
+def test_request_ids_are_unique(shared_client: httpx.Client) -> None:
+    request_ids = [shared_client.get("/api/tasks").headers["x-request-id"] for _ in range(20)]
+    request_ids += [httpx.get(f"{shared_client.base_url}/nowhere").headers["x-request-id"] for _ in range(20)]
 
-    assert len(set(names)) == 40
+    assert len(set(request_ids)) == 40
 
 
 @pytest.mark.parametrize(("proxy", "trusted"), [("127.0.0.1", True), ("10.0.0.0/8", False)])
-def test_tls_is_promised_behind_a_proxy_that_has_it(start: Start, proxy: str, trusted: bool) -> None:
+def test_hsts_is_sent_behind_a_trusted_proxy_with_tls(start: Start, proxy: str, trusted: bool) -> None:
     client = start("--trusted-proxies", proxy).client
 
-    behind = client.get("/api/tasks", headers={"X-Forwarded-Proto": "https"})
+    over_tls = client.get("/api/tasks", headers={"X-Forwarded-Proto": "https"})
     plain = client.get("/api/tasks", headers={"X-Forwarded-Proto": "http"})
 
-    assert behind.headers.get("strict-transport-security") == ("max-age=31536000" if trusted else None)
+    assert over_tls.headers.get("strict-transport-security") == ("max-age=31536000" if trusted else None)
     assert "strict-transport-security" not in plain.headers
