@@ -106,7 +106,7 @@ def test_refused_request_is_let_through_after_the_seconds_of_retry_after(
         "type": "about:blank",
         "title": "Too Many Requests",
         "status": 429,
-        "detail": "These are too many requests; send this one again after the seconds of the header Retry-After",
+        "detail": "Too many requests; retry after the number of seconds in the header Retry-After",
     }
     assert 1 <= int(refused.headers["retry-after"]) <= 4
     assert refused.headers["cache-control"] == "no-store"

@@ -65,4 +65,4 @@ def test_other_paths_are_not_found(shared_client: httpx.Client, path: str) -> No
     answer = shared_client.get(path)
 
     assert answer.status_code == 404
-    assert answer.json()["detail"] == "Nothing has this path; /openapi.yaml lists those that there are"
+    assert answer.json()["detail"] == "This path does not exist; /openapi.yaml lists the paths that do"

@@ -88,7 +88,7 @@ def test_what_is_no_request_is_a_problem(url: str, bytes_: bytes) -> None:
 
     assert answer.status == 400
     assert is_problem(answer)
-    assert answer.json()["detail"].startswith("This is no HTTP/1.1 request (RFC 9112)")
+    assert answer.json()["detail"].startswith("This is not a valid HTTP/1.1 request (RFC 9112)")
     assert answer.headers["connection"] == "close"
     assert "date" in answer.headers
     assert exchange(url, GET)[0].status == 200

@@ -55,7 +55,7 @@ def assert_too_slow(received: bytes) -> None:
     """The last answer says that the request did not arrive in time, and that the connection ends."""
     last = wire.answers(received)[-1]
     assert last.status == 408
-    assert last.json()["detail"] == "The request did not arrive in time; send it again, all at once"
+    assert last.json()["detail"] == "The request was not received in time; send it again without pauses"
     assert last.headers["connection"] == "close"
     assert last.headers["content-type"] == "application/problem+json"
     assert last.headers["x-request-id"]
@@ -271,7 +271,7 @@ def test_connections_beyond_the_limit_are_told_so(start: Start, most: int) -> No
 
     for answer in refused:
         assert_is_problem(503, answer)
-        assert answer.json()["detail"] == "The service is not ready for this; try again in a moment"
+        assert answer.json()["detail"] == "The service is not ready; retry in a moment"
         assert answer.headers["retry-after"] == "1"
         assert answer.headers["connection"] == "close"
 
