@@ -11,7 +11,7 @@ class EntityTags1(RootModel[StrictStr]):
     root: Annotated[
         StrictStr,
         Field(
-            description="Entity tags with commas between them, or `*` (RFC 9110, section 13.1).",
+            description="Entity tags separated by commas, or `*` (RFC 9110, section 13.1).",
             examples=['"1-4c1f0e9a"'],
             pattern='^(,[ \\t]*)*(W/)?"[!#-~\\u0080-\\u00FF]*"([ \\t]*,([ \\t]*(W/)?"[!#-~\\u0080-\\u00FF]*")?)*$',
         ),
@@ -22,14 +22,14 @@ class EntityTags(RootModel[Literal["*"] | EntityTags1]):
     root: Annotated[
         Literal["*"] | EntityTags1,
         Field(
-            description="Entity tags with commas between them, or `*` (RFC 9110, section 13.1).",
+            description="Entity tags separated by commas, or `*` (RFC 9110, section 13.1).",
             examples=['"1-4c1f0e9a", "2-4c1f0e9a"'],
         ),
     ]
 
 
 class TaskInput(BaseModel):
-    """What a caller says of a task."""
+    """The properties of a task that a client can set."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -37,7 +37,7 @@ class TaskInput(BaseModel):
     title: Annotated[
         StrictStr,
         Field(
-            description="What is to be done. Not blank; without the character U+0000.",
+            description="The title of the task. Must not be blank or contain the character U+0000.",
             examples=["Write the tutorial"],
             max_length=255,
             min_length=1,
@@ -47,17 +47,17 @@ class TaskInput(BaseModel):
     description: Annotated[
         StrictStr | None,
         Field(
-            description="More about it, or null. Without the character U+0000.",
+            description="Details of the task, or null. Must not contain the character U+0000.",
             examples=["Finish the Next.js API routes guide"],
             max_length=4000,
             pattern="^[^\\u0000]*$",
         ),
     ] = None
-    completed: Annotated[StrictBool, Field(description="Whether it is done.", examples=[False])] = False
+    completed: Annotated[StrictBool, Field(description="Whether the task is completed.", examples=[False])] = False
 
 
 class Task(BaseModel):
-    """A task as the service keeps it."""
+    """A stored task."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -65,7 +65,7 @@ class Task(BaseModel):
     id: Annotated[
         StrictInt,
         Field(
-            description="Numbers the task. Ids grow and are never given again.",
+            description="The id of the task. Ids increase and are never reused.",
             examples=[1],
             ge=1,
             le=9223372036854775807,
@@ -74,7 +74,7 @@ class Task(BaseModel):
     title: Annotated[
         StrictStr,
         Field(
-            description="What is to be done. Not blank; without the character U+0000.",
+            description="The title of the task. Must not be blank or contain the character U+0000.",
             examples=["Write the tutorial"],
             max_length=255,
             min_length=1,
@@ -84,18 +84,18 @@ class Task(BaseModel):
     description: Annotated[
         StrictStr | None,
         Field(
-            description="More about it, or null. Without the character U+0000.",
+            description="Details of the task, or null. Must not contain the character U+0000.",
             examples=["Finish the Next.js API routes guide"],
             max_length=4000,
             pattern="^[^\\u0000]*$",
         ),
     ]
-    completed: Annotated[StrictBool, Field(description="Whether it is done.", examples=[False])]
+    completed: Annotated[StrictBool, Field(description="Whether the task is completed.", examples=[False])]
     created_at: Annotated[
         StrictStr,
         Field(
             alias="createdAt",
-            description="When it was created (RFC 3339, in UTC, to the millisecond). Never changes.",
+            description="The time of creation (RFC 3339, UTC, with milliseconds). Never changes.",
             examples=["2026-05-12T10:32:14.000Z"],
             max_length=24,
             pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{3}Z$",
@@ -104,29 +104,29 @@ class Task(BaseModel):
 
 
 class Confirmation(BaseModel):
-    """Says what was done."""
+    """Confirms that the operation succeeded."""
 
     model_config = ConfigDict(
         extra="forbid",
     )
-    message: Annotated[Literal["Task deleted"], Field(description="What was done.", examples=["Task deleted"])] = (
-        "Task deleted"
-    )
+    message: Annotated[
+        Literal["Task deleted"], Field(description="The result of the operation.", examples=["Task deleted"])
+    ] = "Task deleted"
 
 
 class Violation(BaseModel):
-    """A rule that was broken, and by what; a place in the body or a parameter."""
+    """A violation of the schema, with the location in the body or the name of the parameter."""
 
     model_config = ConfigDict(
         extra="forbid",
     )
     detail: Annotated[
-        StrictStr, Field(description="What the rule asks for.", examples=["Title is required"], max_length=131072)
+        StrictStr, Field(description="Explains the violation.", examples=["Title is required"], max_length=131072)
     ]
     pointer: Annotated[
         StrictStr | None,
         Field(
-            description="The place in the body, as a JSON Pointer (RFC 6901); empty for the body as a whole.",
+            description="The location in the body as a JSON Pointer (RFC 6901); empty for the whole body.",
             examples=["/title"],
             max_length=131072,
         ),
@@ -138,7 +138,7 @@ class Violation(BaseModel):
 
 
 class Problem(BaseModel):
-    """Why a request was refused (RFC 9457)."""
+    """An error as a problem document (RFC 9457)."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -146,7 +146,7 @@ class Problem(BaseModel):
     type: Annotated[
         StrictStr,
         Field(
-            description="Names the kind of problem; `about:blank` stands for what the status says.",
+            description="Identifies the problem type. `about:blank` adds no meaning to the status code.",
             examples=["about:blank"],
             max_length=255,
         ),
@@ -154,19 +154,24 @@ class Problem(BaseModel):
     title: Annotated[
         StrictStr,
         Field(
-            description="The kind of problem in words; the same whenever it occurs.",
+            description="A summary of the problem type. The same for every occurrence.",
             examples=["Bad Request"],
             max_length=255,
         ),
     ]
-    status: Annotated[StrictInt, Field(description="The status of the response.", examples=[400], ge=400, le=599)]
+    status: Annotated[
+        StrictInt, Field(description="The HTTP status code of the response.", examples=[400], ge=400, le=599)
+    ]
     detail: Annotated[
-        StrictStr, Field(description="What was wrong this time.", examples=["Title is required"], max_length=131072)
+        StrictStr,
+        Field(
+            description="Explains this occurrence of the problem.", examples=["Title is required"], max_length=131072
+        ),
     ]
     errors: Annotated[
         list[Violation] | None,
         Field(
-            description="Every rule that was broken, up to the first hundred. Only a 400 has it.",
+            description="The violations, up to the first 100. Only in a 400 response.",
             examples=[[{"detail": "Title is required", "pointer": "/title"}]],
             max_length=100,
             min_length=1,

@@ -18,7 +18,7 @@ dueDate:
 """
 SCHEMA = """
 DueDate:
-  description: The day on which it is to be done (RFC 3339, full-date), or null.
+  description: The day on which the task is due (RFC 3339, full-date), or null.
   type: string
   format: date
   nullable: true
@@ -31,7 +31,7 @@ FILTER = """
 DueBefore:
   name: dueBefore
   in: query
-  description: Answers only tasks that are due before this day (RFC 3339, full-date).
+  description: Returns only tasks that are due before this day (RFC 3339, full-date).
   schema:
     type: string
     format: date

@@ -11,8 +11,8 @@ patch:
   tags: [Tasks]
   summary: Update a task
   description: |
-    Changes the properties that the body names; the others stay as they are. With `If-Match` it undoes no change that
-    the caller has not seen.
+    Changes the properties that the body contains; the others do not change. With `If-Match`, the task is changed only
+    if it has not changed since the client read it.
   parameters:
     - $ref: '#/components/parameters/IfMatch'
   requestBody:
@@ -60,7 +60,7 @@ TaskPatch:
 """
 SCHEMA = """
 TaskPatch:
-  description: What is to change of a task.
+  description: The properties of a task to change.
   type: object
   additionalProperties: false
   properties:
@@ -69,13 +69,13 @@ TaskPatch:
     description:
       $ref: '#/components/schemas/TaskDescription'
     completed:
-      description: Whether it is done.
+      description: Whether the task is completed.
       type: boolean
       example: true
 """
 EXAMPLE = """
 CompletedPatch:
-  summary: The task is done
+  summary: Complete the task
   value:
     completed: true
 """

@@ -32,7 +32,7 @@ Created: Rest
 Listed: Write the tutorial, Water the plants
 Listed: Rest
 Replaced: Publish it (completed)
-Refused: 412 The task has changed since; get it again, and repeat the change with its new ETag in If-Match
+Refused: 412 The task has changed since you read it; get it again, and retry with its new ETag in If-Match
 Refused: 400 /title Title is required
 Refused: 400 /description description must have at most 4000 characters
 Task deleted: 1

@@ -25,7 +25,7 @@ CALLS = [
     ("PUT", "/api/tasks/1", "Failed to update task"),
     ("DELETE", "/api/tasks/1", "Failed to delete task"),
 ]
-UNAVAILABLE = "The tasks are out of reach for a moment; try again"
+UNAVAILABLE = "The tasks are temporarily unavailable; retry in a moment"
 TASK = {"title": "Write the tutorial", "completed": False}
 
 

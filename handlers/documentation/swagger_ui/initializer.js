@@ -1,5 +1,5 @@
-// An example shows what a parameter looks like. Swagger UI would also send it, and a made-up `If-Match` is refused; where
-// a value may have several forms, it would offer the first of them alone.
+// Move the example of an optional parameter into its description: Swagger UI would send the example by default, and the
+// service rejects an invented `If-Match`. Drop `anyOf`, of which Swagger UI would offer only the first alternative.
 const inWords = (parameter, schemas) => {
   if (parameter.required) return parameter;
   const { example, ...rest } = parameter;
@@ -12,7 +12,7 @@ const prepared = (contract) => {
   components.parameters = Object.fromEntries(
     Object.entries(parameters).map(([name, parameter]) => [name, inWords(parameter, components.schemas)]),
   );
-  // Nobody needs to say who they are where nobody is asked.
+  // Hide the Authorize button if the service requires no API key.
   return { ...contract, components: contract.security.length ? { ...components, securitySchemes } : components };
 };
 
@@ -20,7 +20,7 @@ const Preparation = () => ({
   statePlugins: { spec: { wrapActions: { updateJsonSpec: (update) => (contract) => update(prepared(contract)) } } },
 });
 
-// Every operation has a dozen refusals; each is one line until somebody wants to see it.
+// Collapse each error response into one line until it is clicked, since every operation has about a dozen.
 const FoldedRefusals = () => ({
   wrapComponents: {
     response:

@@ -104,7 +104,7 @@ def test_request_succeeds_after_retry_after(client: httpx.Client, new_client_hea
         "type": "about:blank",
         "title": "Too Many Requests",
         "status": 429,
-        "detail": "These are too many requests; send this one again after the seconds of the header Retry-After",
+        "detail": "Too many requests; retry after the number of seconds in the header Retry-After",
     }
     assert 1 <= int(refused.headers["retry-after"]) <= 4
     assert refused.headers["cache-control"] == "no-store"

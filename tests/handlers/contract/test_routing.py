@@ -65,4 +65,4 @@ def test_other_paths_are_not_found(shared_client: httpx.Client, path: str) -> No
     response = shared_client.get(path)
 
     assert response.status_code == 404
-    assert response.json()["detail"] == "Nothing has this path; /openapi.yaml lists those that there are"
+    assert response.json()["detail"] == "This path does not exist; /openapi.yaml lists the paths that do"

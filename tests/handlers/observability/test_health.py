@@ -34,7 +34,7 @@ def test_service_without_its_database_is_live_but_not_ready(start: Start, store:
 
     unready = client.get("/health/ready")
     assert_is_problem(503, unready)
-    assert unready.json()["detail"] == "The service is not ready for this; try again in a moment"
+    assert unready.json()["detail"] == "The service is not ready; retry in a moment"
     assert client.get("/health/live").status_code == 200
 
     store.find_again()

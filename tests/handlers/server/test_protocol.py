@@ -88,7 +88,7 @@ def test_malformed_request_gets_400(url: str, bytes_: bytes) -> None:
 
     assert response.status == 400
     assert is_problem(response)
-    assert response.json()["detail"].startswith("This is no HTTP/1.1 request (RFC 9112)")
+    assert response.json()["detail"].startswith("This is not a valid HTTP/1.1 request (RFC 9112)")
     assert response.headers["connection"] == "close"
     assert "date" in response.headers
     assert exchange(url, GET)[0].status == 200

@@ -55,7 +55,7 @@ def assert_timed_out(received: bytes) -> None:
     """Assert that the last response is a 408 that closes the connection."""
     last = wire.answers(received)[-1]
     assert last.status == 408
-    assert last.json()["detail"] == "The request did not arrive in time; send it again, all at once"
+    assert last.json()["detail"] == "The request was not received in time; send it again without pauses"
     assert last.headers["connection"] == "close"
     assert last.headers["content-type"] == "application/problem+json"
     assert last.headers["x-request-id"]
@@ -273,7 +273,7 @@ def test_connections_over_the_limit_get_503(start: Start, limit: int) -> None:
 
     for response in refused:
         assert_is_problem(503, response)
-        assert response.json()["detail"] == "The service is not ready for this; try again in a moment"
+        assert response.json()["detail"] == "The service is not ready; retry in a moment"
         assert response.headers["retry-after"] == "1"
         assert response.headers["connection"] == "close"
 
