@@ -46,7 +46,7 @@ def test_systemd_finds_no_fault(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_command_is_a_command(tmp_path: Path) -> None:
+def test_command_exists(tmp_path: Path) -> None:
     path, *arguments = directive("ExecStart").split()
 
     assert Path(path).is_absolute()
