@@ -15,8 +15,8 @@ FILES = [path.relative_to(ROOT) for folder in ("handlers", "models") for path in
 TESTS = [path.relative_to(ROOT) for path in (ROOT / "tests").rglob("*.py")]
 
 
-def imported(path: Path) -> Iterator[str]:
-    """Yield the name of every module that a file imports."""
+def imported_names(path: Path) -> Iterator[str]:
+    """Yield the full name of everything that a file imports."""
     for node in ast.walk(ast.parse((ROOT / path).read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -26,7 +26,7 @@ def imported(path: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_imports_run_one_way(path: Path) -> None:
-    modules = list(imported(path))
+    modules = list(imported_names(path))
 
     if path.parts[0] == "models":
         assert not [module for module in modules if module.startswith(("handlers", "connexion", "starlette"))]
@@ -38,7 +38,7 @@ def test_imports_run_one_way(path: Path) -> None:
 
 @pytest.mark.parametrize("path", TESTS, ids=str)
 def test_no_test_imports_another(path: Path) -> None:
-    """What tests share is in tests/support or conftest.py, so that each module can be changed and run alone."""
-    imported_tests = [module for module in imported(path) if re.search(r"(^|\.)test_\w+", module)]
+    """Shared code belongs in tests/support or conftest.py, so that each test file can be changed and run alone."""
+    imported_tests = [module for module in imported_names(path) if re.search(r"(^|\.)test_\w+", module)]
 
-    assert imported_tests == [], f"move what {path} needs of {imported_tests} to tests/support"
+    assert imported_tests == [], f"{path} imports {imported_tests}: move the shared code to tests/support"

@@ -1,1 +1,1 @@
-"""Two changes to the API as a newcomer makes them, which `make changes` tries: examples of what a change needs."""
+"""Two example changes to the API, as a newcomer would make them; `make changes` applies and tests both."""

@@ -1,4 +1,4 @@
-"""A change: tasks get a due date, by which the list can be filtered."""
+"""A change: add a due date to tasks, and a filter by due date to the list."""
 
 from pathlib import Path
 from typing import Any
@@ -55,13 +55,13 @@ if "due_before" in filters:
 """
 
 
-def is_made(document: dict[str, Any]) -> bool:
-    """Return whether a contract has it already."""
+def is_applied(document: dict[str, Any]) -> bool:
+    """Return whether a contract already contains this change."""
     return "dueDate" in document["components"]["schemas"]["Task"]["properties"]
 
 
-def change(project: Path) -> None:
-    """Make the change in a copy of the project; `make generate` is still to be run."""
+def apply(project: Path) -> None:
+    """Apply the change to a copy of the project; run `make generate` afterwards."""
     contract = project / "openapi.yaml"
     components = ("components",)
     add_to_yaml(contract, (*components, "schemas"), SCHEMA)
@@ -71,14 +71,14 @@ def change(project: Path) -> None:
     add_to_yaml(contract, (*components, "parameters"), FILTER)
     parameters = ("paths", "/api/tasks", "get", "parameters")
     add_to_yaml(contract, parameters, "- $ref: '#/components/parameters/DueBefore'")
-    # The examples of a task.
-    for place in (
+    # Every example of a task needs the new property.
+    for path in (
         ("TutorialTask", "value"),
         ("CompletedTask", "value"),
         ("TaskPage", "value", 0),
         ("TaskPage", "value", 1),
     ):
-        add_to_yaml(contract, (*components, "examples", *place), "dueDate: null")
+        add_to_yaml(contract, (*components, "examples", *path), "dueDate: null")
 
     next_migration(project / "models/migrations", "add_due_date").write_text(MIGRATION)
     add_after(project / "models/task.py", "Task", "created_at", "due_date = peewee.TextField(null=True)")

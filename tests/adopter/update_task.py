@@ -1,4 +1,4 @@
-"""A change: an operation `updateTask`, PATCH, which changes some properties of a task."""
+"""A change: add the operation `updateTask`, a PATCH that changes some properties of a task."""
 
 from pathlib import Path
 from typing import Any
@@ -93,13 +93,13 @@ async def patch(execute: Execute, id: int, task: schemas.TaskPatch, versions: Co
 '''
 
 
-def is_made(document: dict[str, Any]) -> bool:
-    """Return whether a contract has it already."""
+def is_applied(document: dict[str, Any]) -> bool:
+    """Return whether a contract already contains this change."""
     return "patch" in document["paths"]["/api/tasks/{id}"]
 
 
-def change(project: Path) -> None:
-    """Make the change in a copy of the project; `make generate` is still to be run."""
+def apply(project: Path) -> None:
+    """Apply the change to a copy of the project; run `make generate` afterwards."""
     contract = project / "openapi.yaml"
     add_to_yaml(contract, ("paths", "/api/tasks/{id}"), OPERATION)
     add_to_yaml(contract, ("components", "requestBodies"), BODY)

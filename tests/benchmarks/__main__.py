@@ -1,4 +1,4 @@
-"""Measures the service beside its peers; then with writers, with a large table and over time: `make bench`."""
+"""Compare the service with its peers, then measure it under various conditions: `make bench`."""
 
 import os
 import platform
@@ -13,31 +13,31 @@ import httpx
 
 from tests.benchmarks import load
 from tests.benchmarks.chart import draw
-from tests.benchmarks.load import Figures
+from tests.benchmarks.load import Measurement
 from tests.benchmarks.peers import APPLICATIONS, CONNEXION, FASTAPI, FLOOR, SERVICE, fill, running
 from tests.support import wire
 from tests.support.project import ROOT
 
-# On a disk, which the folder for temporary files may not be.
+# On a disk; the folder for temporary files may be in memory.
 BUILD = ROOT / "build"
 ROUNDS = 5
-SLOW = 1000
-BEGUN = wire.request("POST", "/api/tasks", {"title": "a"})
+SLOW_CLIENTS = 1000
+SLOW_REQUEST = wire.request("POST", "/api/tasks", {"title": "a"})
 OPERATIONS = {
     "GET one": ("GET", "/api/tasks/1"),
     "GET a list of 50": ("GET", "/api/tasks?limit=50"),
     "PUT": ("PUT", "/api/tasks"),
     "POST": ("POST", "/api/tasks"),
 }
-# How many times as many requests as the peer's the service is meant to answer, in the order of the operations.
+# Target ratios of the service's requests per second to the peer's, in the order of OPERATIONS.
 TARGETS = {FLOOR: (0.5, 0.8, 2.5, 2.5), FASTAPI: (13, 12, 12, 10), CONNEXION: (8, 5.5, 9, 7)}
 
-Results = dict[tuple[str, str], Figures]
+Results = dict[tuple[str, str], Measurement]
 
 
 def compare(folder: Path) -> Results:
-    """Measure each operation of each peer, in turns, so that a machine that gets slower gets slower for all."""
-    rounds: dict[tuple[str, str], list[Figures]] = {}
+    """Measure each operation of each application, in alternation, so that a slowdown of the machine affects all."""
+    rounds: dict[tuple[str, str], list[Measurement]] = {}
     with ExitStack() as stack:
         servers = {}
         for number, peer in enumerate(APPLICATIONS):
@@ -45,85 +45,89 @@ def compare(folder: Path) -> Results:
             fill(folder / str(number), 1000)
             if load.WRK:
                 servers[peer] = stack.enter_context(running(peer, folder / str(number)))
-        for turn in range(ROUNDS):
-            print(f"Round {turn + 1} of {ROUNDS}", file=sys.stderr)
+        for round_number in range(1, ROUNDS + 1):
+            print(f"Round {round_number} of {ROUNDS}", file=sys.stderr)
             for operation, request in OPERATIONS.items():
                 for number, peer in enumerate(APPLICATIONS):
-                    place = folder / str(number)
-                    figures = load.wrk(servers[peer], *request) if servers else load.in_process(peer, place, *request)
-                    rounds.setdefault((operation, peer), []).append(figures)
-    return {key: load.middle(figures) for key, figures in rounds.items()}
+                    measurement = (
+                        load.run_wrk(servers[peer], *request)
+                        if servers
+                        else load.run_in_process(peer, folder / str(number), *request)
+                    )
+                    rounds.setdefault((operation, peer), []).append(measurement)
+    return {key: load.medians(measurements) for key, measurements in rounds.items()}
 
 
-def table(results: Results) -> Iterator[str]:
-    """Yield the lines of a table of all figures."""
-    yield "| operation | application | requests/s | CPU µs a request | p50 ms | p99 ms | Tasks API answers | target |"
+def format_table(results: Results) -> Iterator[str]:
+    """Yield the lines of a Markdown table of the results."""
+    columns = "operation | application | requests/s | CPU µs/request | p50 ms | p99 ms"
+    yield f"| {columns} | relative speed of Tasks API | target |"
     yield "|---|---|---:|---:|---:|---:|---:|---:|"
-    for (operation, peer), figures in results.items():
-        row = [operation, peer, f"{figures.requests:,.0f}", f"{figures.cpu:.0f}"]
-        row += [f"{figures.p50 / 1000:.2f}", f"{figures.p99 / 1000:.2f}"]
+    for (operation, peer), result in results.items():
+        row = [operation, peer, f"{result.requests:,.0f}", f"{result.cpu:.0f}"]
+        row += [f"{result.p50 / 1000:.2f}", f"{result.p99 / 1000:.2f}"]
         if peer in TARGETS:
             target = TARGETS[peer][list(OPERATIONS).index(operation)]
-            row += [f"{results[operation, SERVICE].requests / figures.requests:.2f} ×", f"{target} ×"]
+            row += [f"{results[operation, SERVICE].requests / result.requests:.2f} ×", f"{target} ×"]
         yield f"| {' | '.join(row)} |" if peer in TARGETS else f"| {' | '.join(row)} | | |"
 
 
-def reads_beside_writes(folder: Path) -> Iterator[str]:
+def measure_reads_during_writes(folder: Path) -> Iterator[str]:
     fill(folder, 1000)
     with running(SERVICE, folder) as server:
-        alone, beside = [], []
+        alone, during = [], []
         for _ in range(ROUNDS):
-            alone.append(load.wrk(server, "GET", "/api/tasks/1").p99)
+            alone.append(load.run_wrk(server, "GET", "/api/tasks/1").p99)
             writers = load.start_wrk(server, "PUT", "/api/tasks", 4, 8)
-            beside.append(load.wrk(server, "GET", "/api/tasks/1").p99)
+            during.append(load.run_wrk(server, "GET", "/api/tasks/1").p99)
             load.finish(writers)
     yield (
-        f"p99 of GET one on 16 connections: {median(alone) / 1000:.2f} ms, and {median(beside) / 1000:.2f} ms while 8 "
-        f"connections write ({median(beside) / median(alone):.1f} ×, target at most 3 ×)."
+        f"p99 of GET one on 16 connections: {median(alone) / 1000:.2f} ms, and {median(during) / 1000:.2f} ms while 8 "
+        f"other connections write ({median(during) / median(alone):.1f} ×, target: at most 3 ×)."
     )
 
 
-def beside_slow_callers(folder: Path) -> Iterator[str]:
+def measure_reads_with_slow_clients(folder: Path) -> Iterator[str]:
     fill(folder, 1000)
     with running(SERVICE, folder) as server:
-        alone, beside = [], []
+        alone, during = [], []
         for _ in range(ROUNDS):
-            alone.append(load.wrk(server, "GET", "/api/tasks/1").p99)
+            alone.append(load.run_wrk(server, "GET", "/api/tasks/1").p99)
             with ExitStack() as stack:
-                for number in range(SLOW):
+                for number in range(SLOW_CLIENTS):
                     connection = stack.enter_context(wire.connect(server.url))
-                    # A piece of a head, a head, or a head and a piece of a body.
-                    connection.sendall(BEGUN[: (10, -5, -1)[number % 3]])
-                beside.append(load.wrk(server, "GET", "/api/tasks/1").p99)
+                    # An incomplete head, a head without its body, or an incomplete body.
+                    connection.sendall(SLOW_REQUEST[: (10, -5, -1)[number % 3]])
+                during.append(load.run_wrk(server, "GET", "/api/tasks/1").p99)
     yield (
-        f"p99 of GET one on 16 connections: {median(alone) / 1000:.2f} ms, and {median(beside) / 1000:.2f} ms while "
-        f"{SLOW:,} other connections wait with the rest of a request."
+        f"p99 of GET one on 16 connections: {median(alone) / 1000:.2f} ms, and {median(during) / 1000:.2f} ms while "
+        f"{SLOW_CLIENTS:,} other connections have sent only part of a request."
     )
 
 
-def what_can_be_turned_on(folder: Path) -> Iterator[str]:
+def measure_optional_features(folder: Path) -> Iterator[str]:
     features = {
         "`--access-log`": ("--access-log",),
         "`--metrics`": ("--metrics", "127.0.0.1:19464"),
         "`--rate-limit`": ("--rate-limit", "10000000/second"),
     }
-    figures: dict[str, list[Figures]] = {}
+    measurements: dict[str, list[Measurement]] = {}
     with ExitStack() as stack:
         servers = {}
-        for name, flags in {"nothing": (), **features}.items():
-            place = folder / name.strip("`-")
-            place.mkdir()
-            fill(place, 1000)
-            servers[name] = stack.enter_context(running(SERVICE, place, *flags))
+        for name, flags in {"none": (), **features}.items():
+            database_folder = folder / name.strip("`-")
+            database_folder.mkdir()
+            fill(database_folder, 1000)
+            servers[name] = stack.enter_context(running(SERVICE, database_folder, *flags))
         for _ in range(ROUNDS):
             for name, server in servers.items():
-                figures.setdefault(name, []).append(load.wrk(server, "GET", "/api/tasks/1"))
-    cpu = {name: load.middle(rounds).cpu for name, rounds in figures.items()}
-    more = ", ".join(f"{cpu[name] - cpu['nothing']:.0f} µs with {name}" for name in features)
-    yield f"CPU of GET one: {cpu['nothing']:.0f} µs with nothing turned on, and so much more: {more}."
+                measurements.setdefault(name, []).append(load.run_wrk(server, "GET", "/api/tasks/1"))
+    cpu = {name: load.medians(rounds).cpu for name, rounds in measurements.items()}
+    additional = ", ".join(f"{cpu[name] - cpu['none']:.0f} µs for {name}" for name in features)
+    yield f"CPU time of GET one: {cpu['none']:.0f} µs without optional features; in addition, {additional}."
 
 
-def pages_of_a_large_table(folder: Path) -> Iterator[str]:
+def measure_pages_of_a_large_table(folder: Path) -> Iterator[str]:
     for size in (1_000, 1_000_000):
         (folder / str(size)).mkdir()
         fill(folder / str(size), size)
@@ -132,46 +136,47 @@ def pages_of_a_large_table(folder: Path) -> Iterator[str]:
             path = f"/api/tasks?limit=100{query}"
             starts = {"the start": 0, "the middle": 500_000, "the end": 999_800 if query else 999_900}
             base: list[float] = []
-            costs: dict[str, list[float]] = {place: [] for place in starts}
+            costs: dict[str, list[float]] = {position: [] for position in starts}
             for _ in range(ROUNDS):
-                base.append(load.wrk(small, "GET", path, 1).cpu)
-                for place, after in starts.items():
-                    costs[place].append(load.wrk(large, "GET", f"{path}&after={after}", 1).cpu)
-            ratios = ", ".join(f"at {place} {median(cost) / median(base):.2f} ×" for place, cost in costs.items())
+                base.append(load.run_wrk(small, "GET", path, 1).cpu)
+                for position, after in starts.items():
+                    costs[position].append(load.run_wrk(large, "GET", f"{path}&after={after}", 1).cpu)
+            ratios = ", ".join(f"{median(cost) / median(base):.2f} × at {position}" for position, cost in costs.items())
             yield (
-                f"CPU of a page of 100 {'completed ' if query else ''}tasks of 1,000,000, compared with the same page "
-                f"of 1,000: {ratios} (target at most 1.3 ×)."
+                f"CPU time of a page of 100 {'completed ' if query else ''}tasks in a table of 1,000,000, relative to "
+                f"one of 1,000: {ratios} (target: at most 1.3 ×)."
             )
 
 
-def start_up(folder: Path) -> Iterator[str]:
+def measure_startup(folder: Path) -> Iterator[str]:
     fill(folder, 1000)
     times = []
     for _ in range(7):
         with running(SERVICE, folder) as server:
-            times.append(server.started_in)
-    yield f"Start to first answer, on an existing database: {median(times):.2f} s (target at most 1.2 s)."
+            times.append(server.startup_seconds)
+    yield f"Time from start to first response, on an existing database: {median(times):.2f} s (target: at most 1.2 s)."
 
 
-def memory(folder: Path) -> Iterator[str]:
+def measure_memory(folder: Path) -> Iterator[str]:
     fill(folder, 1000)
     with running(SERVICE, folder) as server:
-        answered, resident = 0.0, []
-        for aim in (100_000, 500_000, 1_000_000, 1_500_000, 2_000_000):
-            while answered < aim:
+        completed, resident = 0.0, []
+        for count in (100_000, 500_000, 1_000_000, 1_500_000, 2_000_000):
+            while completed < count:
                 for request in OPERATIONS.values():
-                    answered += load.finish(load.start_wrk(server, *request, seconds=1))["requests"]
-            resident.append(f"{megabytes(server.process.memory_info().rss):.1f} MB after {aim:,}")
-        yield f"Resident memory: {', '.join(resident)} requests (target at most 90 MB after 100,000)."
+                    completed += load.finish(load.start_wrk(server, *request, seconds=1))["requests"]
+            resident.append(f"{megabytes(server.process.memory_info().rss):.1f} MB after {count:,}")
+        yield f"Resident memory: {', '.join(resident)} requests (target: at most 90 MB after 100,000)."
     for description in ("Finish the Next.js API routes guide", "b" * 4000):
-        place = folder / str(len(description))
-        place.mkdir()
-        fill(place, 1000, description)
-        with running(SERVICE, place) as server:
+        database_folder = folder / str(len(description))
+        database_folder.mkdir()
+        fill(database_folder, 1000, description)
+        with running(SERVICE, database_folder) as server:
             before = server.process.memory_info().rss
             page = httpx.get(f"{server.url}/api/tasks?limit=1000").content
             peak = int(Path(f"/proc/{server.process.pid}/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
-        yield f"A page of 1,000 tasks, {megabytes(len(page)):.2f} MB, is built in {megabytes(peak - before):.1f} MB."
+        size, memory = megabytes(len(page)), megabytes(peak - before)
+        yield f"Building a page of 1,000 tasks ({size:.2f} MB) takes {memory:.1f} MB of memory."
 
 
 def megabytes(size: int) -> float:
@@ -179,26 +184,26 @@ def megabytes(size: int) -> float:
 
 
 def main() -> None:
-    """Print all figures as Markdown, and draw those of the peers."""
+    """Print all measurements as Markdown, and draw a chart of the comparison with the peers."""
     if not load.WRK:
-        print("wrk is not installed (apt install wrk): the applications are called in process, without sockets.\n")
+        print("wrk is not installed (apt install wrk), so the applications are called in process, without sockets.\n")
     print(
         f"{os.cpu_count()} processors, {platform.system()} {platform.release()}, Python {platform.python_version()}\n"
     )
     BUILD.mkdir(exist_ok=True)
     with TemporaryDirectory(dir=BUILD) as folder:
         results = compare(Path(folder))
-    print(*table(results), sep="\n", flush=True)
+    print(*format_table(results), sep="\n", flush=True)
     if not load.WRK:
         return
-    draw({key: figures.requests for key, figures in results.items()}, ROOT / "docs/benchmark.png")
+    draw({key: result.requests for key, result in results.items()}, ROOT / "docs/benchmark.png")
     for section in (
-        reads_beside_writes,
-        beside_slow_callers,
-        what_can_be_turned_on,
-        pages_of_a_large_table,
-        start_up,
-        memory,
+        measure_reads_during_writes,
+        measure_reads_with_slow_clients,
+        measure_optional_features,
+        measure_pages_of_a_large_table,
+        measure_startup,
+        measure_memory,
     ):
         with TemporaryDirectory(dir=BUILD) as folder:
             for line in section(Path(folder)):

@@ -1,4 +1,4 @@
-"""Draws how many requests a second each application answers."""
+"""Draw a chart of the requests per second of each application."""
 
 from pathlib import Path
 
@@ -8,19 +8,19 @@ COLOURS = ("#2563eb", "#9ca3af", "#9ca3af", "#9ca3af")
 
 
 def draw(requests: dict[tuple[str, str], float], path: Path) -> None:
-    """Draw a bar for each operation and application, the service's own first.
+    """Draw a bar for each operation and application, that of the service first.
 
     Args:
-        requests: The requests a second, by operation and application.
-        path: Where the picture goes.
+        requests: The requests per second, by operation and application.
+        path: The image file to write.
     """
     operations = list(dict.fromkeys(operation for operation, _ in requests))
     figure = Figure(figsize=(9, 5), layout="constrained")
-    figure.suptitle("Requests a second, one process, 16 connections, every commit flushed to the disk")
+    figure.suptitle("Requests per second: one process, 16 connections, every commit flushed to disk")
     for axes, operation in zip(figure.subplots(2, 2).flat, operations, strict=True):
         bars = {peer: value for (name, peer), value in requests.items() if name == operation}
-        drawn = axes.barh(list(bars), list(bars.values()), color=COLOURS)
-        axes.bar_label(drawn, fmt="{:,.0f}", padding=3)
+        container = axes.barh(list(bars), list(bars.values()), color=COLOURS)
+        axes.bar_label(container, fmt="{:,.0f}", padding=3)
         axes.set_title(operation)
         axes.invert_yaxis()
         axes.margins(x=0.18)

@@ -1,4 +1,4 @@
-"""FastAPI with SQLAlchemy, as its documentation shows them (fastapi.tiangolo.com/tutorial/sql-databases)."""
+"""FastAPI with SQLAlchemy, as in FastAPI's documentation (fastapi.tiangolo.com/tutorial/sql-databases)."""
 
 import os
 from collections.abc import Iterator
@@ -45,12 +45,12 @@ class Task(TaskInput):
     created_at: str = Field(serialization_alias="createdAt")
 
 
-def session() -> Iterator[Session]:
+def open_session() -> Iterator[Session]:
     with Session(engine) as session:
         yield session
 
 
-Database = Annotated[Session, Depends(session)]
+Database = Annotated[Session, Depends(open_session)]
 app = FastAPI()
 
 
@@ -68,8 +68,8 @@ def get_task(session: Database, id: int) -> Any:
 
 @app.post("/api/tasks", response_model=Task, status_code=201)
 def create_task(session: Database, body: TaskInput) -> Any:
-    moment = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    task = TaskRow(**body.model_dump(), created_at=moment)
+    created_at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    task = TaskRow(**body.model_dump(), created_at=created_at)
     session.add(task)
     session.commit()
     return task

@@ -1,6 +1,6 @@
-"""The floor: a bare ASGI function, `sqlite3` and orjson. It checks nothing, and nothing in Python can do much less.
+"""The floor: a bare ASGI function with `sqlite3` and orjson. It validates nothing; Python can hardly do less.
 
-`sqlite3` and the flush of each commit (`synchronous=FULL`) are those of the service.
+Like the service, it uses `sqlite3` and flushes each commit (`synchronous=FULL`).
 """
 
 import os
@@ -20,7 +20,7 @@ database.execute("PRAGMA journal_mode = wal")
 database.execute("PRAGMA synchronous = full")
 
 
-def task(row: tuple[Any, ...]) -> dict[str, Any]:
+def to_document(row: tuple[Any, ...]) -> dict[str, Any]:
     id, title, description, completed, created_at = row
     return {
         "id": id,
@@ -31,30 +31,30 @@ def task(row: tuple[Any, ...]) -> dict[str, Any]:
     }
 
 
-def page(query: bytes) -> bytes:
-    given = parse_qs(query.decode())
-    limit, after = int(given["limit"][0]), int(given.get("after", ["0"])[0])
+def list_page(query: bytes) -> bytes:
+    parameters = parse_qs(query.decode())
+    limit, after = int(parameters["limit"][0]), int(parameters.get("after", ["0"])[0])
     rows = database.execute(f"SELECT {COLUMNS} FROM task WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
-    return orjson.dumps([task(row) for row in rows])
+    return orjson.dumps([to_document(row) for row in rows])
 
 
 def get(id: int) -> bytes:
     rows = database.execute(f"SELECT {COLUMNS} FROM task WHERE id = ?", (id,)).fetchall()
-    return orjson.dumps(task(rows[0])) if rows else NOT_FOUND
+    return orjson.dumps(to_document(rows[0])) if rows else NOT_FOUND
 
 
-def create(given: dict[str, Any]) -> bytes:
-    moment = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    values = (given["title"], given.get("description"), given.get("completed", False), moment)
+def create(task: dict[str, Any]) -> bytes:
+    created_at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    values = (task["title"], task.get("description"), task.get("completed", False), created_at)
     insert = "INSERT INTO task (title, description, completed, created_at) VALUES (?, ?, ?, ?)"
-    return orjson.dumps(task(database.execute(f"{insert} RETURNING {COLUMNS}", values).fetchall()[0]))
+    return orjson.dumps(to_document(database.execute(f"{insert} RETURNING {COLUMNS}", values).fetchall()[0]))
 
 
-def replace(id: int, given: dict[str, Any]) -> bytes:
-    values = (given["title"], given.get("description"), given.get("completed", False), id)
+def replace(id: int, task: dict[str, Any]) -> bytes:
+    values = (task["title"], task.get("description"), task.get("completed", False), id)
     update = "UPDATE task SET title = ?, description = ?, completed = ? WHERE id = ?"
     rows = database.execute(f"{update} RETURNING {COLUMNS}", values).fetchall()
-    return orjson.dumps(task(rows[0])) if rows else NOT_FOUND
+    return orjson.dumps(to_document(rows[0])) if rows else NOT_FOUND
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,11 +63,11 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
     id = scope["path"].removeprefix("/api/tasks").lstrip("/")
     status = 200
     if scope["method"] == "GET":
-        body = get(int(id)) if id else page(scope["query_string"])
+        body = get(int(id)) if id else list_page(scope["query_string"])
     else:
-        received = await receive()
-        given = orjson.loads(received["body"])
-        body = replace(int(id), given) if id else create(given)
+        message = await receive()
+        task = orjson.loads(message["body"])
+        body = replace(int(id), task) if id else create(task)
         status = 200 if id else 201
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -1,4 +1,4 @@
-"""Calls an application without a server: `python -m tests.benchmarks.in_process APPLICATION METHOD PATH`."""
+"""Put load on an application without a server: `python -m tests.benchmarks.in_process APPLICATION METHOD PATH`."""
 
 import asyncio
 import json
@@ -11,13 +11,13 @@ import uvloop
 from starlette.types import ASGIApp, Message, Scope
 from uvicorn import Config
 
-CALLERS = 16
+CLIENTS = 16
 SECONDS = 2.0
 TASKS = 1000
 
 
-def request(method: str, path: str, number: int) -> tuple[Scope, bytes]:
-    """Return a request as a server would hand it over, and its body."""
+def build_request(method: str, path: str, number: int) -> tuple[Scope, bytes]:
+    """Return the ASGI scope and the body of a request."""
     path, _, query = path.partition("?")
     body = b""
     if method != "GET":
@@ -37,8 +37,8 @@ def request(method: str, path: str, number: int) -> tuple[Scope, bytes]:
     return scope, body
 
 
-async def call(app: ASGIApp, method: str, path: str, number: int) -> None:
-    scope, body = request(method, path, number)
+async def send_request(app: ASGIApp, method: str, path: str, number: int) -> None:
+    scope, body = build_request(method, path, number)
 
     async def receive() -> Message:
         return {"type": "http.request", "body": body, "more_body": False}
@@ -57,18 +57,19 @@ async def main(reference: str, method: str, path: str) -> None:
     latencies: list[float] = []
     end = time.perf_counter() + SECONDS
 
-    async def caller() -> None:
+    async def run_client() -> None:
         while (before := time.perf_counter()) < end:
-            await call(config.loaded_app, method, path, len(latencies))
+            await send_request(config.loaded_app, method, path, len(latencies))
             latencies.append(time.perf_counter() - before)
 
     cpu = time.process_time()
-    await asyncio.gather(*(caller() for _ in range(CALLERS)))
+    await asyncio.gather(*(run_client() for _ in range(CLIENTS)))
     cpu = time.process_time() - cpu
     await lifespan.shutdown()
-    cuts = [cut * 1e6 for cut in quantiles(latencies, n=100)]
+    percentiles = [cut * 1e6 for cut in quantiles(latencies, n=100)]
+    p50, p99 = percentiles[49], percentiles[98]
     count = len(latencies)
-    print(json.dumps({"requests": count / SECONDS, "cpu": cpu * 1e6 / count, "p50": cuts[49], "p99": cuts[98]}))
+    print(json.dumps({"requests": count / SECONDS, "cpu": cpu * 1e6 / count, "p50": p50, "p99": p99}))
 
 
 if __name__ == "__main__":

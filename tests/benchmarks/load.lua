@@ -1,4 +1,4 @@
--- What wrk sends, as in `wrk … -s load.lua URL -- METHOD`, and what came of it, as one line of JSON.
+-- Script for wrk (`wrk … -s load.lua URL -- METHOD`): builds the requests, and prints the results as one line of JSON.
 
 local TASKS = 1000
 local method

@@ -1,4 +1,4 @@
-"""Puts load on a server, and says how fast it answered."""
+"""Put load on a server, and measure its throughput, CPU time and latency."""
 
 import json
 import shutil
@@ -8,39 +8,39 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from tests.benchmarks.peers import APPLICATIONS, Server, pin, variables
+from tests.benchmarks.peers import APPLICATIONS, Server, environment_for, pin
 
 CONNECTIONS = 16
 SCRIPT = Path(__file__).with_name("load.lua")
 WRK = shutil.which("wrk")
 
 
-class Figures(NamedTuple):
-    """How a server did under load."""
+class Measurement(NamedTuple):
+    """The performance of a server under load."""
 
-    requests: float  # a second
-    cpu: float  # µs a request, of the server
+    requests: float  # per second
+    cpu: float  # µs of the server per request
     p50: float  # µs
     p99: float  # µs
 
 
-def middle(rounds: list[Figures]) -> Figures:
-    """Return the median of each figure."""
-    return Figures(*(median(values) for values in zip(*rounds, strict=True)))
+def medians(rounds: list[Measurement]) -> Measurement:
+    """Return the median of each value."""
+    return Measurement(*(median(values) for values in zip(*rounds, strict=True)))
 
 
-def wrk(server: Server, method: str, path: str, seconds: float = 2, connections: int = CONNECTIONS) -> Figures:
-    """Let wrk make one request after the other on each connection."""
-    cpu = server.cpu()
-    outcome = finish(start_wrk(server, method, path, seconds, connections))
-    spent = (server.cpu() - cpu) * 1e6 / outcome["requests"]
-    return Figures(outcome["requests"] / outcome["seconds"], spent, outcome["p50"], outcome["p99"])
+def run_wrk(server: Server, method: str, path: str, seconds: float = 2, connections: int = CONNECTIONS) -> Measurement:
+    """Measure a server with wrk, which sends one request after the other on each connection."""
+    cpu_before = server.cpu_seconds()
+    totals = finish(start_wrk(server, method, path, seconds, connections))
+    cpu = (server.cpu_seconds() - cpu_before) * 1e6 / totals["requests"]
+    return Measurement(totals["requests"] / totals["seconds"], cpu, totals["p50"], totals["p99"])
 
 
 def start_wrk(
     server: Server, method: str, path: str, seconds: float, connections: int = CONNECTIONS
 ) -> subprocess.Popen[str]:
-    """Start wrk, on another processor than the server's."""
+    """Start wrk on a different processor than the server."""
     options = [f"-c{connections}", f"-d{seconds}", "-s", str(SCRIPT), server.url + path, "--", method]
     process = subprocess.Popen([str(WRK), "-t1", *options], stdout=subprocess.PIPE, text=True)
     pin(process.pid, 1)
@@ -48,16 +48,16 @@ def start_wrk(
 
 
 def finish(process: subprocess.Popen[str]) -> dict[str, float]:
-    """Wait for wrk, and return what it counted."""
+    """Wait for wrk to end, and return its results."""
     output, _ = process.communicate()
-    outcome: dict[str, float] = json.loads(output.splitlines()[-1])
-    if outcome["failed"]:
-        sys.exit(f"{process.args!r}: {outcome['failed']} of {outcome['requests']} requests failed.")
-    return outcome
+    totals: dict[str, float] = json.loads(output.splitlines()[-1])
+    if totals["failed"]:
+        sys.exit(f"{process.args!r}: {totals['failed']} of {totals['requests']} requests failed.")
+    return totals
 
 
-def in_process(peer: str, folder: Path, method: str, path: str) -> Figures:
-    """Let a peer's application be called without a server, in a process of its own."""
+def run_in_process(peer: str, folder: Path, method: str, path: str) -> Measurement:
+    """Measure a peer's application without a server, in a separate process."""
     command = [sys.executable, "-m", "tests.benchmarks.in_process", APPLICATIONS[peer], method, path]
-    output = subprocess.run(command, env=variables(folder), stdout=subprocess.PIPE, text=True, check=True).stdout
-    return Figures(**json.loads(output.splitlines()[-1]))
+    output = subprocess.run(command, env=environment_for(folder), stdout=subprocess.PIPE, text=True, check=True).stdout
+    return Measurement(**json.loads(output.splitlines()[-1]))

@@ -1,4 +1,4 @@
-"""The service and its peers, each started as its users would, on a database of its own."""
+"""Start the service and its peers as their users do, each on its own database."""
 
 import os
 import socket
@@ -22,7 +22,7 @@ SERVICE = "Tasks API"
 FLOOR = "bare ASGI function"
 FASTAPI = "FastAPI, SQLAlchemy"
 CONNEXION = "Connexion, Peewee"
-# Where uvicorn finds each.
+# Import paths for uvicorn.
 APPLICATIONS = {
     SERVICE: "handlers.application:create_app",
     FLOOR: "tests.benchmarks.floor:app",
@@ -34,54 +34,56 @@ UVICORN = (str(Path(sys.executable).with_name("uvicorn")), "--no-access-log", "-
 
 
 class Server(NamedTuple):
-    """A server that answers."""
+    """A running server."""
 
     url: str
     process: psutil.Process
-    started_in: float  # seconds from the start of the process to its first answer
+    startup_seconds: float  # from the start of the process to its first response
 
-    def cpu(self) -> float:
-        """Return the seconds that its threads have spent on a processor."""
+    def cpu_seconds(self) -> float:
+        """Return the CPU time of all threads so far."""
         times = self.process.cpu_times()
         return float(times.user + times.system)
 
 
 def fill(folder: Path, tasks: int, description: str = "Finish the Next.js API routes guide") -> None:
-    """Make a database in which every second task is completed."""
+    """Create a database in which every second task is completed."""
     migrate(f"sqlite:///{folder / 'tasks.db'}")
     rows = ((f"Task {number}", description, number % 2, "2026-05-12T10:32:14.000Z") for number in range(tasks))
     with closing(sqlite3.connect(folder / "tasks.db")) as database, database:
         database.executemany("INSERT INTO task (title, description, completed, created_at) VALUES (?, ?, ?, ?)", rows)
 
 
-def variables(folder: Path) -> dict[str, str]:
-    """Return the environment of a server whose database is in `folder`; its settings are those that it comes with."""
+def environment_for(folder: Path) -> dict[str, str]:
+    """Return the environment of a server with the default settings and its database in a folder."""
     path = str(folder / "tasks.db")
-    own = environment({"DATABASE_URL": f"sqlite:///{path}", "BENCHMARK_DATABASE": path, "PYTHONPATH": str(ROOT)})
-    del own["TASKS_API_VALIDATE_RESPONSES"]
-    return own
+    variables = environment({"DATABASE_URL": f"sqlite:///{path}", "BENCHMARK_DATABASE": path, "PYTHONPATH": str(ROOT)})
+    del variables["TASKS_API_VALIDATE_RESPONSES"]
+    return variables
 
 
 @contextmanager
 def running(peer: str, folder: Path, *flags: str) -> Iterator[Server]:
-    """Start a peer, on a processor of its own where there are two, and stop it in the end."""
+    """Run a peer, on its own processor if the machine has two."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     command = (COMMAND, "serve") if peer == SERVICE else (*UVICORN, APPLICATIONS[peer])
-    before = time.monotonic()
-    process = subprocess.Popen([*command, "--port", port, *flags], env=variables(folder), stdout=subprocess.DEVNULL)
+    started = time.monotonic()
+    process = subprocess.Popen(
+        [*command, "--port", port, *flags], env=environment_for(folder), stdout=subprocess.DEVNULL
+    )
     pin(process.pid, 0)
     try:
         url = f"http://127.0.0.1:{port}"
         wait_for(f"{url}/api/tasks/1", process)
-        yield Server(url, psutil.Process(process.pid), time.monotonic() - before)
+        yield Server(url, psutil.Process(process.pid), time.monotonic() - started)
     finally:
         process.terminate()
         process.wait()
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
-    """Wait until a server answers."""
+    """Wait until a server responds."""
     while process.poll() is None:
         try:
             httpx.get(url).raise_for_status()
@@ -89,10 +91,10 @@ def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
             time.sleep(0.002)
         else:
             return
-    sys.exit(f"{process.args!r} ended with {process.returncode}")
+    sys.exit(f"{process.args!r} exited with status {process.returncode}")
 
 
 def pin(pid: int, processor: int) -> None:
-    """Keep a process on one processor, so that the load and the server do not take it from each other."""
+    """Pin a process to one processor, so that the server and the load generator do not compete for it."""
     if (os.cpu_count() or 1) > 1:
         os.sched_setaffinity(pid, {processor})

@@ -1,7 +1,8 @@
-"""Measures one worker and two, on SQLite and on PostgreSQL: `make bench-scale`.
+"""Compare one worker with two, on SQLite and on PostgreSQL: `make bench-scale`.
 
-Two workers, a database server and what puts load on them want more than two processors. So each worker is also
-measured with a fifth of one, which leaves the others all that they can use, and shows what workers cost each other.
+Two workers, a database server and a load generator need more than two processors. Therefore, all is measured again with
+each worker limited to a fifth of a processor. The database and the load generator then have all the CPU time that they
+need, and the ratio shows how much the workers slow each other down.
 """
 
 import os
@@ -26,8 +27,8 @@ from tests.support.project import ROOT
 from tests.support.service import environment
 from tests.support.stores import postgresql_server
 
-GROUP = Path("/sys/fs/cgroup/cpu/tasks-benchmark")
-PERIOD = 10_000  # µs, of which a worker may use a share
+CGROUP = Path("/sys/fs/cgroup/cpu/tasks-benchmark")
+PERIOD = 10_000  # µs over which the kernel enforces the CPU limit
 SHARE = 0.2
 ROUNDS = 3
 SECONDS = 2
@@ -42,31 +43,31 @@ OPERATIONS = {
 
 @contextmanager
 def serving(url: str, workers: int, share: float) -> Iterator[str]:
-    """Serve the tasks of a database with some workers, which may use a share of a processor each; yield the address."""
+    """Serve a database with workers that may each use a share of a processor, and yield the base URL."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     variables = environment({"DATABASE_URL": url})
     del variables["TASKS_API_VALIDATE_RESPONSES"]
     command = (COMMAND, "serve", "--port", port, "--workers", str(workers))
     process = subprocess.Popen(command, env=variables, stdout=subprocess.PIPE)
-    # It announces itself once every worker serves.
+    # The service prints its first line once every worker serves.
     assert process.stdout
     process.stdout.readline()
     children = psutil.Process(process.pid).children()
-    serving = [child.pid for child in children if "spawn_main" in child.cmdline()[-2]] or [process.pid]
+    worker_pids = [child.pid for child in children if "spawn_main" in child.cmdline()[-2]] or [process.pid]
     with ExitStack() as stack:
         stack.callback(process.wait)
         stack.callback(process.terminate)
         if share < 1:
-            for pid in serving:
-                stack.enter_context(limited(pid, share))
+            for pid in worker_pids:
+                stack.enter_context(limit_cpu(pid, share))
         yield f"http://127.0.0.1:{port}"
 
 
 @contextmanager
-def limited(pid: int, share: float) -> Iterator[None]:
-    """Let all threads of a process use no more than a share of a processor (kernel.org, scheduler/sched-bwc)."""
-    group = GROUP.with_name(f"{GROUP.name}-{pid}")
+def limit_cpu(pid: int, share: float) -> Iterator[None]:
+    """Limit all threads of a process to a share of a processor (kernel.org, scheduler/sched-bwc)."""
+    group = CGROUP.with_name(f"{CGROUP.name}-{pid}")
     group.mkdir()
     (group / "cpu.cfs_period_us").write_text(str(PERIOD))
     (group / "cpu.cfs_quota_us").write_text(str(int(PERIOD * share)))
@@ -74,33 +75,35 @@ def limited(pid: int, share: float) -> Iterator[None]:
     try:
         yield
     finally:
-        (GROUP.parent / "cgroup.procs").write_text(str(pid))
+        (CGROUP.parent / "cgroup.procs").write_text(str(pid))
         with suppress(OSError):
             group.rmdir()
 
 
 def measure(address: str, method: str, path: str) -> tuple[float, float, float]:
-    """Return requests a second, and how many processors the load took and how many were idle."""
+    """Return requests per second, the number of processors that wrk used, and the number of idle processors."""
     before, idle = resource.getrusage(resource.RUSAGE_CHILDREN), psutil.cpu_times().idle
     started = time.monotonic()
     command = [str(load.WRK), "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}", "-s", str(load.SCRIPT), address + path]
-    outcome = load.finish(subprocess.Popen([*command, "--", method], stdout=subprocess.PIPE, text=True))
-    passed = time.monotonic() - started
+    totals = load.finish(subprocess.Popen([*command, "--", method], stdout=subprocess.PIPE, text=True))
+    elapsed = time.monotonic() - started
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return outcome["requests"] / outcome["seconds"], spent / passed, (psutil.cpu_times().idle - idle) / passed
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return totals["requests"] / totals["seconds"], cpu / elapsed, (psutil.cpu_times().idle - idle) / elapsed
 
 
 def compare(backend: str, url: str, share: float) -> Iterator[str]:
-    """Yield the lines of one database, in the order of the operations."""
-    figures: dict[tuple[str, int], list[tuple[float, float, float]]] = {}
+    """Yield the table rows of one database, in the order of the operations."""
+    measurements: dict[tuple[str, int], list[tuple[float, float, float]]] = {}
     for _ in range(ROUNDS):
         for workers in (1, 2):
             with serving(url, workers, share) as address:
                 for operation, request in OPERATIONS.items():
-                    figures.setdefault((operation, workers), []).append(measure(address, *request))
+                    measurements.setdefault((operation, workers), []).append(measure(address, *request))
     for operation in OPERATIONS:
-        one, two = ([median(values) for values in zip(*figures[operation, workers], strict=True)] for workers in (1, 2))
+        one, two = (
+            [median(values) for values in zip(*measurements[operation, workers], strict=True)] for workers in (1, 2)
+        )
         yield (
             f"| {backend} | {share:.0%} | {operation} | {one[0]:,.0f} | {two[0]:,.0f} | {two[0] / one[0]:.2f} × "
             f"| {two[1]:.2f} | {two[2]:.2f} |"
@@ -108,13 +111,14 @@ def compare(backend: str, url: str, share: float) -> Iterator[str]:
 
 
 def main() -> None:
-    """Print all figures as Markdown."""
+    """Print all measurements as Markdown."""
     if not load.WRK:
-        sys.exit("wrk is needed: apt install wrk.")
+        sys.exit("wrk is not installed: apt install wrk.")
     shares = [1.0]
-    if os.access(GROUP.parent / "cgroup.procs", os.W_OK):
+    if os.access(CGROUP.parent / "cgroup.procs", os.W_OK):
         shares.append(SHARE)
-    print("| database | of a processor | operation | one worker/s | two workers/s | ratio | load takes | idle |")
+    columns = ("requests/s, 1 worker", "requests/s, 2 workers", "ratio", "processors used by wrk", "idle processors")
+    print(f"| database | CPU limit per worker | operation | {' | '.join(columns)} |")
     print("|---|---:|---|---:|---:|---:|---:|---:|", flush=True)
     for share in shares:
         (ROOT / "build").mkdir(exist_ok=True)
@@ -133,7 +137,7 @@ def main() -> None:
                 connection.execute(insert)
             print(*compare("PostgreSQL", url, share), sep="\n", flush=True)
     if len(shares) == 1:
-        print("\nThe CPU controller of cgroups (version 1) cannot be used here, so no worker was limited to a share.")
+        print("\nThe CPU controller of cgroups v1 is not writable here, so there are no measurements with a CPU limit.")
 
 
 main()

@@ -1,4 +1,4 @@
-"""Connexion as it comes, on the same contract, with Peewee's models."""
+"""Stock Connexion on the same contract, with Peewee models."""
 
 import os
 from datetime import UTC, datetime
@@ -30,7 +30,7 @@ class Task(Model):
         database = database
 
 
-def document(task: Task) -> dict[str, Any]:
+def to_document(task: Task) -> dict[str, Any]:
     return {
         "id": task.id,
         "title": task.title,
@@ -44,25 +44,25 @@ async def list_tasks(limit: int, after: int, completed: bool | None = None) -> A
     page = Task.select().where(Task.id > after).order_by(Task.id).limit(limit)
     if completed is not None:
         page = page.where(Task.completed == completed)
-    return [document(task) for task in page], 200, JSON
+    return [to_document(task) for task in page], 200, JSON
 
 
 async def create_task(body: dict[str, Any]) -> Any:
-    moment = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    task = Task.create(**{"completed": False, **body, "created_at": moment})
-    return document(task), 201, JSON | {"Location": f"/api/tasks/{task.id}"}
+    created_at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    task = Task.create(**{"completed": False, **body, "created_at": created_at})
+    return to_document(task), 201, JSON | {"Location": f"/api/tasks/{task.id}"}
 
 
 async def get_task(id: int) -> Any:
     task = Task.get_or_none(Task.id == id)
-    return (document(task), 200, JSON) if task else NOT_FOUND
+    return (to_document(task), 200, JSON) if task else NOT_FOUND
 
 
 async def replace_task(id: int, body: dict[str, Any]) -> Any:
     values = {"description": None, "completed": False, **body}
     if not Task.update(values).where(Task.id == id).execute():
         return NOT_FOUND
-    return document(Task.get_by_id(id)), 200, JSON
+    return to_document(Task.get_by_id(id)), 200, JSON
 
 
 async def delete_task(id: int) -> Any:

@@ -1,4 +1,4 @@
-"""`make audit`: what pip-audit finds is a failure, and that it reaches no database is none, but is said."""
+"""`make audit` fails if there is a vulnerability, but only prints a message if no advisory database is reachable."""
 
 import json
 import os
@@ -16,11 +16,11 @@ import pytest
 from tests.support.project import ROOT
 
 PACKAGES = re.findall(r"^([a-z0-9-]+)[\[=]", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
-# As https://ossf.github.io/osv-schema has it.
+# In the format of https://ossf.github.io/osv-schema.
 ADVISORY = {
     "id": "PYSEC-1",
     "aliases": ["CVE-1"],
-    "summary": "It does what it should not.",
+    "summary": "A vulnerability.",
     "affected": [
         {
             "package": {"name": "click", "ecosystem": "PyPI"},
@@ -31,29 +31,29 @@ ADVISORY = {
 
 
 @contextmanager
-def database(**known: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    """Run a database like OSV's, and yield its address and the packages that it was asked about."""
-    asked = []
+def advisory_database(**advisories: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    """Run a database with OSV's API, and yield its URL and the packages that were queried."""
+    queried = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             name = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["package"]["name"]
-            asked.append(name)
+            queried.append(name)
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(json.dumps({"vulns": [known[name]]} if name in known else {}).encode())
+            self.wfile.write(json.dumps({"vulns": [advisories[name]]} if name in advisories else {}).encode())
 
         def log_message(self, *_: object) -> None:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         Thread(target=server.serve_forever).start()
-        yield f"http://127.0.0.1:{server.server_port}", asked
+        yield f"http://127.0.0.1:{server.server_port}", queried
         server.shutdown()
 
 
 def audit(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run what `make audit` runs, where nothing outside can be reached."""
+    """Run the command of `make audit` without access to the internet."""
     unreachable = {"https_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1"}
     return subprocess.run(
         [sys.executable, "-m", "tests.tools.audit", *arguments],
@@ -67,29 +67,29 @@ def audit(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_every_package_is_audited() -> None:
-    with database() as (url, asked):
-        ended = audit(f"--osv-url={url}")
+    with advisory_database() as (url, queried):
+        completed = audit(f"--osv-url={url}")
 
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout == f"OSV was asked about {len(asked)} packages of requirements.lock.\n"
-    # But for those of another system.
-    assert set(asked) <= set(PACKAGES)
-    assert {"click", "connexion", "peewee", "uvicorn"} <= set(asked)
+    assert (completed.returncode, completed.stderr) == (0, "")
+    assert completed.stdout == f"Audited {len(queried)} packages of requirements.lock with the advisories of OSV.\n"
+    # Packages for other platforms are not queried.
+    assert set(queried) <= set(PACKAGES)
+    assert {"click", "connexion", "peewee", "uvicorn"} <= set(queried)
 
 
 @pytest.mark.slow
 def test_finding_is_a_failure() -> None:
-    with database(click=ADVISORY) as (url, _):
-        ended = audit(f"--osv-url={url}")
+    with advisory_database(click=ADVISORY) as (url, _):
+        completed = audit(f"--osv-url={url}")
 
-    assert ended.returncode == 1
-    assert re.fullmatch(r"click [0-9.]+ has PYSEC-1, CVE-1: mended in 9999\.\n", ended.stderr)
+    assert completed.returncode == 1
+    assert re.fullmatch(r"click [0-9.]+ has PYSEC-1, CVE-1: fixed in 9999\.\n", completed.stderr)
 
 
 @pytest.mark.slow
-def test_database_out_of_reach_is_said_and_no_failure() -> None:
-    ended = audit()
+def test_unreachable_database_is_reported_but_is_no_failure() -> None:
+    completed = audit()
 
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout.startswith("Nothing was audited: no database of advisories can be reached")
-    assert ended.stdout.count("\n") == 1
+    assert (completed.returncode, completed.stderr) == (0, "")
+    assert completed.stdout.startswith("Nothing was audited: no advisory database is reachable")
+    assert completed.stdout.count("\n") == 1

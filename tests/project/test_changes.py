@@ -1,4 +1,4 @@
-"""The changes of `make changes` can be made, and do what they are an example of."""
+"""The changes of `make changes` can be applied, and the changed service works."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.project import FROM_FOLDER
 from tests.support.service import Start
-from tests.tools.changes import CHANGES, failed
+from tests.tools.changes import CHANGES, find_failures
 
 TESTS = """
 import pytest
@@ -20,25 +20,25 @@ def test_good():
 def test_bad():
     raise AssertionError
 
-def test_without_its_fixture(missing):
+def test_with_missing_fixture(missing):
     pass
 """
 
 
-def changed(start: Start, checkout: Path) -> httpx.Client:
-    """Make the changes, and return a client of a service that has them."""
-    for change in CHANGES.values():
-        change(checkout)
+def start_changed_service(start: Start, checkout: Path) -> httpx.Client:
+    """Apply the changes to a copy of the project, start it, and return a client."""
+    for apply in CHANGES.values():
+        apply(checkout)
     subprocess.run([Path(sys.executable).with_name("datamodel-codegen")], cwd=checkout, check=True)
     return start(folder=checkout, command=FROM_FOLDER).client
 
 
 def test_changes_work(start: Start, checkout: Path) -> None:
-    client = changed(start, checkout)
+    client = start_changed_service(start, checkout)
     if "due_date" in CHANGES:
         assert_due_date_works(client)
     if "update_task" in CHANGES:
-        assert_update_works(client)
+        assert_update_task_works(client)
 
 
 def assert_due_date_works(client: httpx.Client) -> None:
@@ -56,7 +56,7 @@ def assert_due_date_works(client: httpx.Client) -> None:
         assert [task["id"] for task in client.get(f"/api/tasks{query}").json()] == ids
 
 
-def assert_update_works(client: httpx.Client) -> None:
+def assert_update_task_works(client: httpx.Client) -> None:
     before = client.post("/api/tasks", json={"title": "a", "description": "b"})
     path, headers = before.headers["location"], {"If-Match": before.headers["etag"]}
     patched = client.patch(path, json={"completed": True}, headers=headers)
@@ -73,4 +73,4 @@ def test_failing_tests_are_listed(tmp_path: Path) -> None:
     (project / "pyproject.toml").write_text("[tool.pytest.ini_options]\n")
     (project / "test_some.py").write_text(TESTS)
 
-    assert failed(project) == ["test_some::test_bad", "test_some::test_without_its_fixture"]
+    assert find_failures(project) == ["test_some::test_bad", "test_some::test_with_missing_fixture"]

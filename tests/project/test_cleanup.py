@@ -1,4 +1,4 @@
-"""A run of the tests that is broken off leaves no process and no folder."""
+"""An interrupted test run leaves no process and no folder behind."""
 
 import os
 import signal
@@ -19,30 +19,30 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """The folder for temporary files of another run; its path is short, since sockets lie in it."""
+    """The temporary folder of another test run; its path is short, because sockets are created in it."""
     with tempfile.TemporaryDirectory(prefix="run-") as folder:
         yield Path(folder)
 
 
-def processes(folder: Path) -> list[str]:
-    """Return the commands of the processes that belong to a run, but for the one that cleans up after it."""
-    found = []
+def commands_of_run(folder: Path) -> list[str]:
+    """Return the commands of all processes of a test run, except the one that cleans up after it."""
+    commands = []
     for process in psutil.process_iter():
         try:
             if process.environ().get("TMPDIR", "").startswith(str(folder)) or process.cwd().startswith(str(folder)):
-                found.append(" ".join(process.cmdline()))
+                commands.append(" ".join(process.cmdline()))
         except (psutil.Error, OSError):
             continue
-    return found
+    return commands
 
 
 @pytest.mark.parametrize(
-    ("number", "to_all"),
+    ("number", "to_group"),
     [(signal.SIGINT, True), (signal.SIGTERM, False)],
     ids=["Ctrl-C", "SIGTERM"],
 )
-def test_nothing_is_left_of_a_run_that_is_broken_off(
-    number: signal.Signals, to_all: bool, folder: Path, tmp_path: Path
+def test_interrupted_run_leaves_nothing_behind(
+    number: signal.Signals, to_group: bool, folder: Path, tmp_path: Path
 ) -> None:
     tool("chromium", "google-chrome")
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-n", "2", "tests/support/endless.py"]
@@ -56,15 +56,15 @@ def test_nothing_is_left_of_a_run_that_is_broken_off(
     try:
         wait_until(lambda: {"server", "browser"} <= {file.name for file in tmp_path.iterdir()} or bool(run.poll()))
         assert run.poll() is None, (tmp_path / "output").read_text()
-        commands = " ".join(processes(folder))
+        commands = " ".join(commands_of_run(folder))
         assert "postgres" in commands
         assert "chrom" in commands
         assert "launcher.py" in commands
 
-        (os.killpg if to_all else os.kill)(run.pid, number)
+        (os.killpg if to_group else os.kill)(run.pid, number)
         run.wait(timeout=3 * PATIENCE)
     finally:
         run.kill()
 
-    assert processes(folder) == []
+    assert commands_of_run(folder) == []
     assert list(folder.iterdir()) == []

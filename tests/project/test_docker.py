@@ -1,7 +1,8 @@
-"""The container files: that they agree with the project, the health check, and the proxy's configuration in nginx.
+"""The container files match the project; the health check and the proxy's nginx configuration work.
 
-No image is built here. nginx runs with `docs/proxy.conf` but for its port, its `/tmp`, and the two lines that ask the
-name server of Docker for the nodes: it is not there, and `resolve` needs nginx 1.27.3, later than that of Debian 13.
+The tests build no image. They run nginx with `docs/proxy.conf`, except for its port, its paths, and the two lines that
+find the nodes by Docker's DNS server. The tests have no such server, and `resolve` needs nginx 1.27.3, which is newer
+than that of Debian 13.
 """
 
 import json
@@ -39,20 +40,20 @@ PROXY = (ROOT / "docs/proxy.conf").read_text()
 
 
 def instruction(name: str) -> str:
-    """Return what the last instruction of a name in the Dockerfile says."""
+    """Return the arguments of the last instruction with this name in the Dockerfile."""
     return str(re.findall(rf"^{name} +(.*)$", DOCKERFILE, re.MULTILINE)[-1]).strip()
 
 
-def test_variables_are_settings() -> None:
+def test_environment_variables_are_settings() -> None:
     settings = {variable(name) for name in ServerSettings.model_fields}
     for name in ("Dockerfile", "compose.yaml", ".github/workflows/contract.yml"):
-        named = set(re.findall(r"\b(?:TASKS_API|DATABASE)_\w+", (ROOT / name).read_text()))
-        assert named
-        assert named <= settings
+        variables = set(re.findall(r"\b(?:TASKS_API|DATABASE)_\w+", (ROOT / name).read_text()))
+        assert variables
+        assert variables <= settings
 
 
 @pytest.mark.slow
-def test_commands_are_commands(tmp_path: Path) -> None:
+def test_commands_exist(tmp_path: Path) -> None:
     (entrypoint,) = json.loads(instruction("ENTRYPOINT"))
     assert entrypoint in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     for command in (json.loads(instruction("CMD")), SERVICES["migrate"]["command"]):
@@ -60,13 +61,13 @@ def test_commands_are_commands(tmp_path: Path) -> None:
     assert "command" not in SERVICES["api"]
 
 
-def test_image_gets_only_what_the_wheel_is_built_from() -> None:
+def test_image_gets_only_the_sources_of_the_wheel() -> None:
     lines = (ROOT / ".dockerignore").read_text().splitlines()
-    let_in = {line[1:] for line in lines if line.startswith("!")}
+    included = {line[1:] for line in lines if line.startswith("!")}
     copied = {name for names in re.findall(r"^COPY ([^-].*) \S+$", DOCKERFILE, re.MULTILINE) for name in names.split()}
 
     assert "*" in lines
-    assert let_in == copied == {*SOURCES, "requirements.lock"}
+    assert included == copied == {*SOURCES, "requirements.lock"}
 
 
 def test_image_runs_without_root_and_without_writing() -> None:
@@ -79,10 +80,10 @@ def test_image_runs_without_root_and_without_writing() -> None:
 
 
 def test_image_serves_nobody_until_there_is_a_key(start: Start, store: Store, tmp_path: Path) -> None:
-    set_here = dict(pair.split("=") for pair in re.findall(r"\w+=\S+", instruction("ENV")))
-    variables = set_here | {"DATABASE_URL": store.url, "TASKS_API_PORT": "0", "PATH": os.environ["PATH"]}
+    image_environment = dict(pair.split("=") for pair in re.findall(r"\w+=\S+", instruction("ENV")))
+    variables = image_environment | {"DATABASE_URL": store.url, "TASKS_API_PORT": "0", "PATH": os.environ["PATH"]}
     refused = run(tmp_path, *json.loads(instruction("CMD")), variables=variables)
-    # As the README says: the entry point with other words than `serve`.
+    # As in the README: the entry point with another command than `serve`.
     key = run(tmp_path, "key", "new", "app", variables=variables).stdout.strip()
     client = start(variables=variables).client
 
@@ -92,24 +93,28 @@ def test_image_serves_nobody_until_there_is_a_key(start: Start, store: Store, tm
     assert client.get("/api/tasks", headers={"Authorization": f"Bearer {key}"}).status_code == 200
 
 
-def test_readme_runs_the_image_as_it_is() -> None:
+def test_commands_of_the_readme_match_the_image() -> None:
     readme = (ROOT / "README.md").read_text()
-    runs = re.findall(r"docker run [^`\n]*", readme)
+    commands = re.findall(r"docker run [^`\n]*", readme)
     settings = {variable(name) for name in ServerSettings.model_fields}
 
-    assert len(runs) == 3
-    assert {path for line in runs for path in re.findall(r"-v \w+:(\S+)", line)} == {instruction("VOLUME")}
-    published = {port for line in runs for port in re.findall(r"-p (\S+)", line)}
+    assert len(commands) == 3
+    assert {path for line in commands for path in re.findall(r"-v \w+:(\S+)", line)} == {instruction("VOLUME")}
+    published = {port for line in commands for port in re.findall(r"-p (\S+)", line)}
     assert published == {f"127.0.0.1:8000:{instruction('EXPOSE')}"}
-    assert {name for line in runs for name in re.findall(r"-e (\w+)=", line)} == {"TASKS_API_INSECURE_OPEN"} <= settings
+    assert (
+        {name for line in commands for name in re.findall(r"-e (\w+)=", line)}
+        == {"TASKS_API_INSECURE_OPEN"}
+        <= settings
+    )
 
 
-def test_nodes_are_told_to_be_open_and_are_not_published() -> None:
-    """In one place, which one may take away; test_security.py shows that a key closes them in spite of it."""
+def test_nodes_are_open_and_not_published() -> None:
+    """A single line makes the nodes open; test_security.py tests that a key closes them nevertheless."""
     assert SERVICES["api"]["environment"]["TASKS_API_INSECURE_OPEN"] == "true"
     assert (ROOT / "compose.yaml").read_text().count("INSECURE_OPEN") == 1
     assert "ports" not in SERVICES["api"]
-    # A key is made by a node, for which the migration is waited.
+    # A node creates a key, after the migration.
     assert "docker compose run --rm api key new app" in (ROOT / "compose.yaml").read_text()
     assert SERVICES["api"]["depends_on"] == {"migrate": {"condition": "service_completed_successfully"}}
 
@@ -122,18 +127,18 @@ def check_health(port: int) -> int:
     address = f"127.0.0.1:{instruction('EXPOSE')}/"
     assert address in arguments[-1]
     arguments[-1] = arguments[-1].replace(address, f"127.0.0.1:{port}/")
-    # A proxy that the environment names is not asked.
+    # The health check must ignore a proxy of the environment.
     environment = os.environ | {"http_proxy": "http://127.0.0.1:9"}
     return subprocess.run(
         [sys.executable, *arguments], env=environment, stderr=subprocess.DEVNULL, timeout=30, check=False
     ).returncode
 
 
-def test_health_check_finds_a_service(service: Service) -> None:
+def test_health_check_succeeds(service: Service) -> None:
     assert check_health(httpx.URL(service.url).port or 80) == 0
 
 
-def test_health_check_finds_a_service_with_keys(start: Start, store: Store, tmp_path: Path) -> None:
+def test_health_check_needs_no_key(start: Start, store: Store, tmp_path: Path) -> None:
     assert run(tmp_path, "key", "new", "app", variables={"DATABASE_URL": store.url}).returncode == 0
     service = start()
 
@@ -141,7 +146,7 @@ def test_health_check_finds_a_service_with_keys(start: Start, store: Store, tmp_
     assert check_health(httpx.URL(service.url).port or 80) == 0
 
 
-def test_health_check_finds_a_service_that_is_not_ready(start: Start, store: Store) -> None:
+def test_health_check_fails_if_the_service_is_not_ready(start: Start, store: Store) -> None:
     service = start()
     store.lose()
 
@@ -149,24 +154,24 @@ def test_health_check_finds_a_service_that_is_not_ready(start: Start, store: Sto
 
 
 @pytest.mark.slow
-def test_health_check_finds_none() -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        assert check_health(taken.getsockname()[1]) == 1
+def test_health_check_fails_without_a_service() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        assert check_health(unused.getsockname()[1]) == 1
 
 
-def test_nodes_trust_the_proxy_alone() -> None:
+def test_nodes_trust_only_the_proxy() -> None:
     address = SERVICES["proxy"]["networks"]["proxy"]["ipv4_address"]
-    (addresses,) = COMPOSE["networks"]["proxy"]["ipam"]["config"]
+    (address_pool,) = COMPOSE["networks"]["proxy"]["ipam"]["config"]
 
     assert SERVICES["api"]["environment"]["TASKS_API_TRUSTED_PROXIES"] == address
-    assert IPv4Address(address) in IPv4Network(addresses["subnet"])
-    assert IPv4Address(address) not in IPv4Network(addresses["ip_range"])
-    assert IPv4Network(addresses["ip_range"]).subnet_of(IPv4Network(addresses["subnet"]))
+    assert IPv4Address(address) in IPv4Network(address_pool["subnet"])
+    assert IPv4Address(address) not in IPv4Network(address_pool["ip_range"])
+    assert IPv4Network(address_pool["ip_range"]).subnet_of(IPv4Network(address_pool["subnet"]))
     assert set(SERVICES["api"]["networks"]) >= set(SERVICES["proxy"]["networks"])
 
 
-def test_proxy_alone_is_published_and_on_loopback_alone() -> None:
+def test_only_the_proxy_is_published_and_only_on_loopback() -> None:
     listens = re.findall(r"listen (\d+);", PROXY)
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
 
@@ -178,31 +183,31 @@ def test_proxy_alone_is_published_and_on_loopback_alone() -> None:
 
 @pytest.fixture(scope="module")
 def nginx() -> str:
-    """The path of nginx, which CI must have."""
-    # Debian has it where only root looks.
+    """The path of nginx, which must be installed in CI."""
+    # Debian installs it in a folder that only root has on its PATH.
     return str(tool("nginx", "/usr/sbin/nginx"))
 
 
 def configuration(port: int, nodes: list[str], folder: Path, text: str) -> str:
-    """Return the proxy's configuration for a port, with nodes that it need not ask a name server for."""
+    """Return the proxy's configuration for a port and the addresses of nodes, without DNS."""
     servers = " ".join(f"server {node};" for node in nodes)
-    text, found = re.subn(r"resolver .*;\n +server api:8000 resolve;", servers, text)
-    assert found == 1
+    text, count = re.subn(r"resolver .*;\n +server api:8000 resolve;", servers, text)
+    assert count == 1
     text = re.sub(r"(?m)^( +listen) \d+", rf"\1 127.0.0.1:{port}", text)
     return text.replace("/tmp/", f"{folder}/").replace("/etc/nginx/tls/", f"{folder}/")
 
 
 @contextmanager
 def proxy(nginx: str, nodes: list[str], folder: Path, text: str = PROXY) -> Iterator[httpx.Client]:
-    """Run the proxy in front of nodes, and yield a client of it; its log is the file `access`."""
+    """Run the proxy in front of nodes, and yield a client; the access log is the file `access`."""
     with closing(socket.create_server(("127.0.0.1", 0))) as listener, (folder / "access").open("ab") as access:
         port = listener.getsockname()[1]
         (folder / "proxy.conf").write_text(configuration(port, nodes, folder, text))
         process = subprocess.Popen(
-            # As root, if root starts it, because another user could not get to the folder.
+            # Workers stay root if root runs the tests, because another user could not read the folder.
             [nginx, "-p", folder, "-c", folder / "proxy.conf", "-e", "stderr", "-g", "daemon off; user root;"],
             stdout=access,
-            # It takes over a socket that listens already, so no other process can get the port first.
+            # nginx inherits a listening socket, so no other process can take the port.
             env=os.environ | {"NGINX": f"{listener.fileno()};"},
             pass_fds=[listener.fileno()],
         )
@@ -215,25 +220,25 @@ def proxy(nginx: str, nodes: list[str], folder: Path, text: str = PROXY) -> Iter
     assert process.returncode == 0
 
 
-def node_of(service: Service) -> str:
-    """Return the address of a node as nginx has it."""
+def address_of(service: Service) -> str:
+    """Return the address of a node in the format of nginx."""
     return httpx.URL(service.url).netloc.decode()
 
 
 @pytest.fixture
 def nodes(start: Start) -> list[Service]:
-    """Two nodes that share their tasks and trust a proxy on this machine."""
+    """Two nodes that share a database and trust a proxy on loopback."""
     return [start("--trusted-proxies", "127.0.0.1") for _ in range(2)]
 
 
 @pytest.fixture
 def client(nginx: str, nodes: list[Service], tmp_path: Path) -> Iterator[httpx.Client]:
-    """A client of the proxy in front of the nodes."""
-    with proxy(nginx, [node_of(node) for node in nodes], tmp_path) as client:
+    """A client of the proxy in front of both nodes."""
+    with proxy(nginx, [address_of(node) for node in nodes], tmp_path) as client:
         yield client
 
 
-def test_proxy_passes_calls_on(client: httpx.Client) -> None:
+def test_proxy_forwards_requests(client: httpx.Client) -> None:
     created = client.post("/api/tasks", json={"title": "a"})
 
     assert created.status_code == 201
@@ -245,7 +250,7 @@ def test_proxy_passes_calls_on(client: httpx.Client) -> None:
     assert client.get("/api/tasks/1").headers["content-type"] == "application/problem+json"
 
 
-def test_link_has_the_host_that_was_asked_and_no_scheme_that_a_caller_claims(
+def test_link_has_the_host_of_the_request_but_not_a_scheme_claimed_by_the_client(
     client: httpx.Client, nodes: list[Service]
 ) -> None:
     for title in ("a", "b"):
@@ -253,31 +258,31 @@ def test_link_has_the_host_that_was_asked_and_no_scheme_that_a_caller_claims(
 
     for host in ("tasks.example.com", "tasks.example.com:8000"):
         headers = {"Host": host, "X-Forwarded-Proto": "https"}
-        address, past_the_proxy = (
-            asked.get("/api/tasks?limit=1", headers=headers).links["next"]["url"] for asked in (client, nodes[0].client)
+        through_proxy, directly = (
+            http.get("/api/tasks?limit=1", headers=headers).links["next"]["url"] for http in (client, nodes[0].client)
         )
-        assert address == f"http://{host}/api/tasks?limit=1&after=1"
-        assert past_the_proxy == f"https://{host}/api/tasks?limit=1&after=1"
+        assert through_proxy == f"http://{host}/api/tasks?limit=1&after=1"
+        assert directly == f"https://{host}/api/tasks?limit=1&after=1"
 
 
 @pytest.mark.slow
-def test_proxy_says_for_whom_it_asks(nginx: str, tmp_path: Path) -> None:
+def test_proxy_forwards_the_address_of_the_client(nginx: str, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as node:
         node.settimeout(30)
         with (
             proxy(nginx, [f"127.0.0.1:{node.getsockname()[1]}"], tmp_path) as client,
-            socket.create_connection(("127.0.0.1", client.base_url.port or 80), timeout=30) as caller,
+            socket.create_connection(("127.0.0.1", client.base_url.port or 80), timeout=30) as client_socket,
         ):
-            caller.sendall(
+            client_socket.sendall(
                 b"GET /api/tasks?a=%2F//b HTTP/1.1\r\nHost: tasks.example.com:8000\r\n"
                 b"X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: https\r\nX-Request-ID: a\r\n"
                 b"Connection: close\r\n\r\n"
             )
             connection, _ = node.accept()
             with connection:
-                first, *fields = connection.recv(65536).decode().splitlines()
+                request_line, *fields = connection.recv(65536).decode().splitlines()
 
-    assert first == "GET /api/tasks?a=%2F//b HTTP/1.1"
+    assert request_line == "GET /api/tasks?a=%2F//b HTTP/1.1"
     assert sorted(fields) == [
         "",
         "Host: tasks.example.com:8000",
@@ -287,8 +292,8 @@ def test_proxy_says_for_whom_it_asks(nginx: str, tmp_path: Path) -> None:
     ]
 
 
-def test_each_node_answers_and_one_is_enough(nginx: str, nodes: list[Service], tmp_path: Path) -> None:
-    first, second = (node_of(node) for node in nodes)
+def test_proxy_uses_every_node_and_survives_the_loss_of_one(nginx: str, nodes: list[Service], tmp_path: Path) -> None:
+    first, second = (address_of(node) for node in nodes)
     with proxy(nginx, [first, second], tmp_path) as client:
         for _ in range(10):
             assert client.get("/api/tasks").status_code == 200
@@ -303,81 +308,81 @@ def test_each_node_answers_and_one_is_enough(nginx: str, nodes: list[Service], t
     assert {line.split()[-1] for line in requests[10:]} == {second}
 
 
-def test_refusals_are_the_services_own(client: httpx.Client) -> None:
-    refusals = {
+def test_proxy_forwards_the_errors_of_the_service(client: httpx.Client) -> None:
+    errors = {
         400: client.post("/api/tasks", json={"title": ""}),
         413: client.post("/api/tasks", json={"title": "a" * 100_000}),
         414: client.get(f"/api/tasks?after={'1' * 20_000}"),
         431: client.get("/api/tasks", headers={"A": "a" * 20_000}),
     }
 
-    for status, refused in refusals.items():
-        assert refused.status_code == status
-        assert refused.headers["content-type"] == "application/problem+json"
-        assert refused.json()["status"] == status
+    for status, error in errors.items():
+        assert error.status_code == status
+        assert error.headers["content-type"] == "application/problem+json"
+        assert error.json()["status"] == status
     assert client.get("/api/tasks").json() == []
 
 
-def test_request_has_one_name_for_the_caller_and_in_both_logs(
+def test_request_has_the_same_id_for_the_client_and_in_both_logs(
     nginx: str, start: Start, store: Store, tmp_path: Path
 ) -> None:
     service = start("--trusted-proxies", "127.0.0.1")
-    with proxy(nginx, [node_of(service)], tmp_path) as client:
+    with proxy(nginx, [address_of(service)], tmp_path) as client:
         given = client.get("/api/tasks", headers={"X-Request-ID": "given"})
-        made = client.get("/api/tasks")
+        generated = client.get("/api/tasks")
         store.lose()
         failed = client.delete("/api/tasks/1")
 
-    names = [answer.headers["x-request-id"] for answer in (given, made, failed)]
-    assert names[0] == "given"
-    assert [line.split()[-2] for line in (tmp_path / "access").read_text().splitlines()] == names
+    ids = [response.headers["x-request-id"] for response in (given, generated, failed)]
+    assert ids[0] == "given"
+    assert [line.split()[-2] for line in (tmp_path / "access").read_text().splitlines()] == ids
     assert failed.status_code == 503
-    assert names[2] in service.log()
+    assert ids[2] in service.log()
 
 
 @pytest.mark.parametrize("path", ["/health/ready", "/health/live", "/health%2Fready", "//health/./ready"])
 def test_health_is_not_published(client: httpx.Client, nodes: list[Service], path: str) -> None:
-    answer = client.get(path)
+    response = client.get(path)
 
     assert nodes[0].client.get("/health/ready").status_code == 200
-    assert answer.status_code == 404
-    assert_is_the_contracts_own(answer)
+    assert response.status_code == 404
+    assert_is_as_in_the_contract(response)
 
 
-def assert_is_the_contracts_own(answer: httpx.Response) -> None:
-    """A refusal of the proxy's own is, but for what the service alone knows, word for word the contract's."""
-    said = problems.problem(None, answer.status_code).model_dump(exclude_none=True)
-    assert answer.json() == said
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.headers["x-request-id"]
-    for name, value in contract.constant_headers(None, answer.status_code).items():
-        assert answer.headers.get_list(name) == [value]
+def assert_is_as_in_the_contract(response: httpx.Response) -> None:
+    """Assert that an error of the proxy itself has the body and the constant headers of the contract."""
+    problem = problems.problem(None, response.status_code).model_dump(exclude_none=True)
+    assert response.json() == problem
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["x-request-id"]
+    for name, value in contract.constant_headers(None, response.status_code).items():
+        assert response.headers.get_list(name) == [value]
 
 
 @pytest.mark.slow
 def test_requests_of_one_address_have_a_limit(nginx: str, tmp_path: Path) -> None:
-    """Those that are under way; connections that are idle are not counted."""
+    """The limit counts requests in progress, not idle connections."""
     limit = int(re.findall(r"limit_conn addresses (\d+);", PROXY)[0])
     with (
         ExitStack() as stack,
         socket.create_server(("127.0.0.1", 0), backlog=2 * limit) as node,
         proxy(nginx, [f"127.0.0.1:{node.getsockname()[1]}"], tmp_path) as client,
     ):
-        callers = [stack.enter_context(wire.connect(str(client.base_url))) for _ in range(limit)]
-        for caller in callers:
-            caller.sendall(b"GET /api/tasks HTTP/1.1\r\nHost: a\r\n\r\n")
+        clients = [stack.enter_context(wire.connect(str(client.base_url))) for _ in range(limit)]
+        for waiting in clients:
+            waiting.sendall(b"GET /api/tasks HTTP/1.1\r\nHost: a\r\n\r\n")
             stack.enter_context(node.accept()[0])
 
         refused = client.get("/api/tasks")
 
     assert refused.status_code == 429
-    assert_is_the_contracts_own(refused)
+    assert_is_as_in_the_contract(refused)
 
 
-def test_callers_that_stall_are_cut_off(nginx: str, nodes: list[Service], tmp_path: Path) -> None:
-    """After a second here, where the configuration says ten: with the head, byte by byte, and with the body."""
-    shortened, found = re.subn(r"(_timeout) 10s;", r"\1 1s;", PROXY)
-    assert found == 3
+def test_stalled_clients_are_disconnected(nginx: str, nodes: list[Service], tmp_path: Path) -> None:
+    """Both a slow head, sent byte by byte, and an incomplete body time out: here after one second instead of ten."""
+    shortened, count = re.subn(r"(_timeout) 10s;", r"\1 1s;", PROXY)
+    assert count == 3
     head = b"POST /api/tasks HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 14\r\n\r\n"
 
     def stall(url: httpx.URL, first: bytes, rest: bytes) -> bytes:
@@ -389,18 +394,18 @@ def test_callers_that_stall_are_cut_off(nginx: str, nodes: list[Service], tmp_pa
                 connection.sendall(bytes([byte]))
             return wire.read_to_end(connection)
 
-    with proxy(nginx, [node_of(nodes[0])], tmp_path, shortened) as client, ThreadPoolExecutor() as pool:
+    with proxy(nginx, [address_of(nodes[0])], tmp_path, shortened) as client, ThreadPoolExecutor() as pool:
         slow_head = pool.submit(stall, client.base_url, head[:1], head[1:])
         slow_body = pool.submit(stall, client.base_url, head + b"{", b"")
         received = [slow_head.result(), slow_body.result()]
 
     assert received == [b"", b""]
-    # It was not the service that gave up: no node has heard of them.
+    # The proxy timed out, not the service: no request reached a node.
     assert [line.split()[-4::3] for line in (tmp_path / "access").read_text().splitlines()] == [["408", "-"]] * 2
 
 
-def test_proxy_may_end_tls(nginx: str, nodes: list[Service], tmp_path: Path) -> None:
-    """With the lines that are commented out, the service knows it, and sends what browsers are to know."""
+def test_proxy_terminates_tls(nginx: str, nodes: list[Service], tmp_path: Path) -> None:
+    """With the commented lines enabled, the service sends `https` links and Strict-Transport-Security."""
     tls = re.sub(r"# (?=listen|ssl_)", "", PROXY.replace("        listen 8080;\n", ""))
     assert len(re.findall(r"^ +(?:listen 8443 ssl|ssl_\w+ .*);$", tls, re.MULTILINE)) == 4
     certificate, key = tmp_path / "fullchain.pem", tmp_path / "privkey.pem"
@@ -409,7 +414,7 @@ def test_proxy_may_end_tls(nginx: str, nodes: list[Service], tmp_path: Path) -> 
     files = ["-keyout", str(key), "-out", str(certificate)]
     subprocess.run([tool("openssl"), *request, *name, *files], check=True, capture_output=True)
 
-    with proxy(nginx, [node_of(nodes[0])], tmp_path, tls) as plain:
+    with proxy(nginx, [address_of(nodes[0])], tmp_path, tls) as plain:
         address = str(plain.base_url).replace("http://", "https://")
         with httpx.Client(base_url=address, verify=ssl.create_default_context(cafile=certificate)) as client:
             for title in "ab":

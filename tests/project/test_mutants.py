@@ -1,4 +1,4 @@
-"""The generators of `make mutants`, on made-up sources."""
+"""The generators and tools of `make mutants`, on made-up sources."""
 
 import subprocess
 from functools import reduce
@@ -15,7 +15,7 @@ from tests.tools.mutants import code, contract, page
 from tests.tools.mutants.mutant import Mutant, diff, number_repeated, sample
 from tests.tools.mutants.process import run
 from tests.tools.mutants.project import Project
-from tests.tools.mutants.reach import PLUGIN, Reach, select
+from tests.tools.mutants.selection import PLUGIN, Coverage, select
 
 MODULE = dedent('''
     """A module."""
@@ -77,12 +77,12 @@ DOCUMENT = dedent("""
 
 
 def changes(mutants: list[Mutant], source: str) -> set[tuple[str, str, str]]:
-    """Return what the mutants change: the operator, the line before and the line after."""
-    found = set()
+    """Return the operator, the old line and the new line of each mutant."""
+    changed = set()
     for mutant in mutants:
         before, _, after = diff(source, mutant.render() or source).partition("\n")
-        found.add((mutant.operator, before[1:].strip(), after[1:].strip()))
-    return found
+        changed.add((mutant.operator, before[1:].strip(), after[1:].strip()))
+    return changed
 
 
 @pytest.mark.parametrize(
@@ -108,11 +108,11 @@ def test_code_is_changed_in_one_place(change: tuple[str, str, str]) -> None:
     assert change in changes(code.mutants("shelf.py", MODULE), MODULE)
 
 
-def test_what_has_no_effect_is_not_changed() -> None:
+def test_code_without_effect_is_not_changed() -> None:
     found = changes(code.mutants("shelf.py", MODULE), MODULE)
 
     assert not [before for _, before, _ in found if before.startswith(('"""', "import", "class"))]
-    # An annotation, a function of a module, and a key, whose absence no test could miss.
+    # An annotation has no effect; a missing module function or key would fail any test.
     assert not [after for _, _, after in found if "xBook" in after or after == "return os" or "xat" in after]
 
 
@@ -123,18 +123,18 @@ def test_edit_elsewhere_changes_neither_ids_nor_sample() -> None:
     assert {mutant.id for mutant in before} < {mutant.id for mutant in after}
     picked, again = ({mutant.id for mutant, _ in sample(mutants, 10)} for mutants in (before, after))
     assert len(picked) == len(again) == 10
-    # Each mutant that was added may take the place of one.
+    # Each added mutant may replace one of the sample.
     assert len(picked - again) <= len(after) - len(before)
     assert {mutant.id for mutant, _ in sample(before, 10, "another seed")} != picked
 
 
-def test_equal_changes_have_ids_of_their_own() -> None:
+def test_equal_changes_have_different_ids() -> None:
     mutants = code.mutants("shelf.py", "def run():\n    stop()\n    stop()\n")
 
     assert len({mutant.id for mutant in mutants}) == len(mutants)
 
 
-def test_sample_leaves_out_what_is_invalid() -> None:
+def test_sample_leaves_out_invalid_mutants() -> None:
     def mutant(scope: str, text: str | None) -> Mutant:
         return Mutant("a.py", scope, "other constant", "1", "2", 1, lambda: text)
 
@@ -148,7 +148,7 @@ def test_sample_leaves_out_what_is_invalid() -> None:
     [
         ("one more", "components/parameters/Limit/schema/maximum", 101),
         ("one less", "components/parameters/Limit/schema/maximum", 99),
-        ("rule that no response keeps", "components/schemas/Page/maxItems", 0),
+        ("unsatisfiable rule", "components/schemas/Page/maxItems", 0),
         ("declaration dropped", "paths//books/get/responses/404", None),
         ("item dropped", "paths//books/get/parameters", []),
     ],
@@ -171,13 +171,13 @@ def test_contract_is_changed_in_one_place(operator: str, path: str, value: Any) 
     assert diff(DOCUMENT, text)
 
 
-def test_response_gets_another_status() -> None:
+def test_status_of_a_response_is_changed() -> None:
     (mutant,) = [mutant for mutant in contract.mutants("openapi.yaml", DOCUMENT) if mutant.operator == "other status"]
 
     assert yaml.safe_load(mutant.render() or "")["paths"]["/books"]["get"]["responses"].keys() == {"201", "404"}
 
 
-def test_words_and_examples_of_the_contract_are_not_changed() -> None:
+def test_texts_and_examples_of_the_contract_are_not_changed() -> None:
     changed = {mutant.scope for mutant in contract.mutants("openapi.yaml", DOCUMENT)}
 
     assert not [path for path in changed if path.endswith(("title", "description", "example", "operationId"))]
@@ -212,11 +212,11 @@ def mutant_at(lines: set[int], *names: str) -> Mutant:
     return Mutant("handlers/shelf.py", "add", "other constant", "1", "2", 1, str, frozenset(lines), frozenset(names))
 
 
-REACHED = {
-    "tests/slow/test_all.py": Reach(seconds=60, lines={"handlers/shelf.py": {1, 2, 3}, "models/book.py": {1, 2}}),
-    "tests/quick/test_book.py": Reach(seconds=1, lines={"handlers/shelf.py": {1, 3}, "models/book.py": {1}}),
-    "tests/handlers/test_shelf.py": Reach(seconds=30, lines={"handlers/shelf.py": {1, 2}}),
-    "tests/project/test_readme.py": Reach(seconds=2),
+COVERAGES = {
+    "tests/slow/test_all.py": Coverage(seconds=60, lines={"handlers/shelf.py": {1, 2, 3}, "models/book.py": {1, 2}}),
+    "tests/quick/test_book.py": Coverage(seconds=1, lines={"handlers/shelf.py": {1, 3}, "models/book.py": {1}}),
+    "tests/handlers/test_shelf.py": Coverage(seconds=30, lines={"handlers/shelf.py": {1, 2}}),
+    "tests/project/test_readme.py": Coverage(seconds=2),
 }
 SOURCES = {"handlers/shelf.py": "LIMIT = 1\n", "models/book.py": "def read():\n    return LIMIT\n"}
 
@@ -224,12 +224,12 @@ SOURCES = {"handlers/shelf.py": "LIMIT = 1\n", "models/book.py": "def read():\n 
 @pytest.mark.parametrize(
     ("mutant", "files"),
     [
-        # The mirrored file first, and then the quickest.
+        # The test file that mirrors the module comes first, then the quickest.
         (mutant_at({1}), ["tests/handlers/test_shelf.py", "tests/quick/test_book.py", "tests/slow/test_all.py"]),
         (mutant_at({2}), ["tests/handlers/test_shelf.py", "tests/slow/test_all.py"]),
-        # A value that is set at import shows where it is used.
+        # A wrong value that is bound at import has an effect where it is used.
         (mutant_at({1}, "LIMIT"), ["tests/slow/test_all.py"]),
-        # Of a file that is not measured, each may notice the change.
+        # If the lines are unknown, every test file may find the mutant.
         (
             mutant_at(set()),
             [
@@ -241,8 +241,8 @@ SOURCES = {"handlers/shelf.py": "LIMIT = 1\n", "models/book.py": "def read():\n 
         ),
     ],
 )
-def test_tests_are_selected_by_what_they_reach(mutant: Mutant, files: list[str]) -> None:
-    assert select(mutant, REACHED, SOURCES, {}) == files
+def test_tests_are_selected_by_coverage(mutant: Mutant, files: list[str]) -> None:
+    assert select(mutant, COVERAGES, SOURCES, {}) == files
 
 
 @pytest.fixture
@@ -256,7 +256,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_mutant_is_planted_in_a_copy_and_taken_back(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_mutant_is_planted_in_a_copy_and_removed_again(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     project = Project(folder)
     copy = project.copy(tmp_path_factory.mktemp("copy"))
     file = copy.folder / "handlers/shelf.py"
@@ -270,9 +270,9 @@ def test_mutant_is_planted_in_a_copy_and_taken_back(folder: Path, tmp_path_facto
     assert {mutant.file for mutant in project.mutants()} == {"handlers/shelf.py"}
     assert (planted, file.read_text()) == ("LIMIT = 2\n", "LIMIT = 1\n")
     assert (folder / "handlers/shelf.py").read_text() == "LIMIT = 1\n"
-    # Python would take bytecode of the same second for that of the file.
+    # Python would reuse bytecode if the source had the same size and second.
     assert len(set(seconds)) == 3
-    # `make` would install again what is made from a newer file.
+    # `make` would rebuild its targets if a file of the copy were newer.
     for name in FILES:
         assert (copy.folder / name).stat().st_mtime < (folder / name).stat().st_mtime
 
@@ -281,7 +281,7 @@ def test_mutant_is_planted_in_a_copy_and_taken_back(folder: Path, tmp_path_facto
 @pytest.mark.parametrize(
     ("file", "is_same"), [("tests/test_shelf.py", False), ("tests/test_other.py", True), ("handlers/shelf.py", False)]
 )
-def test_what_a_test_reaches_is_known_until_it_or_the_code_changes(file: str, is_same: bool, folder: Path) -> None:
+def test_cached_coverage_is_valid_until_the_test_or_the_code_changes(file: str, is_same: bool, folder: Path) -> None:
     before = Project(folder).fingerprint("tests/test_shelf.py")
     (folder / file).write_text("LIMIT = 3\n")
 
@@ -289,7 +289,7 @@ def test_what_a_test_reaches_is_known_until_it_or_the_code_changes(file: str, is
 
 
 @pytest.mark.slow
-def test_test_that_cannot_change_the_project_finds_nothing(tmp_path: Path) -> None:
+def test_failed_edit_of_the_project_does_not_find_a_mutant(tmp_path: Path) -> None:
     (tmp_path / "pytest.ini").touch()
     (tmp_path / "test_edits.py").write_text(
         dedent("""
@@ -312,7 +312,7 @@ def test_test_that_cannot_change_the_project_finds_nothing(tmp_path: Path) -> No
     assert "1 failed, 1 skipped" in finished.output
 
 
-def test_tests_that_found_others_come_first() -> None:
+def test_tests_that_found_other_mutants_come_first() -> None:
     found = {("handlers/shelf.py", "tests/slow/test_all.py"): 100}
 
-    assert select(mutant_at({3}), REACHED, SOURCES, found) == ["tests/slow/test_all.py", "tests/quick/test_book.py"]
+    assert select(mutant_at({3}), COVERAGES, SOURCES, found) == ["tests/slow/test_all.py", "tests/quick/test_book.py"]

@@ -1,4 +1,4 @@
-"""The wheel, in an empty virtual environment and an empty folder."""
+"""The wheel, installed in an empty virtual environment and run in an empty folder."""
 
 import subprocess
 import sys
@@ -28,11 +28,11 @@ def test_wheel_serves_in_an_empty_folder(start: Start, checkout: Path, tmp_path:
     (wheel,) = tmp_path.glob("tasks_api-*.whl")
     subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, tmp_path / "venv"], check=True)
     python = tmp_path / "venv/bin/python"
-    there = ("--quiet", "--python", python)
-    install = (uv, "pip", "install", *there)
+    options = ("--quiet", "--python", python)
+    install = (uv, "pip", "install", *options)
     subprocess.run([*install, "--require-hashes", "-r", ROOT / "requirements.lock"], check=True)
     subprocess.run([*install, "--no-deps", wheel], check=True)
-    subprocess.run([uv, "pip", "check", *there], check=True)
+    subprocess.run([uv, "pip", "check", *options], check=True)
     empty = tmp_path / "empty"
     empty.mkdir()
 

@@ -1,4 +1,4 @@
-"""The SDKs that `make sdk` generates: how they are installed and typed, and what the README's programs do with them."""
+"""The SDKs that `make sdk` generates: their installation, their types, and the README's programs that use them."""
 
 import json
 import os
@@ -23,9 +23,9 @@ pytestmark = pytest.mark.slow
 PROGRAMS = ROOT / "tests/sdk"
 NAME = "tasks-api-client"
 VERSION = contract.document()["info"]["version"]
-# With these, the client is compiled when it is generated, and the program here.
-STRICT = ("strict", "exactOptionalPropertyTypes", "noUncheckedIndexedAccess")
-SAID = """\
+# Compiler options for both the generated client and the program.
+STRICT_OPTIONS = ("strict", "exactOptionalPropertyTypes", "noUncheckedIndexedAccess")
+EXPECTED_OUTPUT = """\
 Created: Write the tutorial
 Created: Water the plants
 Created: Rest
@@ -42,33 +42,33 @@ Refused: 404 Task not found
 """
 
 
-def call(
+def run_command(
     *command: str | Path, folder: Path = ROOT, variables: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
+    """Run a command, and return its exit status and output."""
     environment = os.environ | (variables or {})
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
 
 
-def done(*command: str | Path, folder: Path = ROOT) -> str:
-    """Run a command that succeeds, and return what it said."""
-    run = call(*command, folder=folder)
-    assert run.returncode == 0, run.stdout + run.stderr
-    return run.stdout
+def output_of(*command: str | Path, folder: Path = ROOT) -> str:
+    """Run a command that must succeed, and return its output."""
+    completed = run_command(*command, folder=folder)
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    return completed.stdout
 
 
 def make(target: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a target of the Makefile, with what is installed already."""
-    # A lock that has changed is no reason to install anything while tests run, nor is a defect of `make mutants`.
-    installed = (f"--old-file={sys.prefix}/development", "--old-file=build/node/installed", f"VENV={sys.prefix}")
-    return call("make", *installed, f"SDK={folder}", target, variables=variables)
+    """Run a target of the Makefile without installing anything."""
+    # Tests install nothing, even if a lock file has changed or `make mutants` has planted a defect.
+    no_installation = (f"--old-file={sys.prefix}/development", "--old-file=build/node/installed", f"VENV={sys.prefix}")
+    return run_command("make", *no_installation, f"SDK={folder}", target, variables=variables)
 
 
 @pytest.fixture(scope="module")
 def python_sdk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the client for Python."""
+    """The folder of the generated Python client."""
     folder = tmp_path_factory.mktemp("sdk")
     run = make("sdk-python", folder)
     assert run.returncode == 0, run.stdout + run.stderr
@@ -77,16 +77,16 @@ def python_sdk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def python(python_sdk: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Python in which the client is installed, and what that needs."""
+    """The Python of a virtual environment in which the client and its dependencies are installed."""
     folder = tmp_path_factory.mktemp("installed")
     uv = Path(sys.executable).with_name("uv")
-    here = ("--quiet", "--python", sys.executable)
-    done(uv, "build", *here, "--wheel", "--no-build-isolation", "-o", folder, python_sdk)
+    options = ("--quiet", "--python", sys.executable)
+    output_of(uv, "build", *options, "--wheel", "--no-build-isolation", "-o", folder, python_sdk)
     (wheel,) = folder.glob("*.whl")
-    done(uv, "venv", *here, folder / "venv")
+    output_of(uv, "venv", *options, folder / "venv")
     python = folder / "venv/bin/python"
-    done(uv, "pip", "install", "--quiet", "--python", python, "--no-deps", wheel)
-    # httpx and attrs are those of the tests.
+    output_of(uv, "pip", "install", "--quiet", "--python", python, "--no-deps", wheel)
+    # Import httpx and attrs from the environment of the tests.
     (packages,) = (folder / "venv").glob("lib/python*/site-packages")
     (packages / "tests.pth").write_text(sysconfig.get_path("purelib"))
     return python
@@ -94,7 +94,7 @@ def python(python_sdk: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def typescript_sdk(node: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the client for TypeScript."""
+    """The folder of the generated TypeScript client."""
     folder = tmp_path_factory.mktemp("sdk")
     run = make("sdk-typescript", folder)
     assert run.returncode == 0, run.stdout + run.stderr
@@ -102,73 +102,74 @@ def typescript_sdk(node: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="module")
-def javascript(node: Path, typescript_sdk: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The program for Node, compiled in a folder in which the client is installed."""
+def javascript_program(node: Path, typescript_sdk: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The compiled program for Node, in a folder in which the client is installed."""
     folder = tmp_path_factory.mktemp("program")
     (folder / "package.json").write_text('{"type": "module"}')
-    done("npm", "install", "--offline", typescript_sdk, folder=folder)
+    output_of("npm", "install", "--offline", typescript_sdk, folder=folder)
     shutil.copy(PROGRAMS / "program.ts", folder)
-    # The declarations of the client are checked where it is generated.
+    # The client's own declarations are checked when it is generated.
     compiled = compile_program(node, folder, "--skipLibCheck")
     assert (compiled.stdout, compiled.returncode) == ("", 0)
     return folder / "program.js"
 
 
-def compile_program(node: Path, folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    """Compile the program in a folder."""
+def compile_program(node: Path, folder: Path, *extra_options: str) -> subprocess.CompletedProcess[str]:
+    """Compile the program.ts of a folder."""
     options = ("--module", "nodenext", "--target", "es2022", "--types", "node", "--typeRoots", node.parent / "@types")
-    return call(node / "tsc", *(f"--{name}" for name in STRICT), *options, *more, "program.ts", folder=folder)
+    strict = [f"--{name}" for name in STRICT_OPTIONS]
+    return run_command(node / "tsc", *strict, *options, *extra_options, "program.ts", folder=folder)
 
 
 @pytest.fixture(params=["python", "typescript"])
 def program(request: pytest.FixtureRequest) -> tuple[str | Path, ...]:
-    """The command that runs the program in each language."""
+    """The command that runs the program, in each language."""
     if request.param == "python":
         return request.getfixturevalue("python"), PROGRAMS / "program.py"
-    return "node", request.getfixturevalue("javascript")
+    return "node", request.getfixturevalue("javascript_program")
 
 
-def test_program_says_what_became_of_each_call(program: tuple[str | Path, ...], service: Service) -> None:
-    assert done(*program, service.url) == SAID
+def test_program_prints_the_result_of_each_call(program: tuple[str | Path, ...], service: Service) -> None:
+    assert output_of(*program, service.url) == EXPECTED_OUTPUT
     assert service.client.get("/api/tasks").json() == []
 
 
-def test_key_is_sent(program: tuple[str | Path, ...]) -> None:
+def test_api_key_is_sent(program: tuple[str | Path, ...]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(30)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        for variables, sent in (({"TASKS_API_KEY": "secret"}, ["Bearer secret"]), ({"TASKS_API_KEY": ""}, [])):
-            caller = subprocess.Popen([*program, url], env=os.environ | variables, stderr=subprocess.DEVNULL)
+        for variables, authorization in (({"TASKS_API_KEY": "secret"}, ["Bearer secret"]), ({"TASKS_API_KEY": ""}, [])):
+            client = subprocess.Popen([*program, url], env=os.environ | variables, stderr=subprocess.DEVNULL)
             connection, _ = listener.accept()
             with connection:
                 head = connection.recv(65536).decode()
-            assert caller.wait(timeout=30) == 1
+            assert client.wait(timeout=30) == 1
             assert head.startswith("POST /api/tasks HTTP/1.1\r\n")
-            assert re.findall(r"^authorization: (.*?)\r$", head, re.MULTILINE | re.IGNORECASE) == sent
+            assert re.findall(r"^authorization: (.*?)\r$", head, re.MULTILINE | re.IGNORECASE) == authorization
 
 
-def test_programs_use_every_operation_and_stand_in_the_readme() -> None:
+def test_programs_use_every_operation_and_match_the_readme() -> None:
     readme = (ROOT / "README.md").read_text()
     in_python, in_typescript = ((PROGRAMS / name).read_text() for name in ("program.py", "program.ts"))
 
     for path, item in contract.document()["paths"].items():
         for method in sorted(item.keys() & METHODS):
             operation = item[method]["operationId"]
-            told = f"call `{operation}` in tests/sdk/{{}}, in README.md, and say in SAID what the program then prints"
-            assert f"{inflection.underscore(operation)}.sync" in in_python, told.format("program.py")
-            assert f'client.{method.upper()}("{path}"' in in_typescript, told.format("program.ts")
-    assert f"```python\n{in_python}```" in readme, "README.md must show tests/sdk/program.py as it is"
-    assert f"```ts\n{in_typescript}```" in readme, "README.md must show tests/sdk/program.ts as it is"
+            hint = f"call `{operation}` in tests/sdk/{{}} and README.md, and add its output to EXPECTED_OUTPUT"
+            assert f"{inflection.underscore(operation)}.sync" in in_python, hint.format("program.py")
+            assert f'client.{method.upper()}("{path}"' in in_typescript, hint.format("program.ts")
+    assert f"```python\n{in_python}```" in readme, "copy tests/sdk/program.py to README.md"
+    assert f"```ts\n{in_typescript}```" in readme, "copy tests/sdk/program.ts to README.md"
 
 
-def test_python_client_is_installed_by_its_name(python: Path) -> None:
-    found = done(python, "-c", f"from importlib.metadata import version; print(version({NAME!r}))")
+def test_python_client_has_the_version_of_the_contract(python: Path) -> None:
+    installed = output_of(python, "-c", f"from importlib.metadata import version; print(version({NAME!r}))")
 
-    assert found.strip() == VERSION
+    assert installed.strip() == VERSION
 
 
 def mypy(python: Path, *arguments: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run mypy, without the project's own settings, on what a Python has installed."""
+    """Run mypy in strict mode, without the project's settings, against the packages of a Python."""
     command = (
         sys.executable,
         "-m",
@@ -179,16 +180,16 @@ def mypy(python: Path, *arguments: str | Path, folder: Path) -> subprocess.Compl
         "--python-executable",
         python,
     )
-    return call(*command, *arguments, folder=folder)
+    return run_command(*command, *arguments, folder=folder)
 
 
 def test_python_client_and_program_are_typed(python: Path, tmp_path: Path) -> None:
-    for what in (("-p", "tasks_api_client"), (PROGRAMS / "program.py",)):
-        checked = mypy(python, *what, folder=tmp_path)
+    for target in (("-p", "tasks_api_client"), (PROGRAMS / "program.py",)):
+        checked = mypy(python, *target, folder=tmp_path)
         assert checked.stdout.startswith("Success"), checked.stdout
 
 
-def test_types_refuse_a_wrong_program(python: Path, tmp_path: Path) -> None:
+def test_python_types_reject_a_wrong_program(python: Path, tmp_path: Path) -> None:
     text = (PROGRAMS / "program.py").read_text()
     for right, wrong in (
         ("created.title", "created.titel"),
@@ -201,45 +202,47 @@ def test_types_refuse_a_wrong_program(python: Path, tmp_path: Path) -> None:
         text = text.replace(right, wrong)
     (tmp_path / "wrong.py").write_text(text)
 
-    said = mypy(python, "wrong.py", folder=tmp_path).stdout
-    for words in (
+    errors = mypy(python, "wrong.py", folder=tmp_path).stdout
+    for error in (
         '"Task" has no attribute "titel"',
         '"Task" of "Any | Task" has no attribute "name"',
         'Unexpected keyword argument "match" for "sync"',
         'Argument 1 to "TaskInput" has incompatible type "int"',
         '"Violation" has no attribute "place"',
     ):
-        assert words in said, said
+        assert error in errors, errors
 
 
-def test_typescript_client_is_packed_by_its_name(node: Path, typescript_sdk: Path, tmp_path: Path) -> None:
-    (packed,) = json.loads(done("npm", "pack", "--json", "--pack-destination", tmp_path, folder=typescript_sdk))
+def test_typescript_package_contains_the_client(node: Path, typescript_sdk: Path, tmp_path: Path) -> None:
+    (packed,) = json.loads(output_of("npm", "pack", "--json", "--pack-destination", tmp_path, folder=typescript_sdk))
     (tmp_path / "package.json").write_text('{"type": "module"}')
-    # Where a registry would be asked for them.
-    needed = [node.parent / name for name in ("openapi-fetch", "openapi-typescript-helpers")]
-    done("npm", "install", "--offline", "--install-links", tmp_path / packed["filename"], *needed, folder=tmp_path)
+    # Without these folders, npm would fetch the dependencies from a registry.
+    dependencies = [node.parent / name for name in ("openapi-fetch", "openapi-typescript-helpers")]
+    output_of(
+        "npm", "install", "--offline", "--install-links", tmp_path / packed["filename"], *dependencies, folder=tmp_path
+    )
 
     assert (packed["name"], packed["version"]) == (NAME, VERSION)
     assert {file["path"] for file in packed["files"]} == {
         "package.json",
         *(f"dist/{name}.{ending}" for name in ("index", "schema") for ending in ("js", "d.ts")),
     }
-    asked = 'import { createTasksClient } from "tasks-api-client"; console.log(typeof createTasksClient)'
-    assert done("node", "--input-type=module", "--eval", asked, folder=tmp_path) == "function\n"
+    script = 'import { createTasksClient } from "tasks-api-client"; console.log(typeof createTasksClient)'
+    assert output_of("node", "--input-type=module", "--eval", script, folder=tmp_path) == "function\n"
 
 
-def test_typescript_client_is_typed(node: Path, typescript_sdk: Path) -> None:
-    settings = json.loads(done(node / "tsc", "--project", typescript_sdk, "--showConfig"))["compilerOptions"]
-    assert {name: settings.get(name) for name in STRICT} == dict.fromkeys(STRICT, True)
+def test_typescript_client_is_compiled_with_strict_options(node: Path, typescript_sdk: Path) -> None:
+    settings = json.loads(output_of(node / "tsc", "--project", typescript_sdk, "--showConfig"))["compilerOptions"]
+    assert {name: settings.get(name) for name in STRICT_OPTIONS} == dict.fromkeys(STRICT_OPTIONS, True)
     assert "skipLibCheck" not in settings
-    tools = json.loads((ROOT / "tests/node/package.json").read_text())["devDependencies"]
-    needed = json.loads((typescript_sdk / "package.json").read_text())["dependencies"]
-    assert needed.items() <= tools.items()
+    installed = json.loads((ROOT / "tests/node/package.json").read_text())["devDependencies"]
+    dependencies = json.loads((typescript_sdk / "package.json").read_text())["dependencies"]
+    assert dependencies.items() <= installed.items()
 
 
-def test_types_refuse_a_wrong_program_in_typescript(node: Path, typescript_sdk: Path, tmp_path: Path) -> None:
+def test_typescript_types_reject_a_wrong_program(node: Path, typescript_sdk: Path, tmp_path: Path) -> None:
     (tmp_path / "package.json").write_text('{"type": "module"}')
-    done("npm", "install", "--offline", typescript_sdk, folder=tmp_path)
+    output_of("npm", "install", "--offline", typescript_sdk, folder=tmp_path)
     text = (PROGRAMS / "program.ts").read_text()
     for right, wrong in (
         ("data.title", "data.titel"),
@@ -252,18 +255,18 @@ def test_types_refuse_a_wrong_program_in_typescript(node: Path, typescript_sdk: 
         text = text.replace(right, wrong)
     (tmp_path / "program.ts").write_text(text)
 
-    said = compile_program(node, tmp_path, "--noEmit", "--skipLibCheck").stdout
-    for words in (
+    errors = compile_program(node, tmp_path, "--noEmit", "--skipLibCheck").stdout
+    for error in (
         "Property 'titel' does not exist on type '{ id: number;",
         "Property 'name' does not exist on type '{ id: number;",
         "The types of 'header[\"If-Match\"]' are incompatible",
         "with 'exactOptionalPropertyTypes: true'",
         "Property 'place' does not exist on type '{ detail: string;",
     ):
-        assert words in said, said
+        assert error in errors, errors
 
 
-def test_client_for_python_is_generated_where_node_is_missing(tmp_path: Path) -> None:
+def test_python_client_is_generated_without_node(tmp_path: Path) -> None:
     commands = tmp_path / "commands"
     commands.mkdir()
     for name in ("make", "mkdir", "rm", "sh"):

@@ -1,7 +1,8 @@
-"""Looks for known vulnerabilities in what is installed with the service: `make audit`.
+"""Audit the dependencies of the service for known vulnerabilities: `make audit`.
 
-pip-audit fails alike where it finds something and where it reaches no database of advisories, and takes a mirror of
-PyPI that has none for one that knows of no vulnerability. Here the first alone is a failure, and the others are said.
+pip-audit exits with the same status if it finds a vulnerability and if no advisory database is reachable. For a mirror
+of PyPI without advisories, it reports no vulnerabilities. This script fails only if there is a vulnerability, and
+prints a message in the other cases.
 """
 
 import json
@@ -16,20 +17,20 @@ DATABASES = {"pypi": "PyPI", "osv": "OSV"}
 
 
 def main() -> None:
-    """Ask the first database that can be reached; further arguments are those of pip-audit."""
-    collected = _audit("--dry-run")
-    if collected.returncode:
-        sys.exit(f"{LOCK} cannot be audited: {collected.stderr}")
+    """Query the first reachable database; arguments are passed on to pip-audit."""
+    dry_run = _audit("--dry-run")
+    if dry_run.returncode:
+        sys.exit(f"{LOCK} cannot be audited: {dry_run.stderr}")
     for service, name in DATABASES.items():
-        said = _audit(f"--vulnerability-service={service}", "--format=json", *sys.argv[1:]).stdout
-        packages: list[dict[str, Any]] = json.loads(said)["dependencies"] if said else []
+        report = _audit(f"--vulnerability-service={service}", "--format=json", *sys.argv[1:]).stdout
+        packages: list[dict[str, Any]] = json.loads(report)["dependencies"] if report else []
         audited = [package for package in packages if "vulns" in package]
         if audited:
             if unknown := ", ".join(package["name"] for package in packages if "vulns" not in package):
-                print(f"{name} does not know, so these were not audited: {unknown}.")
-            print(f"{name} was asked about {len(audited)} packages of {LOCK}.")
+                print(f"Not audited, because {name} does not know them: {unknown}.")
+            print(f"Audited {len(audited)} packages of {LOCK} with the advisories of {name}.")
             sys.exit("\n".join(_findings(audited)) or None)
-    print("Nothing was audited: no database of advisories can be reached, neither", " nor ".join(DATABASES.values()))
+    print("Nothing was audited: no advisory database is reachable. Tried:", ", ".join(DATABASES.values()))
 
 
 def _audit(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -39,10 +40,14 @@ def _audit(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def _findings(packages: list[dict[str, Any]]) -> list[str]:
     return [
-        f"{package['name']} {package['version']} has {', '.join((found['id'], *found['aliases']))}: "
-        + (f"mended in {', '.join(found['fix_versions'])}." if found["fix_versions"] else "not mended yet.")
+        f"{package['name']} {package['version']} has {', '.join((vulnerability['id'], *vulnerability['aliases']))}: "
+        + (
+            f"fixed in {', '.join(vulnerability['fix_versions'])}."
+            if vulnerability["fix_versions"]
+            else "not fixed yet."
+        )
         for package in packages
-        for found in package["vulns"]
+        for vulnerability in package["vulns"]
     ]
 
 

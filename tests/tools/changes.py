@@ -1,6 +1,6 @@
-"""Makes the changes of tests/adopter in copies of the project, and runs its tests there: `make changes`.
+"""Apply each change of tests/adopter to a copy of the project, and run the tests there: `make changes`.
 
-A change that is right breaks only the tests that show the whole API: they say what is to be added to them.
+A correct change breaks only the tests that cover the whole API; their failure messages say what to add.
 """
 
 import os
@@ -19,26 +19,26 @@ from tests.adopter import due_date, update_task
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-# Whoever has made one of them for good need not try it.
+# Leaves out a change that the project already contains.
 CHANGES: dict[str, Callable[[Path], None]] = {
-    name: module.change
+    name: module.apply
     for name, module in (("due_date", due_date), ("update_task", update_task))
-    if not module.is_made(contract.document())
+    if not module.is_applied(contract.document())
 }
-# These show every field or call every operation. What they say when they fail names what is to be added, and where.
+# These tests show every field or call every operation. Their failure messages say what to add, and where.
 MAY_FAIL = {
     "tests.project.test_readme::test_calls_give_the_answers_in_the_readme",
-    "tests.sdk.test_sdk::test_programs_use_every_operation_and_stand_in_the_readme",
+    "tests.sdk.test_sdk::test_programs_use_every_operation_and_match_the_readme",
 }
 
-# Beside what is not the project's: a change is not made twice.
-LEFT_OUT = (".git", ".venv*", ".*_cache", "*.db*", "build", "dist", "__pycache__", "test_changes.py")
+# Generated files, and test_changes.py, which would apply a change twice.
+NOT_COPIED = (".git", ".venv*", ".*_cache", "*.db*", "build", "dist", "__pycache__", "test_changes.py")
 
 
-def copy(change: str, folder: Path) -> Path:
-    """Return a copy of the project in which a change is made."""
+def copy_with_change(change: str, folder: Path) -> Path:
+    """Copy the project, apply a change to the copy, and return its folder."""
     project = folder / change
-    shutil.copytree(ROOT, project, ignore=shutil.ignore_patterns(*LEFT_OUT))
+    shutil.copytree(ROOT, project, ignore=shutil.ignore_patterns(*NOT_COPIED))
     if (ROOT / "build/node").exists():
         (project / "build").mkdir()
         (project / "build/node").symlink_to((ROOT / "build/node").resolve())
@@ -48,31 +48,31 @@ def copy(change: str, folder: Path) -> Path:
     return project
 
 
-def failed(project: Path, *options: str) -> list[str]:
-    """Run the tests of a project with some options of pytest, and return the modules and names of those that fail."""
+def find_failures(project: Path, *options: str) -> list[str]:
+    """Run the tests of a project, and return the module and name of each that fails."""
     report = project.with_suffix(".xml")
     command = [sys.executable, "-m", "pytest", "-q", f"--junit-xml={report}", *options]
-    # The copy comes before the installed project. A program that is not installed is no failure here, also in CI.
+    # Import the copy, not the installed project. Without CI, a test is skipped if its program is not installed.
     environment = {name: value for name, value in os.environ.items() if name != "CI"} | {"PYTHONPATH": str(project)}
     run = subprocess.run(command, cwd=project, env=environment, check=False)
     if run.returncode not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
-        sys.exit(f"The tests of {project.name} could not be run: pytest ended with {run.returncode}.")
+        sys.exit(f"The tests of {project.name} could not be run: pytest exited with status {run.returncode}.")
     cases = ElementTree.parse(report).getroot().findall(".//testcase")
-    broken = [case for case in cases if case.find("failure") is not None or case.find("error") is not None]
-    return [f"{case.get('classname')}::{case.get('name')}" for case in broken]
+    failed = [case for case in cases if case.find("failure") is not None or case.find("error") is not None]
+    return [f"{case.get('classname')}::{case.get('name')}" for case in failed]
 
 
 def main() -> None:
-    """Try each change with the given options of pytest, or with all tests on four processes."""
+    """Test each change, with the given options of pytest or else with all tests on four processes."""
     options = sys.argv[1:] or ["-n", "4", "--dist", "worksteal"]
     unexpected = []
     with tempfile.TemporaryDirectory(prefix="changes-") as folder:
         for change in CHANGES:
-            found = failed(copy(change, Path(folder)), *options)
-            unexpected += [f"  {change}: {test}" for test in found if test not in MAY_FAIL]
+            failures = find_failures(copy_with_change(change, Path(folder)), *options)
+            unexpected += [f"  {change}: {test}" for test in failures if test not in MAY_FAIL]
     if unexpected:
-        sys.exit("\n".join(["These tests are not about what has changed, and fail:", *unexpected]))
-    print("Only tests fail that show every operation and field.")
+        sys.exit("\n".join(["These tests fail, although they should not depend on the change:", *unexpected]))
+    print("Only the tests that cover every operation and field fail.")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Compares the contract with the last released one, and fails where its version does not say what has changed.
+"""Compare the contract with its last release, and fail if the version does not reflect the changes: `make diff`.
 
-Redocly rates the changes; here stands what it does not see.
+Redocly rates most changes. This script also rates those that Redocly misses.
 """
 
 import os
@@ -20,17 +20,17 @@ REDOCLY = Path("build/node/node_modules/.bin/redocly")
 
 
 def main() -> None:
-    """Compare with the release that is named, a tag of git or a file, or else with the last tag."""
+    """Compare with the release that is given as a Git tag or a file, by default with the last tag."""
     base = sys.argv[1] if len(sys.argv) > 1 else _last_tag()
     if not base:
-        print("No release has a tag yet, so there is nothing to compare with; name a tag or a file with BASE=...")
+        print("No release has a tag yet, so there is nothing to compare with. Give a tag or a file with BASE=...")
         return
     with tempfile.TemporaryDirectory() as folder:
         released = Path(folder, "released.yaml")
         released.write_text(_text(base))
-        found = list(faults(yaml.safe_load(released.read_text()), yaml.safe_load(CONTRACT.read_text())))
-        rated = _rate(released)
-    sys.exit("\n".join(found) or rated)
+        errors = list(version_errors(yaml.safe_load(released.read_text()), yaml.safe_load(CONTRACT.read_text())))
+        status = _run_redocly(released)
+    sys.exit("\n".join(errors) or status)
 
 
 def _last_tag() -> str:
@@ -47,18 +47,18 @@ def _text(base: str) -> str:
     return shown.stdout
 
 
-def faults(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
-    """Yield what the version does not say of the changes that Redocly takes for patches."""
+def version_errors(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
+    """Yield a message for each change that Redocly misses and the version does not reflect."""
     before, after = old["info"]["version"], new["info"]["version"]
     if new != old and Version(after) <= Version(before):
         yield f"The contract has changed since {before}: raise info.version, which is {after}."
     if Version(after).major <= Version(before).major:
         for change in _breaking(old, new):
-            yield f"{change} since {before}, which breaks callers: raise the major version; info.version is {after}."
+            yield f"{change} since {before}, which breaks clients: raise the major version; info.version is {after}."
 
 
 def _breaking(old: Any, new: Any, path: str = "#") -> Iterator[str]:
-    """Yield the breaking changes that Redocly takes for patches: keys, limits of sizes, and defaults."""
+    """Yield the breaking changes that Redocly rates as patches: required keys, size limits and defaults."""
     if isinstance(old, list) and isinstance(new, list):
         for index, (before, after) in enumerate(zip(old, new, strict=False)):
             yield from _breaking(before, after, f"{path}/{index}")
@@ -67,16 +67,16 @@ def _breaking(old: Any, new: Any, path: str = "#") -> Iterator[str]:
     for name in old.keys() & new.keys():
         yield from _breaking(old[name], new[name], f"{path}/{name}")
     if new.get("security") and {} not in new["security"] and not old.get("security"):
-        yield f"{path}/security asks for a key"
+        yield f"{path}/security requires a key"
     if "x-max-bytes" in new and new["x-max-bytes"] < old.get("x-max-bytes", 0):
         yield f"{path}/x-max-bytes is smaller"
     if "type" in old and "type" in new and old.get("default") != new.get("default"):
-        yield f"{path}/default is another one"
+        yield f"{path}/default has changed"
 
 
-def _rate(released: Path) -> int:
+def _run_redocly(released: Path) -> int:
     if not shutil.which("node"):
-        print("Not known, since Node is not installed: which other changes are breaking.")
+        print("Node is not installed, so other breaking changes were not looked for.")
         return "CI" in os.environ
     command = [
         str(REDOCLY),

@@ -1,4 +1,4 @@
-// A client of the Tasks API: openapi-fetch, which sends the requests, with the types of the contract.
+// A client of the Tasks API: openapi-fetch with the types of the contract.
 import createClient, { type Client, type ClientOptions } from "openapi-fetch";
 
 import type { components, paths } from "./schema.js";
@@ -14,13 +14,13 @@ export type Violation = components["schemas"]["Violation"];
 export type TasksClient = Client<paths>;
 
 export interface TasksClientOptions extends Omit<ClientOptions, "baseUrl"> {
-  /** The address of the service. */
+  /** The base URL of the service. */
   baseUrl: string;
-  /** The key to send, where the service asks for one. */
+  /** The API key, if the service requires one. */
   key?: string | undefined;
 }
 
-/** Return what calls the operations of a service by method and path, and answers either `data` or `error`. */
+/** Create a client that calls operations by method and path; each call resolves to either `data` or `error`. */
 export function createTasksClient({ key, ...options }: TasksClientOptions): TasksClient {
   const client = createClient<paths>(options);
   if (key) {

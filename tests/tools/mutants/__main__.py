@@ -1,7 +1,7 @@
-"""Plants generated defects one at a time, and lists those that no test finds: `make mutants`.
+"""Plant generated defects one at a time, and list those that no test finds: `make mutants`.
 
-Only the test files that reach a defect are run. Mutants that nobody could notice are listed in accepted.txt, each with
-the reason, and are not tried.
+Each defect is tested only with the test files that cover it. Equivalent mutants, which no test can find, are listed in
+accepted.txt with the reason, and are left out.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from typing import TypeVar
 from tests.tools.mutants import process, trial
 from tests.tools.mutants.mutant import Mutant, diff, sample
 from tests.tools.mutants.project import Copy, Project
-from tests.tools.mutants.reach import Reach, measure, select
+from tests.tools.mutants.selection import Coverage, measure, select
 
 ROOT = Path(__file__).parents[3]
 ACCEPTED = Path(__file__).with_name("accepted.txt")
@@ -32,7 +32,7 @@ Result = TypeVar("Result")
 
 
 class Workers:
-    """Copies of the project for jobs that run at the same time.
+    """Workers that run jobs at the same time, each in its own copy of the project.
 
     Args:
         project: The project.
@@ -46,7 +46,7 @@ class Workers:
             self._copies.put(project.copy(folder / f"copy{number}"))
 
     def map(self, job: Callable[[Copy, Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """Do a job with each item, and yield the results as they come."""
+        """Run a job for each item, and yield the results as they complete."""
 
         def run(item: Item) -> Result:
             copy = self._copies.get()
@@ -61,44 +61,44 @@ class Workers:
                 yield future.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-            process.end_all()
+            process.interrupt_all()
             pool.shutdown()
 
 
-def measured(project: Project, workers: Workers, tests: list[str]) -> dict[str, Reach]:
-    """Return what test files reach; what did not change is not measured again."""
+def measure_all(project: Project, workers: Workers, tests: list[str]) -> dict[str, Coverage]:
+    """Return the coverage of each test file, from a cache if neither the file nor the code has changed."""
 
-    def job(copy: Copy, test: str) -> tuple[str, Reach]:
-        kept = BUILD / "reach" / f"{project.fingerprint(test)}.json"
-        if kept.exists():
-            return test, Reach.model_validate_json(kept.read_text())
+    def job(copy: Copy, test: str) -> tuple[str, Coverage]:
+        cache = BUILD / "coverage" / f"{project.fingerprint(test)}.json"
+        if cache.exists():
+            return test, Coverage.model_validate_json(cache.read_text())
         with tempfile.TemporaryDirectory() as scratch:
-            reach = measure(copy.folder, test, Path(scratch))
-        print(f"{reach.seconds:6.1f} s  {test}{'  FAILS' if reach.failure else ''}", flush=True)
-        if not reach.failure:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            kept.write_text(reach.model_dump_json())
-        return test, reach
+            coverage = measure(copy.folder, test, Path(scratch))
+        print(f"{coverage.seconds:6.1f} s  {test}{'  FAILS' if coverage.failure else ''}", flush=True)
+        if not coverage.failure:
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            cache.write_text(coverage.model_dump_json())
+        return test, coverage
 
-    print("The lines that each test file reaches:")
-    reached = dict(workers.map(job, tests))
-    if failing := {test: reach.failure for test, reach in reached.items() if reach.failure}:
-        sys.exit("\n".join([*failing.values(), f"These fail on the unchanged project: {', '.join(failing)}"]))
-    return reached
+    print("Measuring the coverage of each test file:")
+    coverages = dict(workers.map(job, tests))
+    if failing := {test: coverage.failure for test, coverage in coverages.items() if coverage.failure}:
+        sys.exit("\n".join([*failing.values(), f"These tests fail on the unchanged project: {', '.join(failing)}"]))
+    return coverages
 
 
-def accepted() -> dict[str, str]:
-    """Return the reason for each mutant that may survive, by id."""
+def read_accepted() -> dict[str, str]:
+    """Return the reason for each accepted mutant, by id."""
     lines = [line for line in ACCEPTED.read_text().splitlines() if line and not line.startswith("#")]
     return {identifier: reason for identifier, _, reason in (line.partition(" ") for line in lines)}
 
 
-def chosen(project: Project, arguments: argparse.Namespace) -> list[tuple[Mutant, str]]:
-    """Return the mutants to try: those that are named by id, file or folder, or a sample of all."""
+def choose(project: Project, arguments: argparse.Namespace) -> list[tuple[Mutant, str]]:
+    """Return the mutants to try: a sample of those with the given ids, files or folders, or of all."""
     everything = list(project.mutants())
-    reasons = accepted()
-    if gone := reasons.keys() - {mutant.id for mutant in everything}:
-        print(f"Remove what no longer exists from {ACCEPTED.name}: {', '.join(sorted(gone))}")
+    reasons = read_accepted()
+    if obsolete := reasons.keys() - {mutant.id for mutant in everything}:
+        print(f"Remove these ids from {ACCEPTED.name}, they no longer exist: {', '.join(sorted(obsolete))}")
     names = tuple(arguments.only)
     candidates = [
         mutant
@@ -106,14 +106,14 @@ def chosen(project: Project, arguments: argparse.Namespace) -> list[tuple[Mutant
         if (mutant.id in names or mutant.file.startswith(names) if names else mutant.id not in reasons)
     ]
     picked = list(sample(candidates, arguments.sample, arguments.seed))
-    print(f"{len(picked)} of {len(everything)} mutants, {len(reasons)} of which are accepted:")
+    print(f"{len(picked)} of {len(everything)} mutants, {len(reasons)} of them accepted:")
     return picked
 
 
 def attempt_all(
-    project: Project, workers: Workers, picked: list[tuple[Mutant, str]], reached: dict[str, Reach]
+    project: Project, workers: Workers, picked: list[tuple[Mutant, str]], coverages: dict[str, Coverage]
 ) -> list[tuple[Mutant, trial.Outcome]]:
-    """Try mutants, and write a report as they are tried."""
+    """Try each mutant, and write the report."""
     sources = {file: project.text(file) for file in project.mutable if file.endswith(".py")}
     found: Counter[tuple[str, str]] = Counter()
     outcomes: list[tuple[Mutant, trial.Outcome]] = []
@@ -121,7 +121,7 @@ def attempt_all(
     def job(copy: Copy, item: tuple[Mutant, str]) -> tuple[Mutant, str, trial.Outcome, float]:
         mutant, text = item
         started = time.monotonic()
-        outcome = trial.attempt(copy, mutant.file, text, select(mutant, reached, sources, found), reached)
+        outcome = trial.attempt(copy, mutant.file, text, select(mutant, coverages, sources, found), coverages)
         return mutant, text, outcome, time.monotonic() - started
 
     with (BUILD / "report.txt").open("w") as report:
@@ -130,11 +130,11 @@ def attempt_all(
             if outcome.verdict == trial.FOUND:
                 found[mutant.file, trial.test_file(outcome)] += 1
             change = diff(project.text(mutant.file), text)
-            verdict = f"{outcome.verdict} {outcome.evidence[:150]}".rstrip()
-            print(f"{len(outcomes):4}/{len(picked)} {mutant}: {verdict} ({seconds:.0f} s)", flush=True)
+            result = f"{outcome.verdict} {outcome.evidence[:150]}".rstrip()
+            print(f"{len(outcomes):4}/{len(picked)} {mutant}: {result} ({seconds:.0f} s)", flush=True)
             if outcome.verdict == trial.SURVIVED:
                 print(change, flush=True)
-            print(f"{mutant}\n{change}\n{verdict} ({seconds:.1f} s)\n", file=report, flush=True)
+            print(f"{mutant}\n{change}\n{result} ({seconds:.1f} s)\n", file=report, flush=True)
     return outcomes
 
 
@@ -147,29 +147,29 @@ def summarize(outcomes: list[tuple[Mutant, trial.Outcome]]) -> None:
     survivors = [str(mutant) for mutant, outcome in outcomes if outcome.verdict == trial.SURVIVED]
     print(f"{len(outcomes) - len(survivors)} of {len(outcomes)} mutants were found; see {BUILD / 'report.txt'}.")
     if survivors:
-        sys.exit("\n".join(["These survived: write a test, or accept them in accepted.txt:", *survivors]))
+        sys.exit("\n".join(["These mutants survived; write a test for each or accept it in accepted.txt:", *survivors]))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make mutants", description=__doc__)
-    parser.add_argument("only", nargs="*", help="ids of mutants, files, or folders; by default all files")
-    parser.add_argument("--sample", type=int, default=SAMPLE, help="number of mutants to try")
-    parser.add_argument("--seed", default="", help="any text; another one gives another sample")
-    parser.add_argument("--tests", default="*", help="pattern of the test files to run")
-    parser.add_argument("--list", action="store_true", help="show the mutants, and try none")
+    parser.add_argument("only", nargs="*", help="ids of mutants, files or folders (default: all files)")
+    parser.add_argument("--sample", type=int, default=SAMPLE, help="maximum number of mutants to try")
+    parser.add_argument("--seed", default="", help="any text; it determines the sample")
+    parser.add_argument("--tests", default="*", help="glob pattern of the test files to run")
+    parser.add_argument("--list", action="store_true", help="list the mutants without trying them")
     arguments = parser.parse_args()
-    # As after Ctrl-C, what was started is ended.
+    # End the child processes, as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     BUILD.mkdir(parents=True, exist_ok=True)
     project = Project(ROOT)
     if arguments.list:
-        for mutant, text in chosen(project, arguments):
+        for mutant, text in choose(project, arguments):
             print(f"{mutant}\n{diff(project.text(mutant.file), text)}")
         return
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         workers = Workers(project, Path(folder))
-        reached = measured(project, workers, [test for test in project.tests if fnmatch(test, arguments.tests)])
-        summarize(attempt_all(project, workers, chosen(project, arguments), reached))
+        coverages = measure_all(project, workers, [test for test in project.tests if fnmatch(test, arguments.tests)])
+        summarize(attempt_all(project, workers, choose(project, arguments), coverages))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Generates mutants of Python code, by operators that know nothing of what the code is for."""
+"""Generate mutants of Python code, with operators that are independent of the project."""
 
 import ast
 import copy
@@ -20,7 +20,7 @@ COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.In: ast.NotIn,
     ast.NotIn: ast.In,
 }
-# For these, the other comparison is the negation.
+# Replacing one of these by its counterpart negates the comparison.
 NEGATED_BY_COMPARISON = (ast.Eq, ast.NotEq, ast.Is, ast.IsNot, ast.In, ast.NotIn)
 ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
     ast.Add: ast.Sub,
@@ -33,20 +33,20 @@ ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
     ast.BitAnd: ast.BitOr,
 }
 FUNCTIONS = {"min": "max", "max": "min", "any": "all", "all": "any"}
-# These decorators, and the strings in these calls, are for type checkers only.
+# Decorators, and calls with string arguments, that only matter to type checkers.
 TYPING = ("TypeVar", "NewType", "ParamSpec", "cast", "overload", "override", "abstractmethod")
 TEXT = (ast.JoinedStr, ast.Constant)
 Old = ast.AST | list[Any]
 
 
 class Change(NamedTuple):
-    """A part of the tree that is replaced.
+    """A replacement in the syntax tree.
 
     Attributes:
         operator: The kind of change.
         old: A node, or the list of statements of a block.
-        new: What replaces it.
-        drops: If this only takes an item of a list away: the items, and the index of that one.
+        new: The node that replaces it.
+        drops: If the change only drops an item of a list: all items, and the index of the dropped one.
     """
 
     operator: str
@@ -55,20 +55,20 @@ class Change(NamedTuple):
     drops: tuple[Sequence[ast.AST], int] | None = None
 
 
-class Place(NamedTuple):
-    """Where a node is.
+class Location(NamedTuple):
+    """The location of a node.
 
     Attributes:
-        scope: The names of the functions and classes around it.
-        statement: The statement that it is part of.
-        imported: Whether it is executed when the module is imported.
-        text: The f-string that it is part of, whose parts have no reliable positions.
+        scope: The names of the enclosing functions and classes.
+        statement: The enclosing statement.
+        at_import: Whether the node is executed when the module is imported.
+        f_string: The enclosing f-string, whose parts have no reliable positions.
     """
 
     scope: tuple[str, ...]
     statement: ast.AST
-    imported: bool
-    text: ast.AST | None
+    at_import: bool
+    f_string: ast.AST | None
 
 
 def mutants(file: str, source: str) -> list[Mutant]:
@@ -84,38 +84,38 @@ def mutants(file: str, source: str) -> list[Mutant]:
 
 
 def _mutants(file: str, source: str, tree: ast.Module, modules: set[str]) -> Iterator[Mutant]:
-    for node, parent, place in _walk(tree, tree, Place((), tree, True, None)):
+    for node, parent, location in _walk(tree, tree, Location((), tree, True, None)):
         for change in _changes(node, parent, modules):
             before, after = _fragments(change)
             first = change.old[0] if isinstance(change.old, list) else change.old
-            line = getattr(first, "lineno", getattr(place.statement, "lineno", 1))
-            scope = ".".join(place.scope) or "module"
-            render = partial(_rendered, source, tree, change, place)
-            yield Mutant(file, scope, change.operator, before, after, line, render, *_reach(change, place))
+            line = getattr(first, "lineno", getattr(location.statement, "lineno", 1))
+            scope = ".".join(location.scope) or "module"
+            render = partial(_render, source, tree, change, location)
+            yield Mutant(file, scope, change.operator, before, after, line, render, *_coverage_needed(change, location))
 
 
-def _walk(node: ast.AST, parent: ast.AST, place: Place) -> Iterator[tuple[ast.AST, ast.AST, Place]]:
-    """Yield each node that may be changed, with its parent; what only type checkers and readers see is left out."""
+def _walk(node: ast.AST, parent: ast.AST, location: Location) -> Iterator[tuple[ast.AST, ast.AST, Location]]:
+    """Yield each node that affects the execution, with its parent and location."""
     if _is_skipped(node, parent):
         return
     if isinstance(node, (ast.stmt, ast.ExceptHandler)):
-        place = place._replace(statement=node)
+        location = location._replace(statement=node)
     if isinstance(node, ast.JoinedStr):
-        place = place._replace(text=place.text or node)
+        location = location._replace(f_string=location.f_string or node)
     named = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
     if named:
-        place = place._replace(scope=(*place.scope, node.name))  # type: ignore[attr-defined]
-    yield node, parent, place
+        location = location._replace(scope=(*location.scope, node.name))  # type: ignore[attr-defined]
+    yield node, parent, location
     body = [] if isinstance(node, ast.ClassDef) or not named else node.body  # type: ignore[attr-defined]
     for name, value in ast.iter_fields(node):
         for child in value if isinstance(value, list) else [value]:
             if name in ("annotation", "returns"):
-                # Only the calls in it, such as `Field(...)`, have an effect.
+                # Of an annotation, only calls such as `Field(...)` have an effect.
                 calls = [call for call in ast.walk(child) if isinstance(call, ast.Call)] if child else []
                 for call in calls:
-                    yield from _walk(call, node, place)
+                    yield from _walk(call, node, location)
             elif isinstance(child, ast.AST):
-                yield from _walk(child, node, place._replace(imported=False) if child in body else place)
+                yield from _walk(child, node, location._replace(at_import=False) if child in body else location)
 
 
 def _is_skipped(node: ast.AST, parent: ast.AST) -> bool:
@@ -125,7 +125,7 @@ def _is_skipped(node: ast.AST, parent: ast.AST) -> bool:
         case ast.If(ast.Name("TYPE_CHECKING")) | ast.Assign([ast.Name("__all__")]):
             return True
         case ast.Constant(str()) if isinstance(parent, ast.Subscript):
-            # Any test would notice the `KeyError`.
+            # Any test would find the `KeyError`.
             return True
         case ast.Constant(str()):
             return isinstance(parent, ast.Call) and isinstance(parent.func, ast.Name) and parent.func.id in TYPING
@@ -178,7 +178,7 @@ def _value(node: ast.AST, parent: ast.AST, modules: set[str]) -> Iterator[Change
 
 
 def _first_text(node: ast.JoinedStr) -> ast.AST | None:
-    """Return the part of an f-string that stands for all its text."""
+    """Return the first constant part of an f-string, which represents all of them."""
     return next((part for part in node.values if isinstance(part, ast.Constant)), None)
 
 
@@ -201,12 +201,12 @@ def _other_values(value: Any) -> Iterator[Any]:
 
 
 def _items(node: ast.AST, parent: ast.AST) -> Iterator[Change]:
-    """Take each item of a list away."""
+    """Yield a change for each item that can be dropped."""
     match node:
         case ast.BoolOp(_, values):
             for index in range(len(values)):
-                left = _without(values, index)
-                new = left[0] if len(left) == 1 else _with(node, values=left)
+                remaining = _without(values, index)
+                new = remaining[0] if len(remaining) == 1 else _with(node, values=remaining)
                 yield Change("operand dropped", node, new, (values, index))
         case ast.Dict(keys, values) if None not in keys:
             for index in range(len(keys)):
@@ -214,8 +214,10 @@ def _items(node: ast.AST, parent: ast.AST) -> Iterator[Change]:
                 pairs = [_pair(key, value) for key, value in zip(keys, values, strict=True) if key]
                 yield Change("item dropped", node, new, (pairs, index))
         case ast.List(items) | ast.Set(items) | ast.Tuple(items) if isinstance(node, ast.Set) or _is_loaded(node):
-            listed = not isinstance(node, ast.Tuple) or isinstance(parent, (ast.Compare, ast.ExceptHandler, ast.Call))
-            if listed and not isinstance(parent, (ast.Subscript, ast.Tuple)) and len(items) > 1:
+            droppable = not isinstance(node, ast.Tuple) or isinstance(
+                parent, (ast.Compare, ast.ExceptHandler, ast.Call)
+            )
+            if droppable and not isinstance(parent, (ast.Subscript, ast.Tuple)) and len(items) > 1:
                 for index in range(len(items)):
                     yield Change("item dropped", node, _with(node, elts=_without(items, index)), (items, index))
         case ast.Call(_, positional, keywords):
@@ -271,7 +273,7 @@ def _without(items: Sequence[Any], index: int) -> list[Any]:
 
 
 def _pair(key: ast.expr, value: ast.expr) -> ast.expr:
-    """Return a node for an item of a dictionary, which the tree has none for."""
+    """Return a node that spans an item of a dictionary; the syntax tree has none."""
     pair = ast.copy_location(ast.Dict([key], [value]), key)
     pair.end_lineno, pair.end_col_offset = value.end_lineno, value.end_col_offset
     return pair
@@ -282,22 +284,22 @@ def _is_loaded(node: Any) -> bool:
 
 
 def _fragments(change: Change) -> tuple[str, str]:
-    """Return the text before and after, however it is laid out."""
+    """Return the code before and after the change in normalized layout."""
     if change.drops:
         items, index = change.drops
         return ast.unparse(items[index]), ""
     old = change.old if isinstance(change.old, list) else [change.old]
     if change.operator == "context dropped":
-        return ast.unparse(getattr(change.old, "items")[0]), ""  # noqa: B009, only this kind of node has it
+        return ast.unparse(getattr(change.old, "items")[0]), ""  # noqa: B009, other kinds of nodes have no items
     return "\n".join(map(ast.unparse, old)), ast.unparse(ast.fix_missing_locations(change.new))
 
 
-def _rendered(source: str, tree: ast.Module, change: Change, place: Place) -> str | None:
-    """Return the text with a change, laid out as it was; None where that cannot be done."""
-    expected = ast.dump(_replaced(tree, change.old, change.new))
+def _render(source: str, tree: ast.Module, change: Change, location: Location) -> str | None:
+    """Return the source with the change and its original layout, or None if that is impossible."""
+    expected = ast.dump(_replace(tree, change.old, change.new))
     if expected == ast.dump(tree):
         return None
-    for start, end, text in _edits(source, change, place):
+    for start, end, text in _edits(source, change, location):
         changed = source[:start] + text + source[end:]
         try:
             if ast.dump(ast.parse(changed)) == expected:
@@ -308,20 +310,20 @@ def _rendered(source: str, tree: ast.Module, change: Change, place: Place) -> st
     return None
 
 
-def _edits(source: str, change: Change, place: Place) -> Iterator[tuple[int, int, str]]:
-    """Yield ways to make a change in the text; the first that gives the tree expected is right."""
-    start, end = _span(source, change.old)
-    if place.text:
-        start, end = _span(source, place.text)
-        yield start, end, ast.unparse(_replaced(place.text, change.old, change.new))
+def _edits(source: str, change: Change, location: Location) -> Iterator[tuple[int, int, str]]:
+    """Yield candidate edits of the source; the first that results in the expected tree is correct."""
+    start, end = _find_span(source, change.old)
+    if location.f_string:
+        start, end = _find_span(source, location.f_string)
+        yield start, end, ast.unparse(_replace(location.f_string, change.old, change.new))
         return
     if change.drops:
         items, index = change.drops
-        spans = [_span(source, item) for item in items]
+        spans = [_find_span(source, item) for item in items]
         if change.operator == "decorator dropped":
-            at = source.rindex("@", 0, spans[index][0])
+            at_sign = source.rindex("@", 0, spans[index][0])
             rest = source[spans[index][1] :]
-            yield at, spans[index][1] + len(rest) - len(rest.lstrip()), ""
+            yield at_sign, spans[index][1] + len(rest) - len(rest.lstrip()), ""
             return
         if index + 1 < len(items):
             yield spans[index][0], spans[index + 1][0], ""
@@ -329,19 +331,19 @@ def _edits(source: str, change: Change, place: Place) -> Iterator[tuple[int, int
             yield spans[index - 1][1], spans[index][1], ""
         yield *spans[index], ""
     if change.operator == "context dropped":
-        yield start, _span(source, getattr(change.old, "items")[0].context_expr)[1], "if True"  # noqa: B009
+        yield start, _find_span(source, getattr(change.old, "items")[0].context_expr)[1], "if True"  # noqa: B009
         return
     text = ast.unparse(ast.fix_missing_locations(change.new))
     yield start, end, text
     yield start, end, f"({text})"
 
 
-def _span(source: str, node: Any) -> tuple[int, int]:
+def _find_span(source: str, node: Any) -> tuple[int, int]:
     first, last = (node[0], node[-1]) if isinstance(node, list) else (node, node)
     lines = source.splitlines(keepends=True)
 
     def index(line: int, column: int) -> int:
-        # Columns are bytes.
+        # The columns of `ast` count bytes.
         return sum(map(len, lines[: line - 1])) + len(lines[line - 1].encode()[:column].decode())
 
     if not hasattr(first, "lineno"):
@@ -349,8 +351,8 @@ def _span(source: str, node: Any) -> tuple[int, int]:
     return index(first.lineno, first.col_offset), index(last.end_lineno, last.end_col_offset)
 
 
-def _replaced(root: ast.AST, old: Old, new: ast.AST) -> ast.AST:
-    """Return a copy of a tree in which a node, or a block, is another one."""
+def _replace(root: ast.AST, old: Old, new: ast.AST) -> ast.AST:
+    """Return a copy of a tree in which a node or a block is replaced."""
     if root is old:
         return new
     changed = copy.copy(root)
@@ -358,24 +360,24 @@ def _replaced(root: ast.AST, old: Old, new: ast.AST) -> ast.AST:
         if value is old:
             setattr(changed, name, [new] if isinstance(old, list) else new)
         elif isinstance(value, ast.AST):
-            setattr(changed, name, _replaced(value, old, new))
+            setattr(changed, name, _replace(value, old, new))
         elif isinstance(value, list):
-            setattr(changed, name, [_replaced(item, old, new) if isinstance(item, ast.AST) else item for item in value])
+            setattr(changed, name, [_replace(item, old, new) if isinstance(item, ast.AST) else item for item in value])
     return changed
 
 
-def _reach(change: Change, place: Place) -> tuple[frozenset[int], frozenset[str]]:
-    """Return the lines that a test must reach to notice a change, and the names that are bound there at import."""
+def _coverage_needed(change: Change, location: Location) -> tuple[frozenset[int], frozenset[str]]:
+    """Return the lines that a test must cover to find a change, and the names that they bind at import."""
     if isinstance(change.old, list):
         return frozenset(range(change.old[0].lineno, change.old[-1].end_lineno + 1)), frozenset()
-    statement: Any = place.statement
+    statement: Any = location.statement
     body = getattr(statement, "body", None)
-    if place.imported and isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
-        # A decorator or a default shows when the function is called.
+    if location.at_import and isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        # A changed decorator or default has an effect when the function is called.
         return frozenset(range(statement.body[0].lineno, (statement.end_lineno or 0) + 1)), frozenset()
     end = max(statement.lineno + 1, body[0].lineno) if body else statement.end_lineno + 1
     names: frozenset[str] = frozenset()
-    if place.imported:
+    if location.at_import:
         targets = getattr(statement, "targets", [getattr(statement, "target", None)])
         names = frozenset(target.id for target in targets if isinstance(target, ast.Name))
     return frozenset(range(statement.lineno, end)), names

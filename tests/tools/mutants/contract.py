@@ -1,4 +1,4 @@
-"""Generates mutants of an OpenAPI document, by operators that know its keywords but none of its names."""
+"""Generate mutants of an OpenAPI document, with operators for the keywords of OpenAPI and JSON Schema."""
 
 from collections.abc import Iterator
 from copy import deepcopy
@@ -9,8 +9,8 @@ import yaml
 
 from tests.tools.mutants.mutant import Mutant, number_repeated
 
-# The keys in these are names, unlike those of other mappings.
-NAMED = {
+# The keys in these mappings are names, not keywords.
+NAME_MAPPINGS = {
     "paths",
     "properties",
     "schemas",
@@ -25,8 +25,8 @@ NAMED = {
     "x-headers-tls",
     "x-responses",
 }
-# What each entry of these declares can be left out, unless it is only there to be referred to.
-DECLARED = {"properties", "headers", "responses", "links", "x-headers", "x-headers-tls", "x-responses"}
+# Entries of these mappings are dropped, except for components, which are only targets of references.
+DROPPABLE = {"properties", "headers", "responses", "links", "x-headers", "x-headers-tls", "x-responses"}
 DROPPED: Any = object()
 Path = tuple[Any, ...]
 
@@ -55,96 +55,96 @@ def mutants(file: str, source: str) -> list[Mutant]:
 
 
 def _mutants(file: str, source: str, document: Any, root: yaml.Node) -> Iterator[Mutant]:
-    asked = _read_from_requests(document)
-    for change in _walk(document, document, (), asked):
+    request_paths = _request_paths(document)
+    for change in _walk(document, document, (), request_paths):
         key, value = _entry(root, change.path)
-        before = _dumped(_at(document, change.path))
-        after = "" if change.new is DROPPED else _dumped(change.new)
+        before = _dump(_at(document, change.path))
+        after = "" if change.new is DROPPED else _dump(change.new)
         if isinstance(change, Renaming):
             before, after = str(change.path[-1]), change.new
         line = (key or value).start_mark.line + 1
-        render = partial(_rendered, source, document, root, change)
+        render = partial(_render, source, document, root, change)
         yield Mutant(file, "/".join(map(str, change.path)), change.operator, before, after, line, render)
 
 
-def _read_from_requests(document: Any) -> set[Path]:
-    """Return the paths of what describes requests: of parameters and request bodies, and all that they refer to."""
+def _request_paths(document: Any) -> set[Path]:
+    """Return the paths of all parts that describe requests: parameters, bodies and the targets of their references."""
     found: set[Path] = set()
 
-    def visit(value: Any, path: Path, asked: bool) -> None:
-        asked = asked or path[-1:] in (("parameters",), ("requestBody",), ("requestBodies",))
-        if asked and path in found:
+    def visit(value: Any, path: Path, in_request: bool) -> None:
+        in_request = in_request or path[-1:] in (("parameters",), ("requestBody",), ("requestBodies",))
+        if in_request and path in found:
             return
-        if asked:
+        if in_request:
             found.add(path)
         if isinstance(value, dict) and isinstance(value.get("$ref"), str):
             target = tuple(value["$ref"].removeprefix("#/").split("/"))
-            visit(_at(document, target), target, asked)
+            visit(_at(document, target), target, in_request)
         entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
         for key, inner in entries:
             if "links" not in path:
-                visit(inner, (*path, key), asked)
+                visit(inner, (*path, key), in_request)
 
     visit(document, (), False)
     return found
 
 
-def _walk(document: Any, value: Any, path: Path, asked: set[Path]) -> Iterator[Change | Renaming]:
-    named = bool(path) and path[-1] in NAMED and (len(path) < 2 or path[-2] != "properties")
+def _walk(document: Any, value: Any, path: Path, request_paths: set[Path]) -> Iterator[Change | Renaming]:
+    has_names = bool(path) and path[-1] in NAME_MAPPINGS and (len(path) < 2 or path[-2] != "properties")
     if isinstance(value, list):
         for index, item in enumerate(value):
-            yield from _walk(document, item, (*path, index), asked)
+            yield from _walk(document, item, (*path, index), request_paths)
     if not isinstance(value, dict):
         return
     for key, inner in value.items():
         here = (*path, key)
-        if named:
+        if has_names:
             yield from _declaration(key, here)
         elif key in ("example", "examples"):
-            # What they say is decided here, and so is never wrong.
+            # A changed example is still a correct contract.
             continue
         elif path[-1:] == ("x-messages",):
             yield Change("other sentence", here, f"x{inner}")
         else:
-            yield from _keyword(document, value, key, here, path in asked)
-        yield from _walk(document, inner, here, asked)
+            yield from _keyword(document, value, key, here, path in request_paths)
+        yield from _walk(document, inner, here, request_paths)
 
 
 def _declaration(key: Any, path: Path) -> Iterator[Change | Renaming]:
     kind = path[-2]
-    if kind in DECLARED and (path[0] != "components" or len(path) > len(("components", kind, key))):
+    if kind in DROPPABLE and (path[0] != "components" or len(path) > len(("components", kind, key))):
         yield Change("declaration dropped", path, DROPPED)
     if kind == "responses" and str(key).startswith("2"):
         yield Renaming("other status", path, "201" if key == "200" else "200")
 
 
-def _keyword(document: Any, schema: Any, key: str, path: Path, asked: bool) -> Iterator[Change]:
-    """Yield changes to what a keyword says.
+def _keyword(document: Any, schema: Any, key: str, path: Path, in_request: bool) -> Iterator[Change]:
+    """Yield changes of the value of a keyword.
 
-    Nobody can notice that a rule for responses has become looser; so these are made so strict that none keeps them.
+    No test can find a looser rule for responses. Such a rule is made so strict that every response violates it.
     """
     value = schema[key]
     match value:
         case bool():
             is_strict = value == (key == "required")
-            if asked or not _is_rule(key) or not is_strict:
+            if in_request or not _is_rule(key) or not is_strict:
                 yield Change("flipped", path, not value)
-        case int() if _is_rule(key) and not asked:
-            yield Change("rule that no response keeps", path, 0 if key.startswith("max") else 2**31)
+        case int() if _is_rule(key) and not in_request:
+            yield Change("unsatisfiable rule", path, 0 if key.startswith("max") else 2**31)
         case int():
             yield Change("one more", path, value + 1)
             yield Change("one less", path, value - 1)
         case str():
-            yield from _text(document, key, value, path, asked)
+            yield from _text(document, key, value, path, in_request)
         case list():
-            yield from _list(schema, key, value, path, asked)
+            yield from _list(schema, key, value, path, in_request)
 
 
 def _is_rule(key: str) -> bool:
     return key in ("nullable", "additionalProperties", "required") or key.startswith(("min", "max"))
 
 
-def _text(document: Any, key: str, value: str, path: Path, asked: bool) -> Iterator[Change]:
+def _text(document: Any, key: str, value: str, path: Path, in_request: bool) -> Iterator[Change]:
     if key == "$ref":
         target = value.removeprefix("#/").split("/")
         names = sorted(_at(document, tuple(target[:-1])))
@@ -153,9 +153,9 @@ def _text(document: Any, key: str, value: str, path: Path, asked: bool) -> Itera
             yield Change("other reference", path, f"#/{'/'.join([*target[:-1], other])}")
     elif key == "default":
         yield Change("other default", path, f"x{value}")
-    elif key == "pattern" and not asked:
-        yield Change("rule that no response keeps", path, "^$")
-    elif key in ("pattern", "format") and asked:
+    elif key == "pattern" and not in_request:
+        yield Change("unsatisfiable rule", path, "^$")
+    elif key in ("pattern", "format") and in_request:
         yield Change("rule dropped", path, DROPPED)
         if value.startswith("^"):
             yield Change("not anchored", path, value.removeprefix("^"))
@@ -163,12 +163,12 @@ def _text(document: Any, key: str, value: str, path: Path, asked: bool) -> Itera
             yield Change("not anchored", path, value.removesuffix("$"))
 
 
-def _list(schema: Any, key: str, value: list[Any], path: Path, asked: bool) -> Iterator[Change]:
+def _list(schema: Any, key: str, value: list[Any], path: Path, in_request: bool) -> Iterator[Change]:
     alternatives = key in ("enum", "anyOf", "oneOf", "allOf")
-    if (alternatives and len(value) > 1) or key in ("parameters", "security") or (key == "required" and asked):
+    if (alternatives and len(value) > 1) or key in ("parameters", "security") or (key == "required" and in_request):
         for index in range(len(value)):
             yield Change("item dropped", path, [*value[:index], *value[index + 1 :]])
-    if key == "enum" and asked and all(isinstance(item, str) for item in value):
+    if key == "enum" and in_request and all(isinstance(item, str) for item in value):
         yield Change("item added", path, [*value, "x"])
     if key == "required":
         for name in schema.get("properties", {}):
@@ -182,14 +182,14 @@ def _at(document: Any, path: Path) -> Any:
     return document
 
 
-def _dumped(value: Any) -> str:
-    """Return a value in the flow style, on one line."""
+def _dump(value: Any) -> str:
+    """Return a value as YAML in flow style, on one line."""
     dumped: str = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), allow_unicode=True)
     return dumped.removesuffix("\n").removesuffix("\n...")
 
 
-def _rendered(source: str, document: Any, root: yaml.Node, change: Change | Renaming) -> str | None:
-    """Return the text with a change, laid out as it was; None where that cannot be done."""
+def _render(source: str, document: Any, root: yaml.Node, change: Change | Renaming) -> str | None:
+    """Return the source with the change and its original layout, or None if that is impossible."""
     expected = deepcopy(document)
     parent, key = _at(expected, change.path[:-1]), change.path[-1]
     old_key, old_value = _entry(root, change.path)
@@ -201,7 +201,7 @@ def _rendered(source: str, document: Any, root: yaml.Node, change: Change | Rena
         start, end, text = *_lines(source, old_key, old_value), ""
     else:
         parent[key] = change.new
-        start, end, text = _characters(source, old_value, _dumped(change.new))
+        start, end, text = _characters(source, old_value, _dump(change.new))
     changed = source[:start] + text + source[end:]
     try:
         return changed if yaml.safe_load(changed) == expected else None
@@ -210,7 +210,7 @@ def _rendered(source: str, document: Any, root: yaml.Node, change: Change | Rena
 
 
 def _entry(root: Any, path: Path) -> tuple[Any, Any]:
-    """Return the nodes of a key, None in a list, and of its value."""
+    """Return the nodes of a key and its value; in a list, the key is None."""
     key, value = None, root
     for part in path:
         if isinstance(value, yaml.SequenceNode):
@@ -222,7 +222,7 @@ def _entry(root: Any, path: Path) -> tuple[Any, Any]:
 
 def _characters(source: str, node: Any, text: str) -> tuple[int, int, str]:
     start, end = node.start_mark.index, node.end_mark.index
-    # A block ends where the next token begins.
+    # The end mark of a block is the start of the next token.
     trailing = source[start:end]
     return start, start + len(trailing.rstrip()), text
 

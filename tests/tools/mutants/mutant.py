@@ -20,8 +20,8 @@ class Mutant:
         after: The fragment that replaces it.
         line: The line of the fragment.
         render: Returns the whole file with the defect, or None if the result is invalid or equal to the original.
-        lines: The lines that a test must reach to notice the defect; empty if that is not known.
-        names: The names that are bound there at import; a test that reaches one of their uses may notice it too.
+        lines: The lines that a test must cover to find the defect; empty if unknown.
+        names: The names that these lines bind at import; a test that covers a use of one may find the defect too.
         occurrence: Distinguishes equal changes in the same scope.
     """
 
@@ -38,7 +38,7 @@ class Mutant:
 
     @property
     def id(self) -> str:
-        """A hash of what is changed, but not of where in the file it is, so that edits elsewhere keep it."""
+        """A hash of the change without its line number, so that edits elsewhere in the file keep it."""
         parts = (self.file, self.scope, self.operator, self.before, self.after, str(self.occurrence))
         return _hash("\0".join(parts))[:10]
 
@@ -47,13 +47,13 @@ class Mutant:
 
 
 def diff(before: str, after: str) -> str:
-    """Return the changed lines of a text."""
+    """Return the changed lines of two versions of a text."""
     lines = unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=0)
     return "\n".join(line for line in lines if not line.startswith(("---", "+++", "@@")))
 
 
 def number_repeated(mutants: Iterable[Mutant]) -> Iterator[Mutant]:
-    """Number equal changes in the same scope, so that each has an id of its own."""
+    """Number equal changes in the same scope, so that each has a unique id."""
     seen: dict[str, int] = {}
     for mutant in mutants:
         count = seen[mutant.id] = seen.get(mutant.id, -1) + 1
@@ -61,9 +61,9 @@ def number_repeated(mutants: Iterable[Mutant]) -> Iterator[Mutant]:
 
 
 def sample(mutants: Iterable[Mutant], size: int, seed: str = "") -> Iterator[tuple[Mutant, str]]:
-    """Yield a random sample of the valid mutants, each with its text; every operator has the same share, if it can.
+    """Yield a random sample of the valid mutants, each with its text, in equal shares of the operators if possible.
 
-    It depends on the seed and the ids alone: a mutant that is added or removed changes the sample by one at most.
+    The sample depends only on the seed and the ids: adding or removing a mutant changes one mutant of it at most.
     """
     count: Counter[str] = Counter()
     ranked = []

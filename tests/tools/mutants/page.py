@@ -1,4 +1,4 @@
-"""Generates mutants of a page and its script, line by line."""
+"""Generate mutants of an HTML page and its script, line by line."""
 
 import re
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from functools import partial
 
 from tests.tools.mutants.mutant import Mutant, number_repeated
 
-# An operator, what it changes, and into what.
+# The name of the operator, the pattern that it replaces, and the replacement.
 OPERATORS = {
     ".js": (
         ("other constant", r"\btrue\b", "false"),

@@ -1,6 +1,6 @@
-"""Skips the tests that would find a mutant for the wrong reason: they change a copy of the project, and cannot.
+"""Skip the tests that would find a mutant for the wrong reason.
 
-What they would change has been changed by the mutant.
+They edit a copy of the project, and fail because the mutant has changed the text that they edit.
 """
 
 from collections.abc import Generator
@@ -17,5 +17,5 @@ def pytest_runtest_makereport(call: pytest.CallInfo[Any]) -> Generator[None, pyt
     report = yield
     if call.excinfo and any(Path(entry.path).match(EDITS) for entry in call.excinfo.traceback):
         report.outcome = "skipped"
-        report.longrepr = (report.nodeid, 0, "Skipped: what this test would change has been changed")
+        report.longrepr = (report.nodeid, 0, "Skipped: the mutant has changed the text that this test edits")
     return report

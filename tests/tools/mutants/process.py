@@ -1,4 +1,4 @@
-"""Runs programs in copies of the project, which end with this process."""
+"""Run programs in copies of the project, and end them together with this process."""
 
 import os
 import subprocess
@@ -11,21 +11,21 @@ _running: set[subprocess.Popen[str]] = set()
 
 
 class Finished(NamedTuple):
-    """The exit status of a program, and all that it wrote."""
+    """The exit status and the output of a program."""
 
     status: int
     output: str
 
 
 def run(arguments: list[str], folder: Path, timeout: float, **variables: str) -> Finished:
-    """Run a module of Python in a copy of the project, whose code comes before the installed one.
+    """Run a Python module in a copy of the project, with the code of the copy.
 
     Raises:
         subprocess.TimeoutExpired: It takes longer than the timeout.
     """
-    # What a machine lacks is skipped, as everywhere but in CI, or each mutant would seem to be found.
+    # With CI set, a test whose program is not installed would fail, and so find every mutant.
     inherited = {name: value for name, value in os.environ.items() if name not in ("CI", "PYTHONDONTWRITEBYTECODE")}
-    # Not to a pipe, which would stay open while anything runs that a test has left behind.
+    # Not a pipe: it would stay open until every process that a test has left behind ends.
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", *arguments],
@@ -47,7 +47,7 @@ def run(arguments: list[str], folder: Path, timeout: float, **variables: str) ->
         return Finished(process.returncode, output.read())
 
 
-def end_all() -> None:
-    """Interrupt every program, so that it ends what it has started."""
+def interrupt_all() -> None:
+    """Send SIGTERM to every program, so that it ends its child processes."""
     for process in [*_running]:
         process.terminate()

@@ -1,4 +1,4 @@
-"""The project as the mutants see it: its files, copies of it, and the mutants of each file."""
+"""The project under mutation: its files, its copies, and the mutants of each file."""
 
 import hashlib
 import itertools
@@ -15,19 +15,19 @@ from pathlib import Path
 from tests.tools.mutants import code, contract, page
 from tests.tools.mutants.mutant import Mutant
 
-# What measures and mutates has no part in the result.
+# The mutation tool itself, which does not affect the results.
 OWN = "tests/tools/mutants/"
-# The files that copies share with the project.
+# Folders that the copies share with the project.
 INSTALLED = (".venv", "build/node")
-# What no test of the project's behaviour reads.
+# Folders that no test reads.
 UNUSED = ("tests/benchmarks/",)
-# `swagger-ui-bundle.js` and others are not ours.
+# The prefix of third-party files, such as `swagger-ui-bundle.js`.
 VENDORED = "swagger-ui"
-# Test files that would find mutants for the wrong reason, and why.
+# Test files that would find mutants for the wrong reason, with that reason.
 EXCLUDED = {
-    "tests/project/test_diff.py": "its cases are replacements in the text of the contract",
-    "tests/project/test_cleanup.py": "it is about runs of the tests",
-    "tests/project/test_mutants.py": "it is about what generates the mutants",
+    "tests/project/test_diff.py": "it edits the text of the contract",
+    "tests/project/test_cleanup.py": "it tests test runs",
+    "tests/project/test_mutants.py": "it tests the mutation tool",
 }
 TESTS = "tests/*test_*.py"
 LONG_AGO = 1_000_000_000
@@ -36,10 +36,10 @@ GENERATORS = {".py": code.mutants, ".yaml": contract.mutants, ".js": page.mutant
 
 
 class Project:
-    """A checkout.
+    """The files of a checkout and their mutants.
 
     Args:
-        root: Its folder.
+        root: The folder of the checkout.
     """
 
     def __init__(self, root: Path) -> None:
@@ -63,7 +63,7 @@ class Project:
             and not Path(name).name.startswith(VENDORED)
             and name != self.generated
         ]
-        # What is edited meanwhile changes nothing.
+        # A snapshot, so that edits during a run have no effect.
         self._contents = {name: (root / name).read_bytes() for name in self.files}
         self.tests = [name for name in self.files if fnmatch(name, TESTS) and name not in EXCLUDED]
 
@@ -76,7 +76,7 @@ class Project:
             yield from GENERATORS[Path(file).suffix](file, self.text(file))
 
     def fingerprint(self, test: str) -> str:
-        """Return a hash of all that a test file may depend on, and so of no other test file."""
+        """Return a hash of all files that a test file may depend on, which excludes other test files."""
         digest = hashlib.sha256(sys.version.encode())
         for file, content in self._contents.items():
             if file == test or (not file.startswith(OWN) and not fnmatch(file, TESTS)):
@@ -89,7 +89,7 @@ class Project:
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             (folder / file).write_bytes(self._contents[file])
             shutil.copymode(self.root / file, folder / file)
-            # Older than what `make` has installed from it, which is shared.
+            # Older than the files that `make` has built from it, which the copies share.
             os.utime(folder / file, (LONG_AGO, LONG_AGO))
         for name in INSTALLED:
             if (self.root / name).exists():
@@ -99,9 +99,9 @@ class Project:
 
 
 class Copy:
-    """A copy of the project, into which mutants are planted one after the other."""
+    """A copy of the project, in which mutants are planted one after the other."""
 
-    # Python takes bytecode for that of a file with the same size and second.
+    # A unique time for each write: Python reuses bytecode if the size and the second of the source are the same.
     _seconds = itertools.count(LONG_AGO + 1)
 
     def __init__(self, project: Project, folder: Path) -> None:
@@ -110,12 +110,12 @@ class Copy:
 
     @contextmanager
     def planted(self, file: str, text: str) -> Iterator[None]:
-        """Give a file another text for a while; what is generated from it is generated again.
+        """Replace the text of a file temporarily, and regenerate the models if it is the contract.
 
         Raises:
-            subprocess.CalledProcessError: Nothing can be generated from it.
+            subprocess.CalledProcessError: The models cannot be generated.
         """
-        changed = [file, self.project.generated] if file == CONTRACT else [file]
+        changed_files = [file, self.project.generated] if file == CONTRACT else [file]
         try:
             self._write(file, text)
             if file == CONTRACT:
@@ -123,7 +123,7 @@ class Copy:
                 subprocess.run([generator], cwd=self.folder, check=True, capture_output=True, text=True)
             yield
         finally:
-            for name in changed:
+            for name in changed_files:
                 self._write(name, self.project.text(name))
 
     def _write(self, file: str, text: str) -> None:

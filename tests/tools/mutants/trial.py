@@ -1,4 +1,4 @@
-"""Runs tests on a mutant."""
+"""Run tests on a mutant."""
 
 import subprocess
 from collections.abc import Mapping
@@ -8,9 +8,9 @@ import pytest
 
 from tests.tools.mutants import process
 from tests.tools.mutants.project import Copy
-from tests.tools.mutants.reach import PLUGIN, Reach
+from tests.tools.mutants.selection import PLUGIN, Coverage
 
-# A mutant that is slower than this times out, which counts as found.
+# A mutant times out, which counts as found, if tests take FACTOR times their usual duration plus MARGIN.
 FACTOR = 3
 MARGIN = 30  # seconds
 FOUND = "found"
@@ -19,33 +19,33 @@ TIMED_OUT = "timed out"
 
 
 class Outcome(NamedTuple):
-    """Whether a mutant was found, and by what."""
+    """Whether tests found a mutant, and the evidence."""
 
     verdict: str
     evidence: str = ""
 
 
-def attempt(copy: Copy, file: str, text: str, tests: list[str], reached: Mapping[str, Reach]) -> Outcome:
+def attempt(copy: Copy, file: str, text: str, tests: list[str], coverages: Mapping[str, Coverage]) -> Outcome:
     """Run test files on a mutant until a test fails.
 
     Args:
         copy: The copy of the project to use.
         file: The file with the defect.
-        text: Its text.
+        text: The text of the file with the defect.
         tests: The test files, the most promising first.
-        reached: What is known of them.
+        coverages: The coverage and duration of each test file.
     """
     try:
         with copy.planted(file, text):
-            return _run(copy, tests, reached)
+            return _run(copy, tests, coverages)
     except subprocess.CalledProcessError:
         return Outcome(FOUND, "the models cannot be generated")
 
 
-def _run(copy: Copy, tests: list[str], reached: Mapping[str, Reach]) -> Outcome:
-    longest = FACTOR * max(reached[test].longest for test in tests) + MARGIN
-    # The time for one test is what mostly ends those that hang; this is for what hangs elsewhere.
-    overall = FACTOR * sum(reached[test].seconds for test in tests) + longest
+def _run(copy: Copy, tests: list[str], coverages: Mapping[str, Coverage]) -> Outcome:
+    longest = FACTOR * max(coverages[test].longest for test in tests) + MARGIN
+    # The timeout of one test ends most hanging tests; the overall timeout ends whatever hangs outside of tests.
+    overall = FACTOR * sum(coverages[test].seconds for test in tests) + longest
     options = ["-x", "-q", "-p", PLUGIN, "-p", "no:cacheprovider", "--tb=no"]
     timeout = ["-o", f"faulthandler_timeout={longest:.0f}", "-o", "faulthandler_exit_on_timeout=true"]
     try:
@@ -62,5 +62,5 @@ def _run(copy: Copy, tests: list[str], reached: Mapping[str, Reach]) -> Outcome:
 
 
 def test_file(outcome: Outcome) -> str:
-    """Return the test file that found a mutant; empty if that is not known."""
+    """Return the test file that found a mutant, or an empty string if unknown."""
     return outcome.evidence.partition(" ")[2].partition(" ")[0].partition("::")[0]

@@ -1,4 +1,4 @@
-"""Measures which lines each test file reaches, and how long it takes; selects the tests for a mutant."""
+"""Measure the coverage and duration of each test file, and select the test files for a mutant."""
 
 import ast
 from collections.abc import Iterable, Mapping
@@ -15,21 +15,21 @@ from tests.tools.mutants import process
 from tests.tools.mutants.mutant import Mutant
 
 PLUGIN = "tests.tools.mutants.plugin"
-# A test file that takes longer does not end.
+# A test file that takes longer is considered to hang.
 TIMEOUT = 900  # seconds
 
-# For so many seconds tests are run for a mutant, the most promising first; what those far away would find survives.
-BUDGET = 120
+# Limits the total duration of the test files that run for a mutant, the most promising first.
+BUDGET = 120  # seconds
 
 
-class Reach(BaseModel):
-    """What a test file does when nothing is wrong.
+class Coverage(BaseModel):
+    """The coverage and duration of a test file on the unchanged project.
 
     Attributes:
-        failure: The end of its output, if it fails all the same.
-        seconds: How long it takes.
-        longest: How long its longest test takes.
-        lines: The lines that it reaches, also in the services that it starts, by file.
+        failure: The end of the output if the test file fails, otherwise empty.
+        seconds: The duration of the test file.
+        longest: The duration of its longest test.
+        lines: The covered lines by file, including those in services that the tests start.
     """
 
     failure: str = ""
@@ -38,24 +38,24 @@ class Reach(BaseModel):
     lines: dict[str, set[int]] = {}
 
 
-def measure(project: Path, file: str, scratch: Path) -> Reach:
-    """Run a test file in a project under coverage.
+def measure(project: Path, file: str, scratch: Path) -> Coverage:
+    """Run a test file in a project, and return its coverage.
 
     Args:
         project: The folder of the project.
-        file: The test file, relative to that.
+        file: The test file, relative to the project.
         scratch: An empty folder.
     """
     junit = scratch / "junit.xml"
-    # With a worker of pytest-xdist, as in `make test`, coverage measures services, but not the tools that tests run.
+    # With a pytest-xdist worker, as in `make test`, coverage measures services, but not the tools that tests run.
     command = (
         f"coverage run -m pytest -p {PLUGIN} -x -q -n 1 --junit-xml={junit} -o junit_duration_report=total".split()
     )
     finished = process.run([*command, file], project, TIMEOUT, COVERAGE_FILE=str(scratch / "coverage"))
     if finished.status == pytest.ExitCode.NO_TESTS_COLLECTED:
-        return Reach()
+        return Coverage()
     if finished.status:
-        return Reach(failure=finished.output[-3000:])
+        return Coverage(failure=finished.output[-3000:])
     suite = ElementTree.parse(junit).getroot()[0]
     durations = [float(case.get("time", 0)) for case in suite.iter("testcase")]
     lines: dict[str, set[int]] = {}
@@ -66,12 +66,12 @@ def measure(project: Path, file: str, scratch: Path) -> Reach:
             if Path(measured).is_relative_to(project):
                 name = str(Path(measured).relative_to(project))
                 lines.setdefault(name, set()).update(data.lines(measured) or ())
-    return Reach(seconds=float(suite.get("time", 0)), longest=max(durations, default=0), lines=lines)
+    return Coverage(seconds=float(suite.get("time", 0)), longest=max(durations, default=0), lines=lines)
 
 
 @cache
 def _uses_by_name(source: str) -> dict[str, set[int]]:
-    """Return the lines of a module that use a name, by name, but only lines in functions."""
+    """Return the lines in functions of a module that use a name, by name."""
     uses: dict[str, set[int]] = {}
     for function in ast.walk(ast.parse(source)):
         if not isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -88,36 +88,38 @@ def _uses(source: str, names: Iterable[str]) -> set[int]:
 
 
 def select(
-    mutant: Mutant, reached: Mapping[str, Reach], sources: Mapping[str, str], found: Mapping[tuple[str, str], int]
+    mutant: Mutant, coverages: Mapping[str, Coverage], sources: Mapping[str, str], found: Mapping[tuple[str, str], int]
 ) -> list[str]:
     """Return the test files that may find a mutant, the most promising first.
 
     Args:
         mutant: The mutant.
-        reached: What each test file reaches.
+        coverages: The coverage of each test file.
         sources: The text of each module.
-        found: How many mutants of a file a test file has found, by the names of both.
+        found: The number of mutants of a file that a test file has found so far, by source file and test file.
     """
-    wanted = {mutant.file: set(mutant.lines)} if mutant.lines else {}
+    lines_by_file = {mutant.file: set(mutant.lines)} if mutant.lines else {}
     if mutant.names:
-        # A value that is set at import shows where it is used.
+        # A wrong value that is bound at import has an effect where it is used.
         uses = {file: _uses(text, mutant.names) for file, text in sources.items()}
         if any(uses.values()):
-            wanted = uses
-    files = _that_reach(wanted, reached) or _that_reach({mutant.file: set(mutant.lines)}, reached) or list(reached)
+            lines_by_file = uses
+    own_lines = {mutant.file: set(mutant.lines)}
+    files = _covering(lines_by_file, coverages) or _covering(own_lines, coverages) or list(coverages)
     mirrored = f"test_{Path(mutant.file).stem}"
 
     def cost(file: str) -> tuple[bool, float]:
-        return Path(file).stem != mirrored, (1 + reached[file].seconds) / (1 + found.get((mutant.file, file), 0))
+        return Path(file).stem != mirrored, (1 + coverages[file].seconds) / (1 + found.get((mutant.file, file), 0))
 
-    chosen = sorted(files, key=cost)
-    ends = accumulate(reached[file].seconds for file in chosen)
-    return [file for file, end in zip(chosen, ends, strict=True) if file == chosen[0] or end <= BUDGET]
+    ranked = sorted(files, key=cost)
+    ends = accumulate(coverages[file].seconds for file in ranked)
+    return [file for file, end in zip(ranked, ends, strict=True) if file == ranked[0] or end <= BUDGET]
 
 
-def _that_reach(wanted: Mapping[str, Iterable[int]], reached: Mapping[str, Reach]) -> list[str]:
+def _covering(lines_by_file: Mapping[str, Iterable[int]], coverages: Mapping[str, Coverage]) -> list[str]:
+    """Return the test files that cover at least one of the lines."""
     return [
         file
-        for file, reach in reached.items()
-        if any(not reach.lines.get(name, set()).isdisjoint(lines) for name, lines in wanted.items())
+        for file, coverage in coverages.items()
+        if any(not coverage.lines.get(name, set()).isdisjoint(lines) for name, lines in lines_by_file.items())
     ]
