@@ -93,7 +93,7 @@ def test_image_serves_nobody_until_there_is_a_key(start: Start, store: Store, tm
 
 
 def test_readme_runs_the_image_as_it_is() -> None:
-    readme = (ROOT / "README.md").read_text()
+    readme = (ROOT / "docs/containers.md").read_text()
     runs = re.findall(r"docker run [^`\n]*", readme)
     settings = {variable(name) for name in ServerSettings.model_fields}
 

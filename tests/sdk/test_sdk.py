@@ -148,17 +148,17 @@ def test_key_is_sent(program: tuple[str | Path, ...]) -> None:
 
 
 def test_programs_use_every_operation_and_stand_in_the_readme() -> None:
-    readme = (ROOT / "README.md").read_text()
+    readme = (ROOT / "docs/sdks.md").read_text()
     in_python, in_typescript = ((PROGRAMS / name).read_text() for name in ("program.py", "program.ts"))
 
     for path, item in contract.document()["paths"].items():
         for method in sorted(item.keys() & METHODS):
             operation = item[method]["operationId"]
-            told = f"call `{operation}` in tests/sdk/{{}}, in README.md, and say in SAID what the program then prints"
+            told = f"call `{operation}` in tests/sdk/{{}} and docs/sdks.md, and say in SAID what it then prints"
             assert f"{inflection.underscore(operation)}.sync" in in_python, told.format("program.py")
             assert f'client.{method.upper()}("{path}"' in in_typescript, told.format("program.ts")
-    assert f"```python\n{in_python}```" in readme, "README.md must show tests/sdk/program.py as it is"
-    assert f"```ts\n{in_typescript}```" in readme, "README.md must show tests/sdk/program.ts as it is"
+    assert f"```python\n{in_python}```" in readme, "docs/sdks.md must show tests/sdk/program.py as it is"
+    assert f"```ts\n{in_typescript}```" in readme, "docs/sdks.md must show tests/sdk/program.ts as it is"
 
 
 def test_python_client_is_installed_by_its_name(python: Path) -> None:
