@@ -1,16 +1,16 @@
-# Every target sets up what it needs in .venv first, or beside it for another Python: make test PYTHON=python3.13.
-# `make help` lists the targets.
+# `make help` lists the targets. Each one first installs what it needs into .venv, or into .venv-python3.13 with
+# PYTHON=python3.13.
 PYTHON ?= python3
 VENV := .venv$(patsubst %,-%,$(filter-out python3,$(notdir $(PYTHON))))
 BIN := $(VENV)/bin
 NODE := build/node/node_modules/.bin
 SDK := build/sdk
-# Some tests wait more than they work.
+# More processes than cores, because some tests mostly wait.
 PARALLEL = --numprocesses $$(($$(nproc) + 2)) --dist worksteal
 SWAGGER_UI := 5.35.0
-# The tests start the same code hundreds of times, so that its bytecode is kept, whatever the environment says.
+# Always keep bytecode: the tests start the same code hundreds of times.
 export PYTHONDONTWRITEBYTECODE :=
-# Redocly neither counts its users here nor looks for a newer release.
+# Turn off Redocly's telemetry and its search for updates.
 export REDOCLY_TELEMETRY := off
 export REDOCLY_SUPPRESS_UPDATE_NOTICE := true
 URL ?= http://127.0.0.1:8000
@@ -26,22 +26,22 @@ SAMPLE ?= 100
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-run: $(VENV)/runtime ## Serve the contract on 127.0.0.1:8000
+run: $(VENV)/runtime ## Serve the API on http://127.0.0.1:8000
 	$(BIN)/tasks-api serve
 
-dev: $(VENV)/runtime ## Serve it, and restart when the code or the contract changes
+dev: $(VENV)/runtime ## Serve the API, and restart when the code or the contract changes
 	$(BIN)/tasks-api serve --reload
 
-check: $(VENV)/development node ## Lint and run the quick tests, in a few seconds: after every edit
+check: $(VENV)/development node ## Lint and run the quick tests, in seconds; run it after every edit
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint quick
 
 quick: $(VENV)/development
 	$(BIN)/pytest --quiet -m "not slow" --numprocesses 2
 
-test: $(VENV)/development node ## Run all tests: before you push
+test: $(VENV)/development node ## Run all tests; run it before you push
 	$(BIN)/pytest $(PARALLEL)
 
-coverage: $(VENV)/development node ## Run all tests, which must reach every branch, in half as long again
+coverage: $(VENV)/development node ## Run all tests and fail if a branch is not covered
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest $(PARALLEL)
 	$(BIN)/coverage combine --quiet
@@ -53,7 +53,7 @@ pythons: ## Run the quick tests with each supported Python that is installed
 	  else echo "Skipped: $$python is not installed."; fi; \
 	done
 
-contract: $(VENV)/development ## Test the deployment at URL=... (optional: KEY=..., EXAMPLES=... per operation, SEED=... to repeat a run)
+contract: $(VENV)/development ## Test the deployment at URL=... against its contract (optional: KEY=..., EXAMPLES=... per operation, SEED=... to repeat a run)
 	@mkdir -p $(REPORTS)
 	@cp tests/contract/checks.py tests/contract/schemathesis.toml $(REPORTS)
 	@test -z "$$KEY" || printf '\n[auth.openapi.ApiKey]\nbearer = "$${KEY}"\n' >> $(REPORTS)/schemathesis.toml
@@ -61,26 +61,26 @@ contract: $(VENV)/development ## Test the deployment at URL=... (optional: KEY=.
 	@cd $(REPORTS) && $(abspath $(BIN))/schemathesis run $(URL:/=)/openapi.yaml --max-examples $(EXAMPLES) $(if $(SEED),--seed $(SEED)) \
 	  --report-junit-path $(abspath $(REPORTS))/junit.xml --report-har-path $(abspath $(REPORTS))/har.json
 
-stories: node ## Play the stories of tests/contract against the deployment at URL=..., which may ask for a KEY=...
+stories: node ## Run the stories of tests/contract against the deployment at URL=... (optional: KEY=...)
 	@! command -v npm >/dev/null || $(NODE)/redocly respect tests/contract/stories.arazzo.yaml --server tasks=$(URL:/=) $${KEY:+--input "key=$$KEY"}
 
-nightly: $(VENV)/development node ## Run what takes longer: fuzzing with a random seed, each Python, changes
+nightly: $(VENV)/development node ## Run the nightly tests: fuzzing with a random seed, each Python, make changes
 	@seed=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' '); echo "Seed: $$seed"; \
 	  CONTRACT_EXAMPLES=1000 CONTRACT_SEED=$$seed $(BIN)/pytest tests/conformance/test_schemathesis.py
 	MODEL_EXAMPLES=2000 $(BIN)/pytest tests/models/test_schemas.py
 	@$(MAKE) --no-print-directory pythons
 	@$(MAKE) --no-print-directory changes
 
-changes: $(VENV)/development node ## Add a field, a filter and an operation to copies, and list the tests that this breaks
+changes: $(VENV)/development node ## Add a field, a filter and an operation to copies of the project, and list the tests that fail
 	$(BIN)/python -m tests.tools.changes
 
-mutants: $(VENV)/development node ## Plant SAMPLE=... generated defects one at a time, or those in ONLY=..., and list those that no test finds
+mutants: $(VENV)/development node ## Plant generated defects one at a time, and list those that no test finds (optional: SAMPLE=..., SEED=..., ONLY=files)
 	$(BIN)/python -m tests.tools.mutants --sample $(SAMPLE) --seed "$(SEED)" $(ONLY)
 
-bench: $(VENV)/benchmark build/service ## Measure the service beside its peers with wrk, in seven minutes
+bench: $(VENV)/benchmark build/service ## Compare the speed of the service with others, with wrk, in seven minutes
 	$(BIN)/python -m tests.benchmarks
 
-bench-scale: $(VENV)/benchmark build/service ## Measure one worker and two, on SQLite and PostgreSQL, in four minutes
+bench-scale: $(VENV)/benchmark build/service ## Compare one worker with two, on SQLite and PostgreSQL, with wrk, in four minutes
 	$(BIN)/python -m tests.benchmarks.scaling
 
 lint: $(VENV)/development node ## Check style, types, the generated models, the contract and the workflows
@@ -92,28 +92,28 @@ lint: $(VENV)/development node ## Check style, types, the generated models, the 
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@! command -v npm >/dev/null || $(MAKE) --no-print-directory lint-contract
 
-audit: $(VENV)/development ## Look for known vulnerabilities in what is installed with the service
+audit: $(VENV)/development ## Search the installed packages for known vulnerabilities
 	@$(BIN)/python -m tests.tools.audit
 
 lint-contract:
 	$(NODE)/redocly lint --config tests/redocly.yaml openapi.yaml tests/contract/stories.arazzo.yaml
 	$(NODE)/spectral lint --fail-severity hint openapi.yaml
 
-diff: $(VENV)/development node ## Compare the contract with its last release, or with BASE=..., a tag or a file
+diff: $(VENV)/development node ## Compare the contract with its last release, or with BASE=tag-or-file
 	@$(BIN)/python -m tests.tools.diff $(BASE)
 
-docs: node ## Build the reference in one file, build/docs/index.html
+docs: node ## Build the API reference as one HTML file, build/docs/index.html
 	@! command -v npm >/dev/null || $(NODE)/redocly build-docs --config tests/redocly.yaml --template docs/reference.hbs openapi.yaml \
 	  --inlineBundle --output $(REFERENCE)
 
-format: $(VENV)/development ## Put the code into shape
+format: $(VENV)/development ## Format the code and apply automatic fixes
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
 
 generate: $(VENV)/development ## Generate models/schemas.py from openapi.yaml
 	$(BIN)/datamodel-codegen
 
-sdk: sdk-python node ## Generate clients for Python and TypeScript in build/sdk
+sdk: sdk-python node ## Generate clients for Python and TypeScript into build/sdk
 	@! command -v npm >/dev/null || $(MAKE) --no-print-directory sdk-typescript
 
 sdk-python: $(VENV)/development
@@ -122,7 +122,7 @@ sdk-python: $(VENV)/development
 	PATH="$(abspath $(BIN)):$$PATH" openapi-python-client generate --path openapi.yaml --config tests/sdk/python.yaml --meta pdm \
 	  --output-path $(SDK)/python --fail-on-warning
 
-# npm does not install what a folder depends on when it links the folder, so that is put there for it, as for the compiler.
+# When npm links a folder, it does not install the folder's dependencies. So copy them, which the compiler needs too.
 sdk-typescript: $(VENV)/development build/node/installed
 	rm -rf $(SDK)/typescript
 	mkdir -p $(SDK)
@@ -134,7 +134,7 @@ sdk-typescript: $(VENV)/development build/node/installed
 	$(NODE)/openapi-typescript openapi.yaml --default-non-nullable=false --output $(SDK)/typescript/schema.ts
 	$(NODE)/tsc --project $(SDK)/typescript
 
-lock: $(VENV)/development ## Lock the newest versions of the dependencies
+lock: $(VENV)/development ## Update the locked versions of all dependencies
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --custom-compile-command "make lock" \
 	  --group build -o requirements.lock pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --custom-compile-command "make lock" \
@@ -143,13 +143,13 @@ lock: $(VENV)/development ## Lock the newest versions of the dependencies
 	  --group benchmark -c requirements-dev.lock -o requirements-benchmark.lock
 	@! command -v npm >/dev/null || npm update --prefix tests/node --package-lock-only --ignore-scripts --no-audit --no-fund
 
-swagger-ui: ## Fetch the version of Swagger UI named above (needs npm)
+swagger-ui: ## Update the vendored Swagger UI to the version in the Makefile (needs npm)
 	mkdir -p build
 	cd build && npm pack --silent swagger-ui-dist@$(SWAGGER_UI) && tar xzf swagger-ui-dist-$(SWAGGER_UI).tgz
 	cd build/package && cp LICENSE NOTICE favicon-32x32.png swagger-ui-bundle.js swagger-ui-bundle.js.LICENSE.txt \
 	  swagger-ui.css ../../handlers/documentation/swagger_ui/
 
-clean: ## Remove what the targets made, but no tasks
+clean: ## Remove everything that the targets created, but no databases
 	rm -rf .venv .venv-python* build dist
 
 $(VENV)/python:
@@ -166,14 +166,14 @@ $(VENV)/development: requirements-dev.lock $(VENV)/runtime
 	$(BIN)/pip install --quiet --require-hashes -r requirements-dev.lock
 	touch $@
 
-# The service as its users install it, since some packages load more if there are others.
+# Only the runtime dependencies: some packages load more code if others are installed.
 build/service: requirements.lock pyproject.toml
 	$(PYTHON) -m venv --clear $@
 	$@/bin/pip install --quiet --require-hashes -r requirements.lock
 	$@/bin/pip install --quiet --no-deps --no-build-isolation -e .
 	touch $@
 
-# What needs Node is left out where there is none, but not in CI.
+# Skip the targets that need Node if it is not installed, but fail in CI.
 node:
 	@if command -v npm >/dev/null; then $(MAKE) --silent build/node/installed; \
 	  else echo "Skipped, since Node is not installed: linting the contract, its reference, the SDK for TypeScript, the stories."; \

@@ -13,10 +13,9 @@ import httpx
 import psutil
 import pytest
 
-from handlers.settings import ServerSettings, variable
 from models.database.migrate import DIRECTORY
 from tests.support import inside
-from tests.support.project import FROM_FOLDER, ROOT
+from tests.support.project import FROM_FOLDER
 from tests.support.service import Start, run, run_installed
 from tests.support.wire import call, connect
 
@@ -254,14 +253,6 @@ def test_invalid_variable_is_reported_in_one_sentence(tmp_path: Path) -> None:
 
     assert failed.returncode == 1
     assert failed.stderr.startswith("--port or TASKS_API_PORT: Input should be a valid integer")
-
-
-def test_every_setting_is_in_the_readme() -> None:
-    readme = (ROOT / "README.md").read_text()
-    for name, field in ServerSettings.model_fields.items():
-        flag = name.replace("_", "-")
-        default = f" `{field.default}`" if field.default != "" else ""
-        assert f"| `--{flag}` | `{variable(name)}` |{default} | {field.description} |" in readme
 
 
 @pytest.mark.parametrize(

@@ -93,9 +93,9 @@ def test_image_serves_nobody_until_there_is_a_key(start: Start, store: Store, tm
     assert client.get("/api/tasks", headers={"Authorization": f"Bearer {key}"}).status_code == 200
 
 
-def test_commands_of_the_readme_match_the_image() -> None:
-    readme = (ROOT / "README.md").read_text()
-    commands = re.findall(r"docker run [^`\n]*", readme)
+def test_commands_of_the_documentation_match_the_image() -> None:
+    page = (ROOT / "docs/containers.md").read_text()
+    commands = re.findall(r"docker run [^`\n]*", page)
     settings = {variable(name) for name in ServerSettings.model_fields}
 
     assert len(commands) == 3

@@ -1,4 +1,4 @@
-"""The README's calls and its recipe for a new field, as a reader would follow them."""
+"""The calls and recipes of the README and the pages of docs/, as a reader would follow them."""
 
 import os
 import re
@@ -9,92 +9,110 @@ from pathlib import Path
 from handlers.contract.document import specification
 from tests.support.calls import bearer, wait_for
 from tests.support.edits import add_after, add_to_yaml, next_migration
-from tests.support.project import COMMAND, FROM_FOLDER, ROOT, block
+from tests.support.pages import block, text
+from tests.support.project import COMMAND, FROM_FOLDER, ROOT
 from tests.support.service import Service, Start, environment
 from tests.support.stores import Store
 
-README = (ROOT / "README.md").read_text()
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
-def test_calls_give_the_answers_in_the_readme(service: Service) -> None:
-    calls = re.findall(r"^\$ (curl .*)\n(.*)$", README, re.MULTILINE)
-    assert len(calls) == README.count("\n$ curl ")
+def run_block(page: str, after: str, service: Service) -> str:
+    """Run a block of shell commands against a service, and return its output."""
+    commands = block(page, "sh", after).replace("http://127.0.0.1:8000", service.url)
+    return subprocess.run(["bash", "-ec", commands], capture_output=True, text=True, check=True).stdout
 
-    for call, answer in calls:
+
+def assert_calls_give_the_documented_responses(page: str, service: Service) -> None:
+    calls = re.findall(r"^\$ (curl .*)\n(.*)$", text(page), re.MULTILINE)
+    assert calls
+    assert len(calls) == text(page).count("\n$ curl ")
+
+    for call, response in calls:
         command = call.replace("http://127.0.0.1:8000", service.url)
-        said = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True).stdout
-        assert MOMENT.sub("moment", said) == MOMENT.sub("moment", answer), f"write under {call} in README.md: {said}"
+        output = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True).stdout
+        assert MOMENT.sub("moment", output) == MOMENT.sub("moment", response), f"write under {call} in {page}: {output}"
 
 
-def test_conditions_and_keys_do_what_the_readme_says(service: Service) -> None:
+def test_calls_give_the_answers_in_the_readme(service: Service) -> None:
+    assert_calls_give_the_documented_responses("README.md", service)
+
+
+def test_refused_calls_give_the_documented_responses(service: Service) -> None:
+    assert_calls_give_the_documented_responses("docs/api.md", service)
+
+
+def test_conditional_requests_work_as_documented(service: Service) -> None:
     for title in ("a", "b"):
         service.client.post("/api/tasks", json={"title": title})
-    first, second = (
-        subprocess.run(
-            ["bash", "-c", block("sh", after).replace("http://127.0.0.1:8000", service.url)],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for after in ("Each answer that holds a task", "A POST whose answer was lost")
-    )
 
-    assert '"title":"Mine"' in first
-    assert '"status":412' in first
-    assert second.startswith("HTTP/1.1 201 Created")
+    changed = run_block("docs/api.md", "## How do I avoid overwriting", service)
+    unchanged = run_block("docs/api.md", "## How do I avoid downloading", service)
+
+    assert '"title":"Mine"' in changed
+    assert '"status":412' in changed
+    assert unchanged.startswith("HTTP/1.1 304 Not Modified")
     assert service.client.get("/api/tasks/2").json()["title"] == "Mine"
-    again = service.client.post("/api/tasks", json={"title": "Once"}, headers={"Idempotency-Key": "0b7e6f4e"})
-    assert again.headers["idempotency-replayed"] == "true"
 
 
-def test_keys_are_made_and_revoked_as_the_readme_says(start: Start, store: Store, tmp_path: Path) -> None:
+def test_retried_post_works_as_documented(service: Service) -> None:
+    first, second = (run_block("docs/api.md", "## How do I retry a POST safely?", service) for _ in range(2))
+
+    assert first.startswith("HTTP/1.1 201 Created")
+    assert "idempotency-replayed" not in first
+    assert "idempotency-replayed: true" in second
+    assert [task["title"] for task in service.client.get("/api/tasks").json()] == ["Once"]
+
+
+def test_keys_are_created_and_revoked_as_documented(start: Start, store: Store, tmp_path: Path) -> None:
     client = start().client
-    commands = block("sh", "## Keys").replace("http://127.0.0.1:8000", str(client.base_url).rstrip("/"))
+    commands = block("docs/keys.md", "sh").replace("http://127.0.0.1:8000", str(client.base_url).rstrip("/"))
     *_, revoke = commands.splitlines()
     shell = ["bash", "-ec", commands.replace(revoke, "echo $key")]
     path = f"{Path(COMMAND).parent}:{os.environ['PATH']}"
     variables = environment({"DATABASE_URL": store.url, "PATH": path})
 
-    made = subprocess.run(shell, env=variables, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    listed, key = made.removeprefix("[]").splitlines()
+    created = subprocess.run(shell, env=variables, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    listed, key = created.removeprefix("[]").splitlines()
     wait_for(client, 401)
-    let_in = client.get("/api/tasks", headers=bearer(key))
+    with_key = client.get("/api/tasks", headers=bearer(key))
     subprocess.run(["bash", "-ec", revoke], env=variables, cwd=tmp_path, capture_output=True, check=True)
     wait_for(client, 401, headers=bearer(key))
 
-    assert listed.startswith("app  made ")
-    assert let_in.json() == []
-    # As it says too: with the last key, nobody is let in, and what needs none still needs none.
+    assert listed.startswith("app  ")
+    assert with_key.json() == []
+    # After the last key is revoked, calls are still refused, and the documentation and health probes still need no key.
     assert client.get("/api/tasks").status_code == 401
     assert [client.get(path).status_code for path in ("/docs", "/openapi.yaml", "/health/ready")] == [200] * 3
 
 
-def test_checklist_says_what_the_proxy_is_set_to() -> None:
-    (line,) = re.findall(r"`(client_header_timeout \w+;)`", README)
+def test_documented_proxy_timeout_is_in_proxy_conf() -> None:
+    (line,) = re.findall(r"`(client_header_timeout \w+;)`", text("docs/operations.md"))
 
     assert f" {line}\n" in (ROOT / "docs/proxy.conf").read_text()
 
 
-def test_a_field_is_added_as_the_readme_says(start: Start, checkout: Path, store: Store) -> None:
+def test_new_field_works_as_documented(start: Start, checkout: Path, store: Store) -> None:
     if "priority" in specification()["components"]["schemas"]["Task"]["properties"]:
         # Somebody has followed the recipe.
         return
     service = start(folder=checkout, command=FROM_FOLDER)
     service.client.post("/api/tasks", json={"title": "Before"})
 
+    page = "docs/your-own-api.md"
     contract, schemas = checkout / "openapi.yaml", ("components", "schemas")
     for name in ("TaskInput", "Task"):
-        add_to_yaml(contract, (*schemas, name, "properties"), block("yaml", "Add a field"))
+        add_to_yaml(contract, (*schemas, name, "properties"), block(page, "yaml", "**1. The contract.**"))
     add_to_yaml(contract, (*schemas, "Task", "required"), "priority")
-    migration = "models/migrations/NNNN_add_priority.py"
-    next_migration(checkout / "models/migrations", "add_priority").write_text(block("python", migration))
-    add_after(checkout / "models/task.py", "Task", "created_at", block("python", "The table, in"))
+    # test_docs.py checks that the page names this file.
+    migration = next_migration(checkout / "models/migrations", "add_priority")
+    migration.write_text(block(page, "python", "**2. The migration.**"))
+    add_after(checkout / "models/task.py", "Task", "created_at", block(page, "python", "**3. The table.**"))
     subprocess.run([Path(sys.executable).with_name("datamodel-codegen")], cwd=checkout, check=True)
 
     migrate = [*FROM_FOLDER, "migrate", "--database-url", store.url]
     subprocess.run(migrate, cwd=checkout, check=True)
-    # The release before goes on with the new schema until it is replaced.
+    # The previous release works with the new schema until it is replaced.
     assert service.client.post("/api/tasks", json={"title": "Meanwhile"}).json()["id"] == 2
     service.stop()
     client = start(folder=checkout, command=FROM_FOLDER).client

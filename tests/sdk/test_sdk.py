@@ -148,18 +148,18 @@ def test_api_key_is_sent(program: tuple[str | Path, ...]) -> None:
             assert re.findall(r"^authorization: (.*?)\r$", head, re.MULTILINE | re.IGNORECASE) == authorization
 
 
-def test_programs_use_every_operation_and_match_the_readme() -> None:
-    readme = (ROOT / "README.md").read_text()
+def test_programs_use_every_operation_and_match_the_documentation() -> None:
+    page = (ROOT / "docs/sdks.md").read_text()
     in_python, in_typescript = ((PROGRAMS / name).read_text() for name in ("program.py", "program.ts"))
 
     for path, item in contract.document()["paths"].items():
         for method in sorted(item.keys() & METHODS):
             operation = item[method]["operationId"]
-            hint = f"call `{operation}` in tests/sdk/{{}} and README.md, and add its output to EXPECTED_OUTPUT"
+            hint = f"call `{operation}` in tests/sdk/{{}} and docs/sdks.md, and add its output to EXPECTED_OUTPUT"
             assert f"{inflection.underscore(operation)}.sync" in in_python, hint.format("program.py")
             assert f'client.{method.upper()}("{path}"' in in_typescript, hint.format("program.ts")
-    assert f"```python\n{in_python}```" in readme, "copy tests/sdk/program.py to README.md"
-    assert f"```ts\n{in_typescript}```" in readme, "copy tests/sdk/program.ts to README.md"
+    assert f"```python\n{in_python}```" in page, "copy tests/sdk/program.py to docs/sdks.md"
+    assert f"```ts\n{in_typescript}```" in page, "copy tests/sdk/program.ts to docs/sdks.md"
 
 
 def test_python_client_has_the_version_of_the_contract(python: Path) -> None:

@@ -1,7 +1,6 @@
 """The project's files, and the programs that its tests run."""
 
 import os
-import re
 import shutil
 import sys
 from pathlib import Path
@@ -38,11 +37,3 @@ def copy_project(folder: Path) -> Path:
         else:
             shutil.copy(path, copy)
     return copy
-
-
-def block(language: str, after: str) -> str:
-    """Return the first code block in a language after some words of the README."""
-    text = (ROOT / "README.md").read_text()
-    found = re.search(rf"```{language}\n(.*?)```", text[text.index(after) :], re.DOTALL)
-    assert found
-    return found[1]

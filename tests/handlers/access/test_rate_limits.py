@@ -24,7 +24,8 @@ from handlers.access.rate_limits import RateLimits
 from handlers.access.request_counts import PATIENCE, Memory, WhileReachable, Window
 from handlers.contract.problems import Refusal
 from tests.support.calls import FOREIGN_METHOD, assert_is_problem, bearer, make_key
-from tests.support.project import block, tool
+from tests.support.pages import block
+from tests.support.project import tool
 from tests.support.service import Start, environment
 from tests.support.stores import Store
 from tests.support.wire import Answer, exchange, request
@@ -127,9 +128,9 @@ def test_refused_request_is_not_carried_out(client: httpx.Client, new_client_hea
     assert client.get(PATH, headers={"X-Forwarded-For": "203.0.113.1"}).json() == []
 
 
-def test_429_matches_the_readme(start: Start) -> None:
-    flags = shlex.split(block("sh", "## Limits on requests"))[2:]
-    status, *fields = block("http", "## Limits on requests").splitlines()
+def test_429_matches_the_documentation(start: Start) -> None:
+    flags = shlex.split(block("docs/operations.md", "sh", "## How do I limit requests?"))[2:]
+    status, *fields = block("docs/operations.md", "http", "## How do I limit requests?").splitlines()
 
     # More than 1,000, since they may fall into two windows of one second.
     responses = exchange(start(*flags).url, request("GET", PATH) * 1001)

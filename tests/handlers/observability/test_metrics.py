@@ -1,7 +1,6 @@
 """Prometheus metrics, served on their own address."""
 
 import os
-import re
 import signal
 import socket
 import stat
@@ -19,7 +18,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import ValidationError
 
 from handlers.settings import ServerSettings
-from tests.support.project import ROOT
 from tests.support.service import Service, Start, run
 from tests.support.stores import Store
 from tests.support.wire import HOST, JSON, connect, exchange, read_answer, request
@@ -272,10 +270,3 @@ def test_valid_metrics_address_is_accepted(address: str) -> None:
 def test_invalid_metrics_address_is_refused(address: str) -> None:
     with pytest.raises(ValidationError, match=r"give it as 127\.0\.0\.1:9464 or \[::1\]:9464"):
         ServerSettings(metrics=address)
-
-
-def test_every_metric_is_in_the_readme() -> None:
-    readme = (ROOT / "README.md").read_text()
-    names = re.findall(r'"(tasks_api_\w+)"', (ROOT / "handlers/observability/metrics.py").read_text())
-    assert len(names) == 5
-    assert [name for name in names if f"`{name}" not in readme] == []

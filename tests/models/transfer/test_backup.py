@@ -74,7 +74,7 @@ def test_copy_is_one_file_on_which_the_service_starts(start: Start, tmp_path: Pa
 
 
 def test_copy_is_put_back_as_the_readme_says(start: Start, tmp_path: Path) -> None:
-    commands = (ROOT / "README.md").read_text().partition("## Backup")[2].split("```sh\n")[1:3]
+    commands = (ROOT / "docs/operations.md").read_text().partition("## Backup")[2].split("```sh\n")[1:3]
     make, put_back = (command.partition("```")[0].replace("tasks-api", COMMAND) for command in commands)
     service = start()
     create(service, "a", "b")
