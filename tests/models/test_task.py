@@ -18,7 +18,7 @@ from models.database.migrate import migrate
 from tests.support import inside
 from tests.support.calls import bearer, make_key, post
 from tests.support.service import Start
-from tests.support.stores import SqliteStore, bind_here
+from tests.support.stores import SqliteStore, bind_database
 
 # As POSIX writes them, so that none has to be installed: 14 hours ahead, 12 behind, and one with half an hour.
 ZONES = ["AHEAD-14", "BEHIND+12", "HALF-5:30", "UTC0"]
@@ -56,7 +56,7 @@ def test_time_is_utc_in_every_zone(zone: str, ago: timedelta) -> None:
 
 def test_answers_are_kept_for_their_time_in_every_zone(zone: str, store: SqliteStore) -> None:
     migrate(store.url)
-    bind_here(store.url)
+    bind_database(store.url)
     # In seconds; one is kept for an hour and a half.
     ages = [0, 5390, 5410, 20 * 3600]
 

@@ -15,7 +15,7 @@ from psycopg.conninfo import conninfo_to_dict
 from models.database.address import database
 from models.database.errors import MissingError, UnavailableError
 from models.database.statements import Execute, Rows
-from tests.support.stores import HERE, PostgresqlStore, bind_here
+from tests.support.stores import IN_THIS_DATABASE, PostgresqlStore, bind_database
 
 SESSION = {
     "synchronous_commit": "on",
@@ -68,7 +68,7 @@ USES = [read, write, write_together]
 
 def use(store: PostgresqlStore, connections: int, work: Callable[[], Awaitable[Any]]) -> None:
     """Do some work with a pool of so many connections, in this process."""
-    bind_here(store.url, connections)
+    bind_database(store.url, connections)
 
     async def start_and_work() -> None:
         await database.start()
@@ -110,7 +110,7 @@ def test_settings_are_in_force_on_every_connection(store: PostgresqlStore, use_:
     """Whatever the server has by default, and also on those that replace others."""
     for name, default in zip(SESSION, ("off", "0", "0"), strict=True):
         store.execute(f"ALTER DATABASE {store.name} SET {name} = {default}")
-    waiting = "SELECT count(*) = 3 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND " + HERE
+    waiting = "SELECT count(*) = 3 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND " + IN_THIS_DATABASE
 
     async def work() -> None:
         known: set[int] = set()

@@ -17,24 +17,24 @@ from typing import Any
 import pytest
 
 from tests.support import wire
-from tests.support.flushes import Flushes, Switchboard
+from tests.support.flushes import Flushes, FlushSocket
 from tests.support.service import Service, Start
 
 Request = tuple[str, str, dict[str, Any] | None]
 
 
 @pytest.fixture
-def switchboard(tmp_path: Path) -> Iterator[Switchboard]:
-    with closing(Switchboard(tmp_path / "switchboard")) as switchboard:
-        yield switchboard
+def flush_socket(tmp_path: Path) -> Iterator[FlushSocket]:
+    with closing(FlushSocket(tmp_path / "flush_socket")) as flush_socket:
+        yield flush_socket
 
 
 @pytest.fixture
-def asked(start: Start, switchboard: Switchboard) -> tuple[Service, Flushes]:
+def asked(start: Start, flush_socket: FlushSocket) -> tuple[Service, Flushes]:
     """A service that has one task, and its flushes."""
     with ThreadPoolExecutor() as pool:
-        flushes = pool.submit(switchboard.flushes)
-        service = start(variables=switchboard.variables)
+        flushes = pool.submit(flush_socket.accept)
+        service = start(variables=flush_socket.variables)
         service.client.post("/api/tasks", json={"title": "first"})
         return service, flushes.result()
 

@@ -37,7 +37,7 @@ Migrations = Callable[..., None]
 
 
 @pytest.fixture(scope="module")
-def template() -> str:
+def template_database() -> str:
     """A database without tables."""
     return "template0"
 

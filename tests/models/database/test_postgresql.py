@@ -27,7 +27,7 @@ from models.database.statements import Execute
 from tests.support import inside
 from tests.support.calls import CALLS, assert_unavailable, call, wait_until
 from tests.support.service import Service, Start, run
-from tests.support.stores import HERE, PostgresqlStore, bind_here, page_statement, postgresql_server
+from tests.support.stores import IN_THIS_DATABASE, PostgresqlStore, bind_database, page_statement, postgresql_server
 
 pytestmark = pytest.mark.slow
 
@@ -90,7 +90,10 @@ def test_write_lock_of_another_client(start: Start, store: PostgresqlStore) -> N
                 assert_unavailable(write.result())
             waiting = pool.submit(call, service.client, "PUT", "/api/tasks/1")
             wait_until(
-                lambda: bool(store.execute(f"SELECT 1 FROM pg_locks WHERE NOT granted AND {HERE}")) or waiting.done()
+                lambda: (
+                    bool(store.execute(f"SELECT 1 FROM pg_locks WHERE NOT granted AND {IN_THIS_DATABASE}"))
+                    or waiting.done()
+                )
             )
             assert not waiting.done()
         assert waiting.result().status_code == 200
@@ -292,7 +295,7 @@ def test_migration_waits_for_that_of_another_node(store: PostgresqlStore, tmp_pa
         connection.execute("SELECT pg_advisory_lock(%s)", [MIGRATION])
         with ThreadPoolExecutor() as pool:
             waiting = pool.submit(run, tmp_path, "migrate", variables={"DATABASE_URL": store.url})
-            lock = f"SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND {HERE}"
+            lock = f"SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND {IN_THIS_DATABASE}"
             wait_until(lambda: bool(store.execute(lock)) or waiting.done())
             assert not waiting.done()
             connection.execute("SELECT pg_advisory_unlock(%s)", [MIGRATION])
@@ -318,9 +321,9 @@ def test_address_that_leads_nowhere(tmp_path: Path, command: str, url: str, sent
     assert "secret@" not in failed.stderr
 
 
-def test_database_that_cannot_hold_every_text(store: PostgresqlStore, server: str, tmp_path: Path) -> None:
+def test_database_that_cannot_hold_every_text(store: PostgresqlStore, postgresql_url: str, tmp_path: Path) -> None:
     url = urlsplit(store.url)._replace(path=f"/{store.name}_latin").geturl()
-    with psycopg.connect(server, autocommit=True) as connection:
+    with psycopg.connect(postgresql_url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {store.name}_latin TEMPLATE template0 ENCODING LATIN1 LOCALE 'C'")
         try:
             failed = run(tmp_path, "migrate", variables={"DATABASE_URL": url})
@@ -343,7 +346,7 @@ def test_cockroachdb_is_asked_for_ids_in_order(store: PostgresqlStore, tmp_path:
 
 @pytest.fixture
 def bound(store: PostgresqlStore) -> None:
-    bind_here(store.url)
+    bind_database(store.url)
 
 
 def used(work: Any) -> Any:

@@ -17,14 +17,14 @@ from models.database.errors import MissingError
 from models.database.migrate import migrate
 from models.database.statements import Execute, Rows
 from models.schemas import TaskInput
-from tests.support.stores import bind_here, page_statement
+from tests.support.stores import bind_database, page_statement
 
 
 @pytest.fixture(autouse=True)
 def connected(tmp_path: Path) -> Iterator[None]:
     url = f"sqlite:///{tmp_path / 'tasks.db'}"
     migrate(url)
-    bind_here(url)
+    bind_database(url)
     asyncio.run(database.start())
     yield
     asyncio.run(database.shut_down())
@@ -49,7 +49,7 @@ def test_accepted_writes_are_committed_before_the_end(tmp_path: Path) -> None:
         return [task.id for task in await asyncio.wait_for(asyncio.gather(*writes), 30)]
 
     assert asyncio.run(write_and_shut_down()) == list(range(1, 21))
-    bind_here(f"sqlite:///{tmp_path / 'tasks.db'}")
+    bind_database(f"sqlite:///{tmp_path / 'tasks.db'}")
     asyncio.run(database.start())
 
     assert asyncio.run(queries.select_page(100, 0)).last == 20

@@ -19,10 +19,10 @@ from models.database.migrate import migrate
 from models.transfer import backup as backing_up
 from models.transfer.backup import backup
 from tests.support import wire
-from tests.support.flushes import Flushes, Switchboard
+from tests.support.flushes import Flushes, FlushSocket
 from tests.support.launcher import launcher
 from tests.support.project import COMMAND, ROOT
-from tests.support.service import MEASURED, Service, Start, environment, run
+from tests.support.service import COVERAGE_VARIABLES, Service, Start, environment, run
 from tests.support.stores import SqliteStore
 
 INSERT = "INSERT INTO task (title, completed, created_at) VALUES ('{}', false, '2026-05-12T10:32:14.000Z')"
@@ -44,7 +44,7 @@ def titles(path: Path) -> list[str]:
 
 
 def names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()} - {"log", "switchboard"}
+    return {path.name for path in folder.iterdir()} - {"log", "flush_socket"}
 
 
 def create(service: Service, *titles: str) -> list[int]:
@@ -93,17 +93,17 @@ class Backup:
     """A run of the command, each flush of which goes by a policy.
 
     Args:
-        switchboard: Where it says on what the kernel asks.
+        flush_socket: Where it says on what the kernel asks.
         folder: Where it runs.
         policy: What is done with a flush, which may ask for more.
     """
 
-    def __init__(self, switchboard: Switchboard, folder: Path, policy: Callable[[Flushes, int], None]) -> None:
+    def __init__(self, flush_socket: FlushSocket, folder: Path, policy: Callable[[Flushes, int], None]) -> None:
         self._log = folder / "log"
-        variables = environment(switchboard.variables) | MEASURED
+        variables = environment(flush_socket.variables) | COVERAGE_VARIABLES
         with self._log.open("wb") as log:
             self.process = launcher().start(["backup", "copy.db"], folder, variables, log)
-        self.flushes = switchboard.flushes()
+        self.flushes = flush_socket.accept()
         self.flushes.policy = lambda flush: policy(self.flushes, flush)
 
     def end(self) -> tuple[int, str]:
@@ -113,12 +113,12 @@ class Backup:
 
 
 @pytest.fixture
-def switchboard(tmp_path: Path) -> Iterator[Switchboard]:
-    with closing(Switchboard(tmp_path / "switchboard")) as switchboard:
-        yield switchboard
+def flush_socket(tmp_path: Path) -> Iterator[FlushSocket]:
+    with closing(FlushSocket(tmp_path / "flush_socket")) as flush_socket:
+        yield flush_socket
 
 
-def test_writers_do_not_wait_for_it(start: Start, switchboard: Switchboard, tmp_path: Path) -> None:
+def test_writers_do_not_wait_for_it(start: Start, flush_socket: FlushSocket, tmp_path: Path) -> None:
     """They write at full speed before, while the step that copies is held at its first flush, and after."""
     service = start()
     acknowledged: list[Queue[int]] = [Queue() for _ in range(4)]
@@ -138,7 +138,7 @@ def test_writers_do_not_wait_for_it(start: Start, switchboard: Switchboard, tmp_
         writers = [pool.submit(write, writer) for writer in range(4)]
         try:
             earlier = [max(queue.get(timeout=30) for _ in range(10)) for queue in acknowledged]
-            running = Backup(switchboard, tmp_path, Flushes.hold)
+            running = Backup(flush_socket, tmp_path, Flushes.hold)
             flush = running.flushes.held.get(timeout=30)
             known = [
                 max((queue.get() for _ in range(queue.qsize())), default=number)
@@ -162,8 +162,8 @@ def test_writers_do_not_wait_for_it(start: Start, switchboard: Switchboard, tmp_
     assert service.log() == ""
 
 
-def test_killed_halfway_there_is_no_file(source: SqliteStore, switchboard: Switchboard, tmp_path: Path) -> None:
-    running = Backup(switchboard, tmp_path, Flushes.hold)
+def test_killed_halfway_there_is_no_file(source: SqliteStore, flush_socket: FlushSocket, tmp_path: Path) -> None:
+    running = Backup(flush_socket, tmp_path, Flushes.hold)
     running.flushes.held.get(timeout=30)
     running.process.kill()
     running.end()
@@ -175,8 +175,8 @@ def test_killed_halfway_there_is_no_file(source: SqliteStore, switchboard: Switc
     assert names(tmp_path) == {"tasks.db", "copy.db", left.name}
 
 
-def test_ctrl_c_leaves_no_file_and_no_traceback(source: SqliteStore, switchboard: Switchboard, tmp_path: Path) -> None:
-    running = Backup(switchboard, tmp_path, Flushes.hold)
+def test_ctrl_c_leaves_no_file_and_no_traceback(source: SqliteStore, flush_socket: FlushSocket, tmp_path: Path) -> None:
+    running = Backup(flush_socket, tmp_path, Flushes.hold)
     flush = running.flushes.held.get(timeout=30)
     running.process.send_signal(signal.SIGINT)
     # The call that is interrupted is not made again, or only to be let through.
@@ -189,7 +189,7 @@ def test_ctrl_c_leaves_no_file_and_no_traceback(source: SqliteStore, switchboard
 
 
 def test_file_is_flushed_before_it_has_its_name_and_its_name_after(
-    source: SqliteStore, switchboard: Switchboard, tmp_path: Path
+    source: SqliteStore, flush_socket: FlushSocket, tmp_path: Path
 ) -> None:
     named = []
 
@@ -197,7 +197,7 @@ def test_file_is_flushed_before_it_has_its_name_and_its_name_after(
         named.append((tmp_path / "copy.db").exists())
         (flushes.fail if named[-1] else flushes.let_through)(flush)
 
-    status, errors = Backup(switchboard, tmp_path, fail_last).end()
+    status, errors = Backup(flush_socket, tmp_path, fail_last).end()
 
     assert named == [False] * (len(named) - 1) + [True]
     assert (status, errors) == (
@@ -208,13 +208,13 @@ def test_file_is_flushed_before_it_has_its_name_and_its_name_after(
 
 
 def test_file_that_is_made_meanwhile_is_left_as_it_is(
-    source: SqliteStore, switchboard: Switchboard, tmp_path: Path
+    source: SqliteStore, flush_socket: FlushSocket, tmp_path: Path
 ) -> None:
     def make(flushes: Flushes, flush: int) -> None:
         (tmp_path / "copy.db").write_text("mine")
         flushes.let_through(flush)
 
-    status, errors = Backup(switchboard, tmp_path, make).end()
+    status, errors = Backup(flush_socket, tmp_path, make).end()
 
     assert (status, errors) == (1, "copy.db cannot be written: File exists; mend that, or name a file elsewhere.\n")
     assert (tmp_path / "copy.db").read_text() == "mine"

@@ -21,7 +21,7 @@ def backend() -> str:
 
 
 @pytest.fixture(scope="module")
-def template() -> str:
+def template_database() -> str:
     """A database without tables."""
     return "template0"
 
