@@ -90,7 +90,7 @@ class FlushSocket:
 
 
 def install_flush_filter() -> int:
-    """Make the kernel notify of each flush of this process; return the descriptor of the notifications."""
+    """Install a seccomp filter that reports each flush of this process; return its file descriptor."""
     seccomp, *flushes = SYSTEM_CALLS[platform.machine()]
     steps = [
         (LOAD, 0, 0, 0),

@@ -76,7 +76,7 @@ def test_write_lock_of_another_process(start: Start, tmp_path: Path) -> None:
     ):
         database.execute("BEGIN IMMEDIATE")
         assert wire.call(idle, "GET", "/api/tasks/1").status == 200
-        # They must wait together: one after the other, they would exceed the client's timeout.
+        # Writes wait at the same time: one after the other, they would exceed the client's timeout.
         writes = [pool.submit(call, service.client, "PUT", "/api/tasks/1") for _ in range(8)]
         assert service.client.get("/api/tasks/1").json()["title"] == "a"
         for write in writes:

@@ -28,7 +28,7 @@ def template_database() -> str:
 
 @pytest.fixture(scope="module")
 def sqlite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a file with tasks, of which the last was deleted, and kept responses."""
+    """Return a file with kept responses and tasks, the last of which was deleted."""
     folder = tmp_path_factory.mktemp("source")
     service = Service(folder)
     for number, title in enumerate(TITLES):
