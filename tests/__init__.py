@@ -1,1 +1,1 @@
-"""The tests; a package, because some of what they use installs one of this name too."""
+"""The tests. A package, because a dependency also installs a package named `tests`."""

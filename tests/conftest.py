@@ -1,4 +1,4 @@
-"""Fixtures: a real server, on a socket of its own, with a database of its own."""
+"""Fixtures: a running service with its own port and its own database."""
 
 import os
 import signal
@@ -14,93 +14,93 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.support import tiers
-from tests.support.cleanup import watch
+from tests.support.cleanup import start_watcher
 from tests.support.project import ROOT, copy_project, tool
 from tests.support.service import Service, Start, running
 from tests.support.stores import Store, migrated_template, opened, postgresql_server
 
-END = pytest.StashKey[Callable[[], None]]()
+CLEAN_UP = pytest.StashKey[Callable[[], None]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Watch over what the run makes, in the process that the others belong to."""
+    """Start the cleanup watcher, in the main process of the run only."""
     if not hasattr(config, "workerinput"):
-        config.stash[END] = watch()
-        # Both break off the run, also where it was started in the background, which ignores Ctrl-C.
+        config.stash[CLEAN_UP] = start_watcher()
+        # Both interrupt the run, even one in the background, which ignores Ctrl-C by default.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Do not wait for workers that are in the middle of a test when the run is broken off."""
+    """Do not wait for workers in the middle of a test when the run is interrupted."""
     if exitstatus == pytest.ExitCode.INTERRUPTED and session.config.getoption("numprocesses", None):
         pytest_unconfigure(session.config)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """End what is left."""
-    if END in config.stash:
-        config.stash[END]()
+    """Kill the remaining processes and remove the temporary folder."""
+    if CLEAN_UP in config.stash:
+        config.stash[CLEAN_UP]()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    tiers.sort(items)
+    tiers.mark_slow_tests(items)
 
 
-# Not its teardown, in which fixtures may end that other tests have started.
+# Teardown is not guarded: it may end fixtures that slow tests started.
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
-    with tiers.watched(item):
+    with tiers.guard_quick_test(item):
         return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    with tiers.watched(item):
+    with tiers.guard_quick_test(item):
         return (yield)
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[str]:
-    """The address of a PostgreSQL server: of `TEST_DATABASE_URL`, or of one that runs for all tests of a run."""
+def postgresql_url() -> Iterator[str]:
+    """Yield the URL of a PostgreSQL server: `TEST_DATABASE_URL`, or one started for this run."""
     if url := os.environ.get("TEST_DATABASE_URL"):
         yield url
         return
-    # The tests that are about durability have servers of their own.
+    # Durability tests start their own server, with fsync on.
     with postgresql_server(Path(tempfile.gettempdir()) / "postgresql", fsync="off") as started:
         yield started.get_uri()
 
 
 @pytest.fixture(scope="session")
-def template(server: str) -> Iterator[str]:
-    """The name of a database with the schema of this release."""
-    with migrated_template(server) as name:
+def template_database(postgresql_url: str) -> Iterator[str]:
+    """Yield the name of a database with the current schema."""
+    with migrated_template(postgresql_url) as name:
         yield name
 
 
 @pytest.fixture(scope="module")
 def backend() -> str:
-    """Where the service keeps its tasks; a module whose results a server may change has a fixture with more of them."""
+    """Return the database backend; modules whose results depend on it override this fixture."""
     return "sqlite"
 
 
 @pytest.fixture(scope="module")
 def variables() -> dict[str, str]:
-    """Environment variables that all services of a module have."""
+    """Return environment variables for every service of a module."""
     return {}
 
 
 @pytest.fixture
 def store(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Store]:
-    """Where the service keeps its tasks, without tasks."""
+    """Yield an empty database for the service."""
     with opened(backend, tmp_path, request) as store:
         yield store
 
 
 @pytest.fixture
 def start(backend: str, store: Store, tmp_path: Path, variables: dict[str, str]) -> Iterator[Start]:
-    """What starts services on the store, which are stopped when the test ends."""
+    """Yield a function that starts services on the store; they stop when the test ends."""
     with ExitStack() as stack:
 
         def start(*flags: str, folder: Path = tmp_path, **options: Any) -> Service:
@@ -118,7 +118,7 @@ def start(backend: str, store: Store, tmp_path: Path, variables: dict[str, str])
 def nodes(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[list[str], Store]]:
-    """The addresses of nodes that share their tasks; processes on one machine are to a server what nodes are."""
+    """Yield the URLs of nodes that share a database, and the database; each node is a process on this machine."""
     backend, count, workers = request.param
     folder = tmp_path_factory.mktemp("nodes")
     with ExitStack() as stack:
@@ -130,17 +130,17 @@ def nodes(
 
 @pytest.fixture
 def urls(nodes: tuple[list[str], Store]) -> list[str]:
-    """The addresses of nodes without tasks."""
+    """Return the URLs of nodes with an empty database."""
     urls, store = nodes
     store.clear()
     return urls
 
 
 @pytest.fixture(scope="module")
-def shared(
+def shared_service(
     backend: str, variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[tuple[Service, Store]]:
-    """A service that the tests of a module share, and where it keeps its tasks; it must not log anything."""
+    """Yield a service shared by a module, and its database; fail if the service logs anything."""
     folder = tmp_path_factory.mktemp("shared")
     with opened(backend, folder, request) as store:
         with running(backend, folder, variables={"DATABASE_URL": store.url} | variables) as service:
@@ -150,37 +150,37 @@ def shared(
 
 
 @pytest.fixture
-def service(shared: tuple[Service, Store]) -> Service:
-    """A service without tasks."""
-    service, store = shared
+def service(shared_service: tuple[Service, Store]) -> Service:
+    """Return a service with an empty database."""
+    service, store = shared_service
     store.clear()
     return service
 
 
 @pytest.fixture
 def client(service: Service) -> httpx.Client:
-    """A client of a service without tasks."""
+    """Return a client of a service with an empty database."""
     return service.client
 
 
 @pytest.fixture(scope="module")
-def shared_client(shared: tuple[Service, Store]) -> httpx.Client:
-    """A client of the service of the module, for tests that do not mind each other's tasks."""
-    return shared[0].client
+def shared_client(shared_service: tuple[Service, Store]) -> httpx.Client:
+    """Return a client of the shared service, for tests that tolerate each other's tasks."""
+    return shared_service[0].client
 
 
 @pytest.fixture(scope="session")
 def node() -> Path:
-    """The folder of the commands that `make node` installs."""
+    """Return the folder of the commands that `make node` installs."""
     tool("node")
     return tool(ROOT / "build/node/node_modules/.bin/redocly").parent
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium, without a screen; as long as it is there, Playwright's event loop runs in this thread."""
+    """Yield headless Chromium; while it is open, Playwright's event loop runs in this thread."""
     chromium = tool("chromium", "google-chrome")
-    # Chromium has no sandbox for root.
+    # Chromium's sandbox does not work for root.
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, chromium_sandbox=os.getuid() != 0)
         yield browser
@@ -189,5 +189,5 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A copy of the project, to be changed."""
+    """Return a copy of the project that the test may change."""
     return copy_project(tmp_path)

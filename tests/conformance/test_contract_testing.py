@@ -1,4 +1,4 @@
-"""Contract tests of a deployment, as others run them: what they report, and what they leave behind."""
+"""Contract tests of a deployment, as users run them: they report each finding and leave no tasks behind."""
 
 import ast
 import json
@@ -22,22 +22,22 @@ import yaml
 
 from tests.support.edits import replace_in
 from tests.support.project import FROM_FOLDER, ROOT
-from tests.support.reports import CONTRACT_TESTS, calls, failures, finish, make_contract
+from tests.support.reports import CONTRACT_TESTS, failures, har_entries, make_contract, run_command
 from tests.support.service import Service, Start
 
 BIN = Path(sys.executable).parent
 PAGE = (ROOT / "docs/contract-testing.md").read_text()
 WORKFLOW: dict[str, Any] = yaml.safe_load((ROOT / ".github/workflows/contract.yml").read_text())
 STEPS: list[dict[str, Any]] = WORKFLOW["jobs"]["contract"]["steps"]
-INSTALLED = re.compile("schemathesis>=[0-9.]+,<[0-9]+")
-KEY = "not-to-be-read-in-a-report"
+REQUIREMENT = re.compile("schemathesis>=[0-9.]+,<[0-9]+")
+KEY = "must-not-appear-in-a-report"
 # Pinned: with a random seed, a run of few examples may miss the planted defect.
 SEED = "1"
 
 
 @pytest.fixture
 def broken(start: Start, checkout: Path) -> Service:
-    """A service that breaks its contract: a PUT does not look at If-Match, and nobody at the key that is asked for."""
+    """Return a service that breaks its contract: PUT ignores If-Match, and no operation checks the required key."""
     replace_in(checkout / "handlers/tasks.py", "replace_task", "entity_tags.versions(if_match)", "None")
     published = checkout / "handlers/documentation/pages.py"
     old, new = '("security",), "[]"', '("security",), "[{ApiKey: []}]"'
@@ -46,18 +46,18 @@ def broken(start: Start, checkout: Path) -> Service:
     return start(folder=checkout, command=FROM_FOLDER, variables={"TASKS_API_VALIDATE_RESPONSES": "false"})
 
 
-def test_make_fails_at_a_finding_and_leaves_no_tasks(broken: Service, tmp_path: Path) -> None:
-    kept = broken.client.post("/api/tasks", json={"title": "Not of the run"}).json()
+def test_make_contract_fails_on_a_finding_and_leaves_no_tasks(broken: Service, tmp_path: Path) -> None:
+    kept = broken.client.post("/api/tasks", json={"title": "Not created by the run"}).json()
 
-    run = finish(make_contract(tmp_path, broken.url, KEY=KEY, EXAMPLES=1, SEED=SEED))
+    run = run_command(make_contract(tmp_path, broken.url, KEY=KEY, EXAMPLES=1, SEED=SEED))
 
     assert run.returncode == 2, run.stdout
-    found = "".join(failures(tmp_path / "junit.xml"))
-    assert KEY not in found + (tmp_path / "har.json").read_text()
-    assert "tag_is_known_and_stale_tag_is_refused" in found
-    # To find this, Schemathesis sends requests past the hooks of the checks, which create tasks too.
-    assert "API accepts requests without authentication" in found
-    assert calls(tmp_path / "har.json")
+    reported = "".join(failures(tmp_path / "junit.xml"))
+    assert KEY not in reported + (tmp_path / "har.json").read_text()
+    assert "tag_is_known_and_stale_tag_is_refused" in reported
+    # To find this, Schemathesis sends requests that bypass the checks' hooks; they create tasks too.
+    assert "API accepts requests without authentication" in reported
+    assert har_entries(tmp_path / "har.json")
     assert broken.client.get("/api/tasks").json() == [kept]
 
 
@@ -65,31 +65,31 @@ def test_interrupted_run_leaves_no_tasks(service: Service, tmp_path: Path) -> No
     command = make_contract(tmp_path, service.url, EXAMPLES=1000, SEED=SEED)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as run:
         assert run.stdout
-        said = ""
-        while "Coverage" not in said:
-            said += (line := run.stdout.readline())
-            assert line, said
-        # Not between two phases, where Schemathesis may go on for a while.
+        output = ""
+        while "Coverage" not in output:
+            output += (line := run.stdout.readline())
+            assert line, output
+        # Interrupt during a phase: between two phases, Schemathesis may continue for a while.
         tasks = "/api/tasks?limit=1000"
-        there = len(service.client.get(tasks).json())
-        while len(service.client.get(tasks).json()) < there + 10:
+        before = len(service.client.get(tasks).json())
+        while len(service.client.get(tasks).json()) < before + 10:
             assert run.poll() is None
             sleep(0.01)
         os.killpg(run.pid, signal.SIGINT)
-        said += run.stdout.read()
+        output += run.stdout.read()
 
     assert run.returncode != 0
-    assert "No issues found" not in said
+    assert "No issues found" not in output
     assert service.client.get("/api/tasks").json() == []
 
 
-def documented(language: str) -> list[str]:
-    """Return the code blocks of the page in a language."""
+def code_blocks(language: str) -> list[str]:
+    """Return the page's code blocks in a language."""
     return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
 
 
-def test_documented_commands_need_nothing_but_schemathesis(service: Service, tmp_path: Path) -> None:
-    commands = documented("sh")[0].replace("https://tasks.example.com", service.url)
+def test_documented_commands_need_only_schemathesis(service: Service, tmp_path: Path) -> None:
+    commands = code_blocks("sh")[0].replace("https://tasks.example.com", service.url)
     run, found = re.subn(
         "uvx --from '.*' schemathesis run",
         f"{BIN}/schemathesis run --seed {SEED} --max-examples 5 --phases examples",
@@ -97,30 +97,30 @@ def test_documented_commands_need_nothing_but_schemathesis(service: Service, tmp
     )
     assert found == 1
 
-    said = finish(["bash", "-ec", run], cwd=tmp_path)
+    result = run_command(["bash", "-ec", run], cwd=tmp_path)
 
-    assert said.returncode == 0, said.stdout
+    assert result.returncode == 0, result.stdout
     assert {path.name.partition("-")[0] for path in tmp_path.iterdir()} >= {"checks.py", "schemathesis.toml"}
     (junit,) = tmp_path.glob("schemathesis-report/junit-*.xml")
     (har,) = tmp_path.glob("schemathesis-report/har-*.json")
     assert failures(junit) == []
-    assert calls(har)
+    assert har_entries(har)
     assert service.client.get("/api/tasks").json() == []
 
 
-def test_checks_are_loaded_by_a_configuration_of_another(broken: Service, tmp_path: Path) -> None:
-    (tmp_path / "schemathesis.toml").write_text(documented("toml")[0])
+def test_custom_configuration_loads_the_checks(broken: Service, tmp_path: Path) -> None:
+    (tmp_path / "schemathesis.toml").write_text(code_blocks("toml")[0])
     (tmp_path / "checks.py").write_text(broken.client.get("/docs/contract/checks.py").text)
     options = f"--seed {SEED} --max-examples 5 --phases examples --report junit --report-junit-path junit.xml"
 
-    run = finish([str(BIN / "schemathesis"), "run", f"{broken.url}/openapi.yaml", *options.split()], cwd=tmp_path)
+    run = run_command([str(BIN / "schemathesis"), "run", f"{broken.url}/openapi.yaml", *options.split()], cwd=tmp_path)
 
     assert run.returncode == 1, run.stdout
     assert "tag_is_known_and_stale_tag_is_refused" in "".join(failures(tmp_path / "junit.xml"))
     assert broken.client.get("/api/tasks").json() == []
 
 
-def test_page_names_every_check_and_is_short() -> None:
+def test_page_lists_every_check_and_is_short() -> None:
     statements = ast.parse((ROOT / "tests/contract/checks.py").read_text()).body
     checks = [
         statement.name
@@ -134,19 +134,19 @@ def test_page_names_every_check_and_is_short() -> None:
     assert len(PAGE.splitlines()) < 100
 
 
-def test_schemathesis_is_everywhere_the_one_that_is_tested_with() -> None:
+def test_schemathesis_version_is_the_same_everywhere() -> None:
     (dependency,) = (
         name
         for name in tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["dev"]
         if name.startswith("schemathesis")
     )
-    named = {name for text in (PAGE, json.dumps(WORKFLOW)) for name in INSTALLED.findall(text)}
+    named = {name for text in (PAGE, json.dumps(WORKFLOW)) for name in REQUIREMENT.findall(text)}
     assert named == {dependency}
 
 
-def test_documented_workflow_calls_what_there_is() -> None:
-    (example,) = documented("yaml")
-    # YAML 1.1 takes `on` for a boolean.
+def test_documented_workflow_matches_the_reusable_workflow() -> None:
+    (example,) = code_blocks("yaml")
+    # YAML 1.1 parses the key `on` as a boolean.
     called: dict[str, Any] = WORKFLOW[True]["workflow_call"]  # type: ignore[index]
 
     for job in yaml.safe_load(example)["jobs"].values():
@@ -155,7 +155,7 @@ def test_documented_workflow_calls_what_there_is() -> None:
         assert job.get("secrets", {}).keys() <= called["secrets"].keys()
 
 
-def test_workflow_has_no_rights_and_puts_nothing_into_a_script() -> None:
+def test_workflow_has_no_permissions_and_no_expressions_in_scripts() -> None:
     assert WORKFLOW["permissions"] == {}
     for step in STEPS:
         assert "${{" not in step.get("run", "")
@@ -164,12 +164,12 @@ def test_workflow_has_no_rights_and_puts_nothing_into_a_script() -> None:
     assert STEPS[-1]["with"]["path"] == "schemathesis-report"
 
 
-def run_workflow(folder: Path, **given: str) -> tuple[str | None, str]:
-    """Run the steps of the workflow that are scripts, without an image; return which one failed, and what was said."""
+def run_workflow(folder: Path, **inputs: str) -> tuple[str | None, str]:
+    """Run the scripts of the workflow, without an image; return the name of the failed step and the output."""
     values = {"inputs.url": "", "inputs.image": "", "inputs.seed": SEED, "inputs.examples": "1", "secrets.key": ""}
-    values |= {f"{'secrets' if name == 'key' else 'inputs'}.{name}": value for name, value in given.items()}
+    values |= {f"{'secrets' if name == 'key' else 'inputs'}.{name}": value for name, value in inputs.items()}
     values["inputs.url || 'http://127.0.0.1:8000'"] = values["inputs.url"] or "http://127.0.0.1:8000"
-    said = ""
+    output = ""
     for step in STEPS:
         if "run" not in step or "if" in step:
             assert step.get("if") in (None, "always()", "inputs.image", "failure() && inputs.image")
@@ -178,21 +178,21 @@ def run_workflow(folder: Path, **given: str) -> tuple[str | None, str]:
             name: re.sub(r"\$\{\{ (.*?) \}\}", lambda found: values[found[1]], value)
             for name, value in (WORKFLOW["jobs"]["contract"]["env"] | step.get("env", {})).items()
         }
-        run = finish(
+        run = run_command(
             ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]],
             cwd=folder,
             env=os.environ
             | {"PATH": f"{BIN}:{os.environ['PATH']}", "CI": "true", "GITHUB_ACTIONS": "true"}
             | variables,
         )
-        said += run.stdout
+        output += run.stdout
         if run.returncode:
-            return step["name"], said
-    return None, said
+            return step["name"], output
+    return None, output
 
 
 class Site(SimpleHTTPRequestHandler):
-    """Serve the files of a folder, and fail every request to `/thing`."""
+    """Serves a folder, and answers 500 to `/thing`."""
 
     def do_GET(self) -> None:
         if self.path == "/thing":
@@ -201,7 +201,7 @@ class Site(SimpleHTTPRequestHandler):
             super().do_GET()
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextmanager
@@ -224,52 +224,52 @@ def published(folder: Path, document: dict[str, Any], checks: str, configuration
 
 
 def test_workflow_passes(service: Service, tmp_path: Path) -> None:
-    """Only the examples phase runs, because it is fast; a second site publishes that configuration."""
+    """Run only the fast examples phase, with a configuration that a second site publishes."""
     checks = (CONTRACT_TESTS / "checks.py").read_text()
     document = yaml.safe_load(service.client.get("/openapi.yaml").text)
-    elsewhere = f'hooks = "checks.py"\nbase-url = "{service.url}"\n'
+    configuration = f'hooks = "checks.py"\nbase-url = "{service.url}"\n'
     phases = (f"[phases.{phase}]\nenabled = false\n" for phase in ("coverage", "fuzzing", "stateful"))
-    with published(tmp_path, document, checks, "".join([elsewhere, *phases])) as url:
-        failed, said = run_workflow(tmp_path, url=f"{url}/", key=KEY, seed="7")
+    with published(tmp_path, document, checks, "".join([configuration, *phases])) as url:
+        failed, output = run_workflow(tmp_path, url=f"{url}/", key=KEY, seed="7")
 
-    assert failed is None, said
-    assert "Seed: 7\n" in said
+    assert failed is None, output
+    assert "Seed: 7\n" in output
     (junit,) = tmp_path.glob("schemathesis-report/junit-*.xml")
     (har,) = tmp_path.glob("schemathesis-report/har-*.json")
     assert failures(junit) == []
-    assert KEY not in said + har.read_text()
+    assert KEY not in output + har.read_text()
     assert service.client.get("/api/tasks").json() == []
 
 
 @pytest.mark.slow
-def test_workflow_fails_at_a_finding(tmp_path: Path) -> None:
-    """Also of a deployment of another contract, with checks of its own."""
+def test_workflow_fails_on_a_finding(tmp_path: Path) -> None:
+    """Test a deployment with another contract and its own checks."""
     document = {
         "openapi": "3.0.3",
         "info": {"title": "Things", "version": "1"},
         "paths": {"/thing": {"get": {"responses": {"200": {"description": "A thing."}}}}},
     }
     with published(tmp_path, document, "", 'hooks = "checks.py"\n') as url:
-        failed, said = run_workflow(tmp_path, url=url)
+        failed, output = run_workflow(tmp_path, url=url)
 
-    assert failed == "Test it", said
+    assert failed == "Test it", output
     (junit,) = tmp_path.glob("schemathesis-report/junit-*.xml")
     (har,) = tmp_path.glob("schemathesis-report/har-*.json")
     assert "Server error" in "".join(failures(junit))
-    assert calls(har)
+    assert har_entries(har)
 
 
-def test_workflow_fails_where_no_tests_are_published(service: Service, tmp_path: Path) -> None:
-    failed, said = run_workflow(tmp_path, url=f"{service.url}/elsewhere")
+def test_workflow_fails_if_no_checks_are_published(service: Service, tmp_path: Path) -> None:
+    failed, output = run_workflow(tmp_path, url=f"{service.url}/elsewhere")
 
     assert failed == "Fetch the checks"
-    assert "404" in said
+    assert "404" in output
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("given", [{}, {"url": "https://tasks.example.com", "image": "tasks-api"}])
-def test_workflow_tests_one_thing(given: dict[str, str], tmp_path: Path) -> None:
-    failed, said = run_workflow(tmp_path, **given)
+@pytest.mark.parametrize("inputs", [{}, {"url": "https://tasks.example.com", "image": "tasks-api"}])
+def test_workflow_requires_either_a_url_or_an_image(inputs: dict[str, str], tmp_path: Path) -> None:
+    failed, output = run_workflow(tmp_path, **inputs)
 
     assert failed == STEPS[0]["name"]
-    assert said == "::error::Name a url or an image to test; one of them, and not both.\n"
+    assert output == "::error::Name a url or an image to test; one of them, and not both.\n"

@@ -1,4 +1,4 @@
-"""The contract, fuzzed with everything that Schemathesis has, against a running service: what `make contract` runs."""
+"""Fuzz a running service against its contract with every check of Schemathesis, as `make contract` does."""
 
 import os
 import re
@@ -9,7 +9,7 @@ import pytest
 
 from handlers.contract import document as contract
 from tests.support.calls import bearer, create, make_key
-from tests.support.reports import CONTRACT_TESTS, calls, failures, finish, make_contract
+from tests.support.reports import CONTRACT_TESTS, failures, har_entries, make_contract, run_command
 from tests.support.service import Start
 from tests.support.stores import Store
 
@@ -17,17 +17,17 @@ EXAMPLES = int(os.environ.get("CONTRACT_EXAMPLES", "15"))
 SEED = os.environ.get("CONTRACT_SEED", "1")
 NIGHTLY = "CONTRACT_EXAMPLES" in os.environ
 BACKENDS = ["sqlite", "postgresql"] if NIGHTLY else ["sqlite"]
-# Without a key, only the 401 responses are missing.
-ACCESS = [True, False] if NIGHTLY else [True]
+# A run without a key adds little: it only lacks the 401 responses.
+HAS_KEY = [True, False] if NIGHTLY else [True]
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> str:
-    """The one that a service has by itself; every night each of them, with many more examples."""
+    """Test SQLite, the default; a nightly run tests both backends, with many more examples."""
     return str(request.param)
 
 
-def test_nothing_is_left_out() -> None:
+def test_configuration_skips_no_check_or_operation() -> None:
     configuration = tomllib.loads((CONTRACT_TESTS / "schemathesis.toml").read_text())
 
     statuses = ["2xx", "3xx", "401", "403", "404", "409", "412", "429", "5xx"]
@@ -37,16 +37,16 @@ def test_nothing_is_left_out() -> None:
     assert not {"operations", "project", "baseline", "max-failures"} & configuration.keys()
 
 
-@pytest.mark.parametrize("has_key", ACCESS)
-def test_service_is_what_its_contract_says(start: Start, store: Store, tmp_path: Path, has_key: bool) -> None:
-    """With a key, Schemathesis also sees for itself that each operation refuses who has none."""
+@pytest.mark.parametrize("has_key", HAS_KEY)
+def test_service_conforms_to_its_contract(start: Start, store: Store, tmp_path: Path, has_key: bool) -> None:
+    """With a key, Schemathesis also checks that every operation rejects requests without one."""
     key = make_key(store, tmp_path) if has_key else ""
     client = start().client
     client.headers.update(bearer(key) if key else {})
     create(client, 3)
     before = client.get("/api/tasks")
 
-    run = finish(make_contract(tmp_path, str(client.base_url), KEY=key, EXAMPLES=EXAMPLES, SEED=SEED))
+    run = run_command(make_contract(tmp_path, str(client.base_url), KEY=key, EXAMPLES=EXAMPLES, SEED=SEED))
 
     assert run.returncode == 0, run.stdout
     operations = len(contract.operations())
@@ -58,11 +58,11 @@ def test_service_is_what_its_contract_says(start: Start, store: Store, tmp_path:
     assert f"JUnit: {junit}" in run.stdout
     assert f"HAR: {har}" in run.stdout
     assert failures(junit) == []
-    made = calls(har)
-    assert len(made) > 3 * EXAMPLES
-    statuses = {call["response"]["status"] for call in made}
+    entries = har_entries(har)
+    assert len(entries) > 3 * EXAMPLES
+    statuses = {entry["response"]["status"] for entry in entries}
     assert ({200, 201, 401} if key else {200, 201}) <= statuses
-    # A request that fits the schema gets none: where an operation gets no other response, Schemathesis warns.
+    # A valid request must not get 412: Schemathesis warns about an operation that returns nothing else.
     assert 412 not in statuses
     assert not key or key not in run.stdout + har.read_text() + junit.read_text()
     after = client.get("/api/tasks")

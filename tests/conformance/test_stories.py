@@ -1,4 +1,4 @@
-"""The stories of callers, which Redocly Respect plays against a running service."""
+"""Run the Arazzo stories against a service with Redocly Respect."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from tests.support.project import FROM_FOLDER, ROOT
 from tests.support.service import Service, Start
 
 STORIES = ROOT / "tests/contract/stories.arazzo.yaml"
-# The stories, and a defect that each of them alone finds.
+# For each story, a defect that no other story finds.
 DEFECTS = {
     "write-find-complete-delete": (
         "delete_task",
@@ -23,15 +23,15 @@ DEFECTS = {
     "retry-with-idempotency-key": ("create_task", "caller, idempotency_key)", "caller, None)"),
     "edit-that-loses-the-race": ("replace_task", "entity_tags.versions(if_match)", "None"),
 }
-TOLD = "DEFECTS in tests/conformance/test_stories.py must name each story, and a defect that it alone finds"
+HINT = "DEFECTS in tests/conformance/test_stories.py must name each story, with a defect that only this story finds"
 
 
 def redocly(node: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run Redocly, which tells nobody of it."""
-    silent = {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"}
+    """Run Redocly without telemetry and update notices."""
+    quiet = {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"}
     return subprocess.run(
         [node / "redocly", *arguments],
-        env=os.environ | silent,
+        env=os.environ | quiet,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -40,43 +40,45 @@ def redocly(node: Path, *arguments: str | Path) -> subprocess.CompletedProcess[s
     )
 
 
-def play(node: Path, service: Service, folder: Path, *options: str) -> tuple[int, dict[str, str]]:
-    """Play the stories against a service, and return the exit status, and how each story ended."""
+def run_stories(node: Path, service: Service, folder: Path, *options: str) -> tuple[int, dict[str, str]]:
+    """Run the stories against a service; return the exit status and the result of each story."""
     report = folder / "report.json"
     server = f"tasks={service.url}"
     run = redocly(node, "respect", STORIES, "--server", server, "--json-output", report, *options)
     assert report.exists(), run.stdout
-    (played,) = json.loads(report.read_text())["files"].values()
-    return run.returncode, {story["workflowId"]: story["status"] for story in played["executedWorkflows"]}
+    (result,) = json.loads(report.read_text())["files"].values()
+    return run.returncode, {story["workflowId"]: story["status"] for story in result["executedWorkflows"]}
 
 
 def authorizations(har: Path) -> set[str]:
-    """Return what the calls of a HAR report said in Authorization."""
+    """Return the Authorization headers in a HAR report."""
     entries: list[dict[str, Any]] = json.loads(har.read_text())["log"]["entries"]
     headers = [{field["name"].lower(): field["value"] for field in entry["request"]["headers"]} for entry in entries]
     return {header["authorization"] for header in headers}
 
 
-def test_stories_end_well_and_leave_no_tasks(node: Path, service: Service, tmp_path: Path) -> None:
-    kept = service.client.post("/api/tasks", json={"title": "Not of a story"}).json()
+def test_stories_succeed_and_leave_no_tasks(node: Path, service: Service, tmp_path: Path) -> None:
+    kept = service.client.post("/api/tasks", json={"title": "Not created by a story"}).json()
 
-    status, ended = play(node, service, tmp_path)
+    status, results = run_stories(node, service, tmp_path)
 
-    assert ended.keys() == DEFECTS.keys(), TOLD
-    assert (status, ended) == (0, dict.fromkeys(DEFECTS, "success"))
+    assert results.keys() == DEFECTS.keys(), HINT
+    assert (status, results) == (0, dict.fromkeys(DEFECTS, "success"))
     assert service.client.get("/api/tasks").json() == [kept]
 
 
-def test_key_goes_with_every_call(node: Path, service: Service, tmp_path: Path) -> None:
+def test_every_request_carries_the_key(node: Path, service: Service, tmp_path: Path) -> None:
     har = tmp_path / "calls.har"
 
-    status, _ = play(node, service, tmp_path, "--input", "key=a-key", "--no-secrets-masking", "--har-output", str(har))
+    status, _ = run_stories(
+        node, service, tmp_path, "--input", "key=a-key", "--no-secrets-masking", "--har-output", str(har)
+    )
 
     assert status == 0
     assert authorizations(har) == {"Bearer a-key"}
 
 
-def test_make_plays_them(node: Path, service: Service) -> None:
+def test_make_runs_the_stories(node: Path, service: Service) -> None:
     command = ["make", "--directory", str(ROOT), "--old-file", "build/node/installed", "stories", f"URL={service.url}"]
     run = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
@@ -85,11 +87,11 @@ def test_make_plays_them(node: Path, service: Service) -> None:
 
 
 @pytest.mark.parametrize("story", DEFECTS)
-def test_story_finds_what_breaks_it(node: Path, start: Start, checkout: Path, tmp_path: Path, story: str) -> None:
+def test_story_finds_its_defect(node: Path, start: Start, checkout: Path, tmp_path: Path, story: str) -> None:
     replace_in(checkout / "handlers/tasks.py", *DEFECTS[story])
     service = start(folder=checkout, command=FROM_FOLDER)
 
-    status, ended = play(node, service, tmp_path)
+    status, results = run_stories(node, service, tmp_path)
 
     assert status == 1
-    assert ended == dict.fromkeys(DEFECTS, "success") | {story: "error"}
+    assert results == dict.fromkeys(DEFECTS, "success") | {story: "error"}

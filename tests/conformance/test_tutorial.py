@@ -1,4 +1,4 @@
-"""The session of the tutorial that this service replaces."""
+"""Replay the session of the tutorial whose API this service implements."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -9,7 +9,7 @@ from tests.support.service import Start
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def backend(request: pytest.FixtureRequest) -> str:
-    """Each keeps what is promised in a way of its own."""
+    """Return each backend: they implement the guarantees differently."""
     return str(request.param)
 
 

@@ -1,4 +1,4 @@
-"""The keys of callers: made, revoked, and looked at by every process that serves."""
+"""API keys: created, revoked, and checked by every serving process."""
 
 import asyncio
 import re
@@ -23,24 +23,24 @@ from tests.support.inside import run
 from tests.support.service import Start
 from tests.support.stores import Store
 
-# For so long a process may take the keys to be what they were. A request that comes later must not, however busy the
-# machine is; to measure how soon one is refused would measure the machine.
-SECOND = 1
+# Processes cache the keys for this many seconds. A later request must see the change, however busy the machine is; how
+# much earlier one sees it depends on the machine, and is not tested.
+CACHE_TTL = 1
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def backend(request: pytest.FixtureRequest) -> str:
-    """Each keeps what is promised in a way of its own."""
+    """Return each backend: they implement the guarantees differently."""
     return str(request.param)
 
 
-def test_document_says_what_the_service_does(start: Start, store: Store, tmp_path: Path) -> None:
-    """Without a key, and, without a restart, with one; readers who have the old document get the new one."""
+def test_published_document_says_whether_a_key_is_required(start: Start, store: Store, tmp_path: Path) -> None:
+    """The first key changes the document and its entity tag, without a restart."""
     client = start().client
     before = {name: client.get(f"/openapi.{name}") for name in ("yaml", "json")}
     assert client.get("/api/tasks").status_code == 200
     key = make_key(store, tmp_path)
-    sleep(SECOND)
+    sleep(CACHE_TTL)
     assert client.get("/api/tasks").status_code == 401
 
     after = {
@@ -54,38 +54,38 @@ def test_document_says_what_the_service_does(start: Start, store: Store, tmp_pat
 
 
 def test_revoked_key_is_refused_within_a_second_everywhere(start: Start, store: Store, tmp_path: Path) -> None:
-    """On both workers of one node, and on another node; and without keys that are valid the service does not open."""
+    """Test both workers of a node and another node. The service stays closed when every key is revoked."""
     keys = [make_key(store, tmp_path, name) for name in ("old", "new")]
     nodes = [start("--workers", "2"), start()]
-    # Each connection stays with the worker that it came to.
+    # Each connection stays with one worker.
     clients = [httpx.Client(base_url=node.url) for node in nodes for _ in range(8)]
     for client in clients:
         assert client.get("/api/tasks", headers=bearer(keys[0])).status_code == 200
 
     revoke_key(store, tmp_path, "old")
-    sleep(SECOND)
-    refusals = [client.get("/api/tasks", headers=bearer(keys[0])).status_code for client in clients]
-    answers = [client.get("/api/tasks", headers=bearer(keys[1])).status_code for client in clients]
+    sleep(CACHE_TTL)
+    old_statuses = [client.get("/api/tasks", headers=bearer(keys[0])).status_code for client in clients]
+    new_statuses = [client.get("/api/tasks", headers=bearer(keys[1])).status_code for client in clients]
     revoke_key(store, tmp_path, "new")
-    sleep(SECOND)
+    sleep(CACHE_TTL)
     for client in clients:
         assert client.get("/api/tasks", headers=bearer(keys[1])).status_code == 401
         client.close()
 
-    assert set(refusals) == {401}
-    assert set(answers) == {200}
+    assert set(old_statuses) == {401}
+    assert set(new_statuses) == {200}
     assert {node.client.get("/api/tasks").status_code for node in nodes} == {401}
     assert start().client.get("/api/tasks").status_code == 401
 
 
-def test_key_that_may_have_been_revoked_is_not_let_in(start: Start, store: Store, tmp_path: Path) -> None:
-    """With the database out of reach nobody can tell, and the documents stay what they were."""
+def test_requests_get_503_while_keys_cannot_be_checked(start: Start, store: Store, tmp_path: Path) -> None:
+    """Fail closed, since the key may have been revoked; the published document does not change."""
     key = make_key(store, tmp_path)
     client = start().client
     assert client.get("/api/tasks", headers=bearer(key)).status_code == 200
     store.lose()
 
-    # With it and without.
+    # With a key and without.
     wait_for(client, 503, headers=bearer(key))
     wait_for(client, 503)
     assert client.get("/nowhere").status_code == 503
@@ -96,21 +96,21 @@ def test_key_that_may_have_been_revoked_is_not_let_in(start: Start, store: Store
 
 
 def test_key_is_long_and_shown_once(store: Store, tmp_path: Path) -> None:
-    made = run(tmp_path, "key", "new", "app", variables={"DATABASE_URL": store.url})
-    key = made.stdout.strip()
+    created = run(tmp_path, "key", "new", "app", variables={"DATABASE_URL": store.url})
+    key = created.stdout.strip()
     listed = run(tmp_path, "key", "list", variables={"DATABASE_URL": store.url})
 
     assert BYTES * 8 == 256
     assert re.fullmatch(PREFIX + "[A-Za-z0-9_-]{43}", key)
-    assert made.stderr == "Send it in the header Authorization: Bearer ...; it is not shown again.\n"
+    assert created.stderr == "Send it in the header Authorization: Bearer ...; it is not shown again.\n"
     assert re.fullmatch(r"app  made \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\n", listed.stdout)
-    ((name, kept, revoked),) = store.execute("SELECT name, hash, revoked_at FROM api_key")
-    assert (name, len(bytes(kept)), revoked) == ("app", 32, None)
-    assert key.encode() not in bytes(kept) and key.removeprefix(PREFIX).encode() not in bytes(kept)
+    ((name, stored, revoked),) = store.execute("SELECT name, hash, revoked_at FROM api_key")
+    assert (name, len(bytes(stored)), revoked) == ("app", 32, None)
+    assert key.encode() not in bytes(stored) and key.removeprefix(PREFIX).encode() not in bytes(stored)
     assert make_key(store, tmp_path, "other") != key
 
 
-def test_name_is_given_again_once_its_key_was_revoked(store: Store, tmp_path: Path, start: Start) -> None:
+def test_name_can_be_reused_after_its_key_is_revoked(store: Store, tmp_path: Path, start: Start) -> None:
     old = make_key(store, tmp_path)
     again = run(tmp_path, "key", "new", "app", variables={"DATABASE_URL": store.url})
     revoke_key(store, tmp_path)
@@ -132,30 +132,30 @@ def test_name_is_given_again_once_its_key_was_revoked(store: Store, tmp_path: Pa
         (("new", "a" * 65), "Name a key with 1 to 64 letters, digits, dots, underscores and hyphens."),
     ],
 )
-def test_command_says_what_is_wrong(store: Store, tmp_path: Path, arguments: tuple[str, ...], sentence: str) -> None:
+def test_command_explains_the_error(store: Store, tmp_path: Path, arguments: tuple[str, ...], sentence: str) -> None:
     ended = run(tmp_path, "key", *arguments, variables={"DATABASE_URL": store.url})
 
     assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", f"{sentence}\n")
 
 
-def test_command_says_what_it_takes(tmp_path: Path) -> None:
+def test_command_lists_its_subcommands(tmp_path: Path) -> None:
     assert "{new,list,revoke}" in run(tmp_path, "key").stdout
 
 
-def test_first_key_may_be_made_before_the_service_was_started(tmp_path: Path) -> None:
+def test_first_key_can_be_created_before_the_first_start(tmp_path: Path) -> None:
     assert run(tmp_path, "key", "new", "app").returncode == 0
 
     with sqlite3.connect(tmp_path / "tasks.db") as connection:
         assert connection.execute("SELECT name FROM api_key").fetchall() == [("app",)]
 
 
-def test_keys_move_to_a_server() -> None:
-    """tests/models/transfer/test_copy.py compares every table; that of the keys is among them."""
+def test_copy_includes_the_keys() -> None:
+    """tests/models/transfer/test_copy.py compares every table in TABLES."""
     assert "api_key" in {table._meta.table_name for table in TABLES}
 
 
-def test_keys_of_idempotency_belong_to_the_key(start: Start, store: Store, tmp_path: Path) -> None:
-    """However the credentials are written, and after the key was made anew, but not for another one."""
+def test_idempotency_keys_belong_to_one_api_key(start: Start, store: Store, tmp_path: Path) -> None:
+    """Their scope is the name of the API key: it includes a renewed key, and excludes other keys."""
     first, other = make_key(store, tmp_path, "first"), make_key(store, tmp_path, "other")
     client = start().client
 
@@ -171,8 +171,8 @@ def test_keys_of_idempotency_belong_to_the_key(start: Start, store: Store, tmp_p
     assert post(f"Bearer {renewed}") == "/api/tasks/1"
 
 
-class Keys(SqliteFile):
-    """A table of keys that a test sets: the name, the key and the time of revocation of each."""
+class FakeKeyTable(SqliteFile):
+    """A fake database with rows set by the test: the name, key and revocation time of each API key."""
 
     def __init__(self) -> None:
         super().__init__(Path("never-opened.db"))
@@ -182,9 +182,9 @@ class Keys(SqliteFile):
         return [(name, sha256(key).digest(), revoked) for name, key, revoked in self.rows]
 
 
-def test_ring_that_had_keys_stays_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether they were revoked before the service started or since, and also if the table was emptied."""
-    table = Keys()
+def test_service_that_had_keys_stays_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This holds for keys revoked before or after the start, and for an emptied table."""
+    table = FakeKeyTable()
     monkeypatch.setattr(database, "obj", table)
 
     def refreshed(ring: KeyRing, *rows: tuple[str, bytes, str | None]) -> KeyRing:
@@ -196,9 +196,9 @@ def test_ring_that_had_keys_stays_closed(monkeypatch: pytest.MonkeyPatch) -> Non
     valid, revoked = ("app", b"key", None), ("app", b"key", "2026-01-01T00:00:00.000Z")
     assert KeyRing().required
     assert not refreshed(KeyRing()).required
-    for histories in ([valid], [revoked], [valid, revoked], [revoked, valid], [valid, None], [revoked, None]):
+    for rows in ([valid], [revoked], [valid, revoked], [revoked, valid], [valid, None], [revoked, None]):
         ring = refreshed(KeyRing())
-        for row in histories:
+        for row in rows:
             refreshed(ring, *([row] if row else []))
             assert ring.required
             assert ring.name_of(b"key") == ("app" if row is valid else None)
@@ -207,10 +207,10 @@ def test_ring_that_had_keys_stays_closed(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 class SlowDatabase(SqliteFile):
-    """Reads for longer than the keys are cached, and fails at some of the reads.
+    """A fake database whose reads take longer than the cache TTL, and some of which fail.
 
     Args:
-        failing: The numbers of these reads, from 1.
+        failing: The numbers of the failing reads, from 1.
     """
 
     def __init__(self, *failing: int) -> None:
@@ -228,10 +228,10 @@ class SlowDatabase(SqliteFile):
 
 
 @pytest.mark.parametrize(("failing", "failed"), [((), 0), ((1,), 600)])
-def test_callers_of_a_slow_refresh_get_its_result(
+def test_waiting_requests_share_a_slow_refresh(
     monkeypatch: pytest.MonkeyPatch, failing: tuple[int, ...], failed: int
 ) -> None:
-    """Also those that go on after others have begun the next refresh, as each request asks twice."""
+    """Each request refreshes twice, so some continue after others have started the next refresh."""
     slow, ring = SlowDatabase(*failing), KeyRing()
     monkeypatch.setattr(database, "obj", slow)
 
@@ -245,4 +245,4 @@ def test_callers_of_a_slow_refresh_get_its_result(
     errors = [error for error in asyncio.run(requests()) if error]
     assert [type(error) for error in errors] == [UnavailableError] * failed
     assert ring.required == bool(failed)
-    assert slow.reads == 2 - len(failing), "callers that wait share a read"
+    assert slow.reads == 2 - len(failing), "waiting requests must share a read"

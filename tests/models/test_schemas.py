@@ -1,4 +1,4 @@
-"""The generated models of a task and their schemas in the contract accept and refuse the same bodies."""
+"""The generated models and their schemas in the contract accept and reject the same bodies."""
 
 import json
 import os
@@ -14,12 +14,12 @@ from handlers.contract.validation import Rules
 from models import schemas
 
 SCHEMAS = contract.specification()["components"]["schemas"]
-# What the service only ever answers, and so never has to refuse, is left out; of a task, that its days exist.
-# More of them at night.
+# A nightly run sets more examples.
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "250"))
+# The service never rejects a body of another model. Dates that do not exist are not tested.
 MODELS = [schemas.TaskInput, schemas.Task]
 
-# Characters at the edges of what is blank, of what is one character, and of what engines take for the end of a line.
+# Edge cases of whitespace, of the length of a character, and of line endings in regular expressions.
 CHARACTERS = (
     " \t\n\r\v\f\0\x1c\x1f\x7f\x85\xa0\u1680\u180e\u2000\u200a\u200b"
     "\u2028\u2029\u202f\u205f\u3000\ufeff\U0010ffff🚀é́aZ09"
@@ -41,7 +41,7 @@ VALUES = st.recursive(
 
 @st.composite
 def bodies(draw: st.DrawFn, schema: dict[str, Any]) -> Any:
-    """Draw a valid body in which up to three properties are left out, added, or have another value."""
+    """Draw a valid body with up to three properties removed, added or changed."""
     if draw(st.integers(0, 19)) == 0:
         return draw(VALUES)
     body = {name: part["example"] for name, part in schema["properties"].items()}

@@ -1,4 +1,4 @@
-"""Times: UTC in every time zone of the machine, whoever writes them and wherever they are kept."""
+"""Timestamps are UTC in every time zone: in the database, in responses and in the log."""
 
 import asyncio
 import json
@@ -18,9 +18,9 @@ from models.database.migrate import migrate
 from tests.support import inside
 from tests.support.calls import bearer, make_key, post
 from tests.support.service import Start
-from tests.support.stores import SqliteStore, bind_here
+from tests.support.stores import SqliteStore, bind_database
 
-# As POSIX writes them, so that none has to be installed: 14 hours ahead, 12 behind, and one with half an hour.
+# In POSIX notation, which needs no time zone database: 14 hours ahead, 12 behind, and a half-hour offset.
 ZONES = ["AHEAD-14", "BEHIND+12", "HALF-5:30", "UTC0"]
 TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d[^\"', ]*")
 UTC_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -28,7 +28,7 @@ UTC_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 @pytest.fixture(params=ZONES)
 def zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The time zone of this process and of what it starts."""
+    """Set the time zone of this process and of the processes it starts."""
     with monkeypatch.context() as patched:
         patched.setenv("TZ", request.param)
         time.tzset()
@@ -37,9 +37,9 @@ def zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 def assert_is_recent(text: str, began: float) -> None:
-    """The time is written as the contract does, and lies between `began` and now."""
+    """Assert that a timestamp has the contract's format and lies between `began` and now."""
     assert UTC_TIME.fullmatch(text)
-    # Milliseconds are cut off.
+    # The service truncates to milliseconds.
     assert began - 0.001 <= datetime.fromisoformat(text).timestamp() <= time.time()
 
 
@@ -54,10 +54,10 @@ def test_time_is_utc_in_every_zone(zone: str, ago: timedelta) -> None:
     assert began - 0.001 <= shifted.timestamp() <= time.time()
 
 
-def test_answers_are_kept_for_their_time_in_every_zone(zone: str, store: SqliteStore) -> None:
+def test_kept_responses_expire_on_time_in_every_zone(zone: str, store: SqliteStore) -> None:
     migrate(store.url)
-    bind_here(store.url)
-    # In seconds; one is kept for an hour and a half.
+    bind_database(store.url)
+    # In seconds; the retention period is an hour and a half.
     ages = [0, 5390, 5410, 20 * 3600]
 
     async def work() -> int:
@@ -65,8 +65,8 @@ def test_answers_are_kept_for_their_time_in_every_zone(zone: str, store: SqliteS
         try:
             for age in ages:
                 await database.write(answers.keep, str(age).encode(), answers.Answer(b"", 201, {}, b""))
-                moment = datetime.fromtimestamp(time.time() - age, UTC).isoformat(timespec="milliseconds")
-                written = moment.replace("+00:00", "Z")
+                created = datetime.fromtimestamp(time.time() - age, UTC).isoformat(timespec="milliseconds")
+                written = created.replace("+00:00", "Z")
                 if age:
                     store.execute(f"UPDATE kept_answer SET created_at = '{written}' WHERE key = CAST({age} AS BLOB)")
             removed: int = await database.write(answers.remove_some, timedelta(hours=1.5))
@@ -78,7 +78,9 @@ def test_answers_are_kept_for_their_time_in_every_zone(zone: str, store: SqliteS
     assert {key for (key,) in store.execute("SELECT key FROM kept_answer")} == {b"0", b"5390"}
 
 
-def test_every_time_that_is_kept_or_shown_is_utc(zone: str, start: Start, store: SqliteStore, tmp_path: Path) -> None:
+def test_every_stored_returned_or_logged_time_is_utc(
+    zone: str, start: Start, store: SqliteStore, tmp_path: Path
+) -> None:
     began = time.time()
     for name in ("old", "new"):
         key = make_key(store, tmp_path, name)
@@ -90,10 +92,10 @@ def test_every_time_that_is_kept_or_shown_is_utc(zone: str, start: Start, store:
     log, _ = service.process.communicate(timeout=30)
 
     tables = ("task", "kept_answer", "api_key")
-    kept = [TIME.findall(repr(store.execute(f"SELECT * FROM {table}"))) for table in tables]
-    assert all(kept)
-    shown = [created.json()["createdAt"], *(task["createdAt"] for task in listed.json())]
+    stored = [TIME.findall(repr(store.execute(f"SELECT * FROM {table}"))) for table in tables]
+    assert all(stored)
+    returned = [created.json()["createdAt"], *(task["createdAt"] for task in listed.json())]
     logged = [json.loads(line)["time"] for line in log.splitlines()]
-    assert (len(shown), len(logged)) == (2, 2)
-    for text in chain(*kept, shown, logged):
+    assert (len(returned), len(logged)) == (2, 2)
+    for text in chain(*stored, returned, logged):
         assert_is_recent(text, began)

@@ -1,1 +1,1 @@
-"""What tests share: services, databases, calls, and bytes on a socket."""
+"""Helpers for several tests: services, databases, requests, and raw bytes on a socket."""

@@ -1,4 +1,4 @@
-"""Calls that several tests make, and what they expect of the answers."""
+"""Requests that several tests send, and assertions on their responses."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +13,11 @@ from tests.support.inside import run
 from tests.support.project import PATIENCE
 from tests.support.stores import Store
 
-# Those that a path of a contract can have (OpenAPI 3.0.3, Path Item Object).
+# The methods of a Path Item Object (OpenAPI 3.0.3).
 METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
-# A method that no contract can have, since OpenAPI has no operation of this name.
+# A method that no contract can define: OpenAPI has no such operation.
 FOREIGN_METHOD = "PROPFIND"
-# A call that reads or writes in each way, and what it says if it fails.
+# A request for each operation, and the `detail` of its 500 response.
 CALLS = [
     ("GET", "/api/tasks", "Failed to fetch tasks"),
     ("POST", "/api/tasks", "Failed to create task"),
@@ -30,7 +30,7 @@ TASK = {"title": "Write the tutorial", "completed": False}
 
 
 def methods(template: str) -> list[str]:
-    """Return the methods that a path of the contract takes, in its order."""
+    """Return the methods that a path of the contract allows, with HEAD and OPTIONS."""
     item = [name.upper() for name in contract.document()["paths"][template] if name in METHODS]
     return [*(method for name in item for method in ([name, "HEAD"] if name == "GET" else [name])), "OPTIONS"]
 
@@ -39,12 +39,12 @@ def call(client: httpx.Client, method: str, path: str) -> httpx.Response:
     return client.request(method, path, json={"title": "a"} if method in ("POST", "PUT") else None)
 
 
-def assert_unavailable(answer: httpx.Response) -> None:
-    """It may be tried again, and says no more than the contract does."""
-    assert answer.status_code == 503
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.headers["retry-after"] == "1"
-    assert answer.json() == {
+def assert_unavailable(response: httpx.Response) -> None:
+    """Assert a 503 that allows a retry and reveals no cause."""
+    assert response.status_code == 503
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["retry-after"] == "1"
+    assert response.json() == {
         "type": "about:blank",
         "title": "Service Unavailable",
         "status": 503,
@@ -52,34 +52,34 @@ def assert_unavailable(answer: httpx.Response) -> None:
     }
 
 
-def assert_is_problem(status: int, answer: httpx.Response) -> None:
-    """The answer is a problem in the one shape that there is."""
-    assert answer.status_code == status
-    assert answer.headers["content-type"] == "application/problem+json"
-    problem = Problem.model_validate_json(answer.content)
+def assert_is_problem(status: int, response: httpx.Response) -> None:
+    """Assert that the response is a well-formed problem document."""
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = Problem.model_validate_json(response.content)
     assert (problem.type, problem.status) == ("about:blank", status)
     assert problem.title
     assert problem.detail
-    # What does not apply is left out.
-    assert list(answer.json()) == ["type", "title", "status", "detail", "errors"][: 5 if problem.errors else 4]
+    # Members that do not apply are omitted.
+    assert list(response.json()) == ["type", "title", "status", "detail", "errors"][: 5 if problem.errors else 4]
     assert status == 400 or not problem.errors
     for violation in problem.errors or []:
         assert (violation.pointer is None) != (violation.parameter is None)
-    assert answer.headers["x-request-id"]
-    assert ("retry-after" in answer.headers) == (status in (409, 503))
-    assert answer.headers["cache-control"] == "no-store"
-    assert ("allow" in answer.headers) == (status == 405)
+    assert response.headers["x-request-id"]
+    assert ("retry-after" in response.headers) == (status in (409, 503))
+    assert response.headers["cache-control"] == "no-store"
+    assert ("allow" in response.headers) == (status == 405)
 
 
 def make_key(store: Store, folder: Path, name: str = "app") -> str:
-    """Make a key with the command, and return it."""
+    """Create an API key with the command, and return it."""
     made = run(folder, "key", "new", name, variables={"DATABASE_URL": store.url})
     assert made.returncode == 0, made.stderr
     return made.stdout.strip()
 
 
 def revoke_key(store: Store, folder: Path, name: str = "app") -> None:
-    """Revoke a key with the command."""
+    """Revoke an API key with the command."""
     assert run(folder, "key", "revoke", name, variables={"DATABASE_URL": store.url}).returncode == 0
 
 
@@ -88,7 +88,7 @@ def bearer(key: str) -> dict[str, str]:
 
 
 def wait_for(client: httpx.Client, status: int, path: str = "/api/tasks", **options: object) -> float:
-    """Ask until the answer has a status, and return how many seconds that took."""
+    """Poll until the response has a status; return the seconds it took."""
     start = monotonic()
     while client.get(path, **options).status_code != status:  # type: ignore[arg-type]
         assert monotonic() - start < PATIENCE
@@ -97,21 +97,21 @@ def wait_for(client: httpx.Client, status: int, path: str = "/api/tasks", **opti
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait until something is so."""
-    give_up = monotonic() + PATIENCE
+    """Poll until the condition holds."""
+    deadline = monotonic() + PATIENCE
     while not condition():
-        assert monotonic() < give_up
+        assert monotonic() < deadline
         sleep(0.01)
 
 
 def create(client: httpx.Client, count: int) -> list[int]:
-    """Create tasks of which every second one is completed, and return their ids."""
-    answers = [client.post("/api/tasks", json={"title": f"Task {i}", "completed": i % 2 == 1}) for i in range(count)]
-    return [answer.json()["id"] for answer in answers]
+    """Create tasks, every second one completed, and return their ids."""
+    responses = [client.post("/api/tasks", json={"title": f"Task {i}", "completed": i % 2 == 1}) for i in range(count)]
+    return [response.json()["id"] for response in responses]
 
 
 def walk(client: httpx.Client, url: str) -> list[list[int]]:
-    """Return the ids on each page of the list, from the first page to the last."""
+    """Follow the `next` links of the list; return the ids on each page."""
     page = client.get(url)
     pages = [[task["id"] for task in page.json()]]
     while "next" in page.links:
@@ -128,13 +128,13 @@ def titles(client: httpx.Client) -> list[str]:
     return [task["title"] for task in client.get("/api/tasks?limit=1000").json()]
 
 
-def lasting(answer: httpx.Response) -> dict[str, str]:
-    passing = ("date", "idempotency-replayed", "x-request-id")
-    return {name: value for name, value in answer.headers.items() if name not in passing}
+def stable_headers(response: httpx.Response) -> dict[str, str]:
+    varying = ("date", "idempotency-replayed", "x-request-id")
+    return {name: value for name, value in response.headers.items() if name not in varying}
 
 
-def assert_replayed(again: httpx.Response, first: httpx.Response) -> None:
-    """The answer is the first one once more, and says so."""
-    assert (again.status_code, again.content, lasting(again)) == (201, first.content, lasting(first))
+def assert_replayed(replay: httpx.Response, first: httpx.Response) -> None:
+    """Assert that a response replays the first one, and is marked as a replay."""
+    assert (replay.status_code, replay.content, stable_headers(replay)) == (201, first.content, stable_headers(first))
     assert "idempotency-replayed" not in first.headers
-    assert again.headers["idempotency-replayed"] == "true"
+    assert replay.headers["idempotency-replayed"] == "true"

@@ -1,7 +1,7 @@
-"""Ends what a run of the tests has left behind, however the run ends: with success, Ctrl-C, SIGTERM or SIGKILL.
+"""Clean up after a test run, however it ends: success, Ctrl-C, SIGTERM or SIGKILL.
 
-All temporary files of a run are in one folder, the `TMPDIR` of its processes. `watch` starts this file as a program,
-which waits until the run is over, kills every process that still has the folder as its `TMPDIR` or works in it, and
+All temporary files of a run are in one folder, the `TMPDIR` of its processes. `start_watcher` runs this file as a
+program. It waits until the run ends, kills every process whose `TMPDIR` or working directory is in the folder, and
 removes the folder.
 """
 
@@ -17,16 +17,19 @@ from pathlib import Path
 
 import psutil
 
-PATIENCE = 10  # seconds
+TIMEOUT = 10  # seconds
 
 
-def watch() -> Callable[[], None]:
-    """Make the temporary folder of this run, and return what cleans up, which happens too if this process dies."""
-    # The path is short, since that of a Unix socket in it may have 107 bytes.
+def start_watcher() -> Callable[[], None]:
+    """Create the temporary folder of this run; return a function that cleans up.
+
+    If this process dies, the watcher cleans up anyway.
+    """
+    # Keep the path short: the path of a Unix socket has at most 107 bytes.
     folder = tempfile.mkdtemp(prefix="tasks-")
     os.environ["TMPDIR"] = tempfile.tempdir = folder
     watcher = subprocess.Popen(
-        # With no `TMPDIR` of its own, or it would kill itself.
+        # Without `TMPDIR`, or the watcher would kill itself.
         [sys.executable, __file__, folder],
         env={
             name: value for name, value in os.environ.items() if name != "TMPDIR" and not name.startswith("COVERAGE_")
@@ -35,29 +38,29 @@ def watch() -> Callable[[], None]:
         start_new_session=True,
     )
 
-    def end() -> None:
+    def clean_up() -> None:
         assert watcher.stdin
         watcher.stdin.close()
         watcher.wait()
 
-    return end
+    return clean_up
 
 
 def _processes(folder: Path) -> Iterator[psutil.Process]:
     for process in psutil.process_iter():
         try:
-            # What a run within this run has started has a folder within this folder.
+            # The `TMPDIR` of a nested run lies within this folder.
             if any(Path(path).is_relative_to(folder) for path in (process.environ().get("TMPDIR", "/"), process.cwd())):
                 yield process
         except (psutil.Error, OSError):
-            # It has just ended, or it is not ours.
+            # The process has ended, or belongs to another user.
             continue
 
 
 def _clean(folder: Path) -> None:
-    give_up = time.monotonic() + PATIENCE
-    # One may have started another while they were looked at.
-    while (left := [*_processes(folder)]) and time.monotonic() < give_up:
+    deadline = time.monotonic() + TIMEOUT
+    # Repeat: a process may have started another during the scan.
+    while (left := [*_processes(folder)]) and time.monotonic() < deadline:
         for process in left:
             try:
                 process.kill()

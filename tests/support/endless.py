@@ -1,4 +1,4 @@
-"""Tests that start everything there is to start, and never end; test_cleanup.py ends them."""
+"""Tests that start every kind of process and never end; test_cleanup.py interrupts them."""
 
 import os
 import signal
@@ -16,8 +16,8 @@ def backend() -> str:
     return "postgresql"
 
 
-def wait_for_the_end(name: str) -> None:
-    """Say that everything has been started, and wait."""
+def report_and_hang(name: str) -> None:
+    """Report that everything has started, and wait forever."""
     Path(os.environ["STARTED"], name).touch()
     while True:
         signal.pause()
@@ -25,9 +25,9 @@ def wait_for_the_end(name: str) -> None:
 
 def test_servers(start: Start, store: PostgresqlStore) -> None:
     start()
-    wait_for_the_end("server")
+    report_and_hang("server")
 
 
 def test_browser(browser: Browser) -> None:
     browser.new_page()
-    wait_for_the_end("browser")
+    report_and_hang("browser")

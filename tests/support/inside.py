@@ -1,4 +1,4 @@
-"""The command inside of the tests' own process, where it says the same but need not be started."""
+"""Run the command inside the test process, which saves starting another one."""
 
 import os
 import resource
@@ -14,8 +14,8 @@ from tests.support.service import environment
 
 
 def run(folder: Path, *arguments: str, variables: dict[str, str] | None = None) -> CompletedProcess[str]:
-    """Run the command `tasks-api` to its end, for what is refused before anything is served."""
-    said, status, files = "", 0, resource.getrlimit(resource.RLIMIT_NOFILE)
+    """Run `tasks-api` to its end, for commands that end before they serve."""
+    message, status, files = "", 0, resource.getrlimit(resource.RLIMIT_NOFILE)
     with (
         chdir(folder),
         patch.dict(os.environ, environment(variables), clear=True),
@@ -27,11 +27,11 @@ def run(folder: Path, *arguments: str, variables: dict[str, str] | None = None) 
             main()
         except SystemExit as end:
             if isinstance(end.code, str):
-                # Python prints the text with which a process exits, whose status is then 1.
-                said, status = f"{end.code}\n", 1
+                # For `SystemExit` with a text, Python prints the text and exits with status 1.
+                message, status = f"{end.code}\n", 1
             else:
                 status = end.code or 0
         finally:
-            # It may have allowed itself more, which services that tests start would have from here.
+            # The command may have raised the limit, which services started later would inherit.
             resource.setrlimit(resource.RLIMIT_NOFILE, files)
-    return CompletedProcess(arguments, status, out.getvalue(), err.getvalue() + said)
+    return CompletedProcess(arguments, status, out.getvalue(), err.getvalue() + message)

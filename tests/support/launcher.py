@@ -1,8 +1,7 @@
-"""A fork server for the command: it imports the service once, and forks a copy for each service that tests start.
+"""A fork server: imports the service once, and forks a process for each command that tests run.
 
-Importing takes half a second of CPU, and forking a few milliseconds. What is forked is the same command in a process of
-its own, with its own arguments, folder, environment, output and exit status. Run as a program with the number of a
-socket, this file is the server; `Launcher` starts it.
+Importing takes half a second of CPU, forking a few milliseconds. Each fork has its own arguments, working directory,
+environment, output and exit status. `Launcher` runs this file as a program, with the file descriptor of a socket.
 """
 
 import atexit
@@ -25,17 +24,17 @@ from secrets import token_hex
 from typing import IO, Any
 
 if __name__ == "__main__":
-    # The code in the working directory, as in the tests themselves.
+    # Import the code in the working directory, as the tests do.
     sys.path[0] = str(Path.cwd())
 
-from tests.support.flushes import VARIABLE, let_a_test_decide
+from tests.support.flushes import SOCKET_VARIABLE, give_control_to_test
 
 SET_PARENT_DEATH_SIGNAL = 1  # as <linux/prctl.h> has it
 MAX_MESSAGE = 1 << 20
 
 
-class Launched:
-    """A process that the fork server started, with the part of `subprocess.Popen` that tests use."""
+class LaunchedProcess:
+    """A process of the fork server, with the part of `subprocess.Popen` that tests use."""
 
     def __init__(self, pid: int, stdout: IO[str], status: int) -> None:
         self.pid = pid
@@ -51,19 +50,19 @@ class Launched:
             return None
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for the end, for so many seconds at the most, and return the exit status."""
+        """Wait for the process to end, at most `timeout` seconds, and return the exit status."""
         if self.returncode is None:
             if not select.select([self._status], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired("tasks-api", timeout or 0)
-            told = os.read(self._status, 4)
-            assert told, "the fork server has ended"
-            (code,) = struct.unpack("i", told)
+            received = os.read(self._status, 4)
+            assert received, "the fork server has ended"
+            (code,) = struct.unpack("i", received)
             os.close(self._status)
             self.returncode = code
         return self.returncode
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """Wait for the end, and return what is left of the output; errors go to a file."""
+        """Wait for the process to end, and return the unread output; errors go to a file."""
         self.wait(timeout)
         assert self.stdout
         if self.stdout.closed:
@@ -83,44 +82,46 @@ class Launched:
 
 
 class Launcher:
-    """The fork server of this process."""
+    """Starts the fork server, and commands in it."""
 
     def __init__(self) -> None:
         self._socket, server = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with server:
-            # Coverage measures what is forked, and not the server.
+            # Measure the coverage of the forks, not of the server.
             environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
             self._process = subprocess.Popen(
                 [sys.executable, __file__, str(server.fileno())], env=environment, pass_fds=[server.fileno()]
             )
 
-    def start(self, arguments: list[str], folder: Path, environment: dict[str, str], errors: IO[Any]) -> Launched:
+    def start(
+        self, arguments: list[str], folder: Path, environment: dict[str, str], errors: IO[Any]
+    ) -> LaunchedProcess:
         """Start the command.
 
         Args:
-            arguments: Those of the command.
+            arguments: Its arguments.
             folder: Its working directory.
-            environment: All of its environment variables.
+            environment: Its complete environment.
             errors: The file for its standard error.
         """
         reader, writer = os.pipe()
-        status, told = os.pipe()
+        status, status_writer = os.pipe()
         message = json.dumps([arguments, str(folder), environment]).encode()
-        socket.send_fds(self._socket, [message], [writer, errors.fileno(), told])
+        socket.send_fds(self._socket, [message], [writer, errors.fileno(), status_writer])
         os.close(writer)
-        os.close(told)
+        os.close(status_writer)
         (pid,) = struct.unpack("i", os.read(status, 4))
-        return Launched(pid, os.fdopen(reader), status)
+        return LaunchedProcess(pid, os.fdopen(reader), status)
 
     def close(self) -> None:
-        """End the server, and what it has started and still runs."""
+        """End the server and every process that it started."""
         self._socket.close()
         self._process.wait()
 
 
 @cache
 def launcher() -> Launcher:
-    """Return the fork server of this process, which starts with the first service."""
+    """Return the fork server of this process, and start it on first use."""
     launcher = Launcher()
     atexit.register(launcher.close)
     return launcher
@@ -133,10 +134,10 @@ def _end_with_parent(parent: int) -> None:
 
 
 def _serve(listener: socket.socket) -> None:
-    """Fork a command for each message; return in the forked process, which is to run it, or exit."""
-    # The processes that wait for the commands are not waited for.
+    """Fork a process for each message, and return in the fork, which must run the command."""
+    # Let the kernel reap the processes that wait for the commands.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    # Ctrl-C is for the tests, which end what they have started.
+    # Ignore Ctrl-C: the tests handle it, and stop what they started.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     server = os.getpid()
     while True:
@@ -151,7 +152,7 @@ def _serve(listener: socket.socket) -> None:
     listener.close()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     _end_with_parent(server)
-    waiting = os.getpid()
+    waiter = os.getpid()
     pid = os.fork()
     if pid:
         for descriptor in (stdout, stderr):
@@ -160,12 +161,12 @@ def _serve(listener: socket.socket) -> None:
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         os.write(status, struct.pack("i", code))
         os._exit(0)
-    _end_with_parent(waiting)
+    _end_with_parent(waiter)
     os.close(status)
-    _become(json.loads(message), stdout, stderr)
+    _set_up_process(json.loads(message), stdout, stderr)
 
 
-def _become(message: Any, stdout: int, stderr: int) -> None:
+def _set_up_process(message: Any, stdout: int, stderr: int) -> None:
     arguments, folder, environment = message
     os.chdir(folder)
     os.environ.clear()
@@ -176,32 +177,32 @@ def _become(message: Any, stdout: int, stderr: int) -> None:
     for descriptor, number in ((stdout, 1), (stderr, 2)):
         os.dup2(descriptor, number)
         os.close(descriptor)
-    # Tests that run in the background ignore Ctrl-C; what they start is not to.
+    # A test run in the background ignores Ctrl-C; its services must not.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # Each process names its requests otherwise.
+    # Each process needs its own prefix for request ids.
     vars(sys.modules["handlers.server.protocol"])["PROCESS"] = token_hex(8)
-    if path := environment.get(VARIABLE):
-        let_a_test_decide(path)
+    if path := environment.get(SOCKET_VARIABLE):
+        give_control_to_test(path)
     sys.argv = ["tasks-api", *arguments]
     if "COVERAGE_PROCESS_CONFIG" in environment:
-        import coverage  # noqa: PLC0415, only where it is wanted
+        import coverage  # noqa: PLC0415, only when coverage is measured
 
         coverage.process_startup(force=True)
-        # The workers of a service reach the same lines, and to measure them takes as long as to start them.
+        # Do not measure workers: they run the same lines, and measuring doubles their start time.
         del os.environ["COVERAGE_PROCESS_CONFIG"]
 
 
 def _prepare() -> Callable[[], None]:
-    """Import what a service needs, see once that the contract is valid, and return what runs the command."""
+    """Import what a service needs, validate the contract once, and return the entry point."""
     for module in ("uvloop", "coverage", "handlers.access.rate_limits"):
         import_module(module)
-    from connexion.spec import OpenAPISpecification  # noqa: PLC0415, these are for the server alone
+    from connexion.spec import OpenAPISpecification  # noqa: PLC0415, only the server needs these
 
     from handlers.application import create_app  # noqa: PLC0415
     from handlers.cli import main  # noqa: PLC0415
 
     create_app()
-    # Every service has the same contract, and to look at it again takes two thirds of a start.
+    # Every service has the same contract; validating it again takes two thirds of the start time.
     OpenAPISpecification._validate_spec = classmethod(lambda *_: None)
     gc.collect()
     gc.freeze()

@@ -1,6 +1,7 @@
-"""Tells whether a history of concurrent operations has an order in which each could have happened at one moment.
+"""Check whether a history of concurrent operations is linearizable.
 
-The search is that of Wing and Gong, with Lowe's memory of what was tried ("Testing for linearizability", 2017).
+It is if each operation can have taken effect at one moment between its call and its return. The search is Wing and
+Gong's, with Lowe's cache of visited states ("Testing for linearizability", 2017).
 """
 
 from collections.abc import Callable, Hashable, Iterable
@@ -11,52 +12,52 @@ State = TypeVar("State", bound=Hashable)
 
 
 class Operation(NamedTuple):
-    """A call, and what came of it; the times are those of one clock."""
+    """A call and its response; `called` and `returned` are times of the same clock."""
 
     called: float
     returned: float
     call: Any
-    answer: Any
+    response: Any
 
 
 def is_linearizable(
     history: Iterable[Operation], start: State, step: Callable[[State, Any, Any], State | None]
 ) -> bool:
-    """Return whether the operations can be put in an order that explains every answer.
+    """Return whether some order of the operations explains every response.
 
     Args:
-        history: The operations, each of which has returned.
-        start: The state before the first.
-        step: Gives the state after a call in a state, or None if the answer is not the one that it has there.
+        history: Completed operations.
+        start: The state before the first operation.
+        step: Returns the state after a call, or None if the response is wrong in the given state.
     """
     operations = sorted(history)
-    # What is done: all of the first few operations, and some of those behind them.
+    # Each entry: every operation before `first` is done, so are those in `others`, and `state` is the result.
     stack: list[tuple[int, frozenset[int], State]] = [(0, frozenset(), start)]
-    tried = set(stack)
+    visited = set(stack)
     while stack:
         first, others, state = stack.pop()
         if first == len(operations):
             return True
         earliest_end = inf
         for number in range(first, len(operations)):
-            called, returned, call, answer = operations[number]
-            # It cannot come next if one that is not done returned before it was called.
+            called, returned, call, response = operations[number]
+            # An operation cannot be next if a pending one returned before its call.
             if called > earliest_end:
                 break
             if number in others:
                 continue
             earliest_end = min(earliest_end, returned)
-            after = step(state, call, answer)
+            after = step(state, call, response)
             if after is None:
                 continue
-            following = _done(first, others | {number}, after)
-            if following not in tried:
-                tried.add(following)
+            following = _advance(first, others | {number}, after)
+            if following not in visited:
+                visited.add(following)
                 stack.append(following)
     return False
 
 
-def _done(first: int, others: frozenset[int], state: State) -> tuple[int, frozenset[int], State]:
+def _advance(first: int, others: frozenset[int], state: State) -> tuple[int, frozenset[int], State]:
     while first in others:
         others -= {first}
         first += 1

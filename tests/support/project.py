@@ -1,4 +1,4 @@
-"""The project's files, and the programs that its tests run."""
+"""The project's files, and the programs that tests run."""
 
 import os
 import shutil
@@ -10,16 +10,16 @@ import pytest
 ROOT = Path(__file__).parents[2]
 # The installed command.
 COMMAND = str(Path(sys.executable).with_name("tasks-api"))
-# The command, run from the code in the working directory.
+# Runs the command from the code in the working directory.
 FROM_FOLDER = (sys.executable, "-c", "from handlers.cli import main; main()")
-# So many seconds something may take on a machine that is busy with other things.
+# Timeout in seconds, long enough for a busy machine.
 PATIENCE = 60
-# What the wheel is built from.
+# The sources of the wheel.
 SOURCES = ("handlers", "models", "tests/contract", "openapi.yaml", "pyproject.toml", "README.md", "LICENSE")
 
 
 def tool(*paths: str | Path) -> Path:
-    """Return the first program that exists; skip the test where none does, or fail it in CI."""
+    """Return the first program that exists. If none does, skip the test, or fail it in CI."""
     if found := next(filter(None, map(shutil.which, paths)), None):
         return Path(found)
     missing = f"{Path(paths[0]).name} is not installed"
@@ -29,7 +29,7 @@ def tool(*paths: str | Path) -> Path:
 
 
 def copy_project(folder: Path) -> Path:
-    """Copy the sources of the wheel into a new folder `checkout`, and return that."""
+    """Copy the sources of the wheel into a new folder `checkout`, and return the folder."""
     copy = folder / "checkout"
     for path in (ROOT / name for name in SOURCES):
         if path.is_dir():

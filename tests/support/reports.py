@@ -1,4 +1,4 @@
-"""Commands of Schemathesis, and what their reports say."""
+"""Run Schemathesis, and read its reports."""
 
 import json
 import subprocess
@@ -13,25 +13,25 @@ CONTRACT_TESTS = ROOT / "tests/contract"
 
 
 def make_contract(folder: Path, url: str, **variables: str | int) -> list[str]:
-    """Return the command `make contract` with its reports in a folder, and with what this Python has installed."""
+    """Return a `make contract` command that uses this Python, and writes its reports to a folder."""
     given = {"VENV": sys.prefix, "REPORTS": folder, "URL": url, **variables}
     command = ("make", "--directory", ROOT, f"--old-file={sys.prefix}/development", "contract")
     return [*map(str, command), *(f"{name}={value}" for name, value in given.items())]
 
 
-def finish(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end, and return what it said."""
+def run_command(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, and return its status and output."""
     return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, **options)
 
 
 def failures(junit: Path) -> list[str]:
-    """Return what a JUnit report holds against the service."""
+    """Return the failures in a JUnit report."""
     suites = ElementTree.parse(junit).getroot()
     assert suites.findall(".//testcase")
     return [str(failure.text) for failure in suites.findall(".//failure")]
 
 
-def calls(har: Path) -> list[dict[str, Any]]:
-    """Return the calls of a HAR report."""
+def har_entries(har: Path) -> list[dict[str, Any]]:
+    """Return the entries of a HAR report, one for each request."""
     entries: list[dict[str, Any]] = json.loads(har.read_text())["log"]["entries"]
     return entries

@@ -1,4 +1,4 @@
-"""Running services, on sockets and databases of their own."""
+"""Start services, each with its own port and database."""
 
 import os
 import re
@@ -17,9 +17,9 @@ import pytest
 from tests.support.launcher import launcher
 from tests.support.project import COMMAND, PATIENCE
 
-# Coverage measures each process that it finds this in. Only what the fork server starts is to find it: programs that
-# tests run, services among them, would take half as long again, and reach no other lines.
-MEASURED = {
+# Coverage measures every process that has this variable. Only processes of the fork server keep it: measuring other
+# programs would slow them by half, and reach no further lines.
+COVERAGE_VARIABLES = {
     name: os.environ.pop(name)
     for name in ("COVERAGE_PROCESS_CONFIG",)
     if name in os.environ and "PYTEST_XDIST_WORKER" in os.environ
@@ -30,11 +30,11 @@ class Service:
     """A running `tasks-api serve`.
 
     Args:
-        folder: Where it runs, and so keeps its tasks.
+        folder: Its working directory, where it also keeps its SQLite file.
         flags: Further flags of the command.
-        command: The command, where it is to be started as a program; by default it is forked by the fork server.
+        command: A program to start instead of forking from the fork server.
         variables: Further environment variables.
-        port: Where it listens; 0 for any that is free.
+        port: The port to listen on; 0 for any free one.
     """
 
     def __init__(
@@ -59,23 +59,23 @@ class Service:
                     text=True,
                 )
             else:
-                self.process = launcher().start(arguments, folder, environment(variables) | MEASURED, log)
+                self.process = launcher().start(arguments, folder, environment(variables) | COVERAGE_VARIABLES, log)
         is_announced = select([self.process.stdout], [], [], PATIENCE)[0]
         self.announcement: str = self.process.stdout.readline() if is_announced else ""
         address = re.search(r"http://[^/]+", self.announcement)
         if not address:
             self.process.kill()
             self.process.communicate()
-            pytest.fail(f"The service does not start: {self.log()}")
+            pytest.fail(f"The service did not start: {self.log()}")
         self.url = address[0]
         self.client = httpx.Client(base_url=self.url, timeout=30, verify=False)
 
     def log(self) -> str:
-        """Return what the command has written to its standard error so far."""
+        """Return what the service has written to standard error so far."""
         return self._log.read_text()
 
     def stop(self) -> int:
-        """End the command with SIGTERM, and return its exit status."""
+        """Stop the service with SIGTERM, and return its exit status."""
         self.client.close()
         self.process.terminate()
         self.process.communicate(timeout=30)
@@ -83,15 +83,15 @@ class Service:
 
 
 class Start(Protocol):
-    """Starts a service, as `Service` does; in the test's folder where no other is given."""
+    """Starts a service, as `Service` does; by default in the test's folder."""
 
     def __call__(self, *flags: str, folder: Path = ..., **options: Any) -> Service: ...
 
 
 def environment(variables: dict[str, str] | None = None) -> dict[str, str]:
-    """Return this environment with the given variables for its settings; responses are validated in every test.
+    """Return this process's environment, with its settings replaced by the given variables.
 
-    Bytecode is kept, whatever this environment says, since the same code is started some hundred times.
+    Every test validates responses. Bytecode is always written, since tests start the same code hundreds of times.
     """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("TASKS_", "DATABASE_"))}
     always = {"TASKS_API_VALIDATE_RESPONSES": "true", "PYTHONDONTWRITEBYTECODE": ""}
@@ -99,9 +99,9 @@ def environment(variables: dict[str, str] | None = None) -> dict[str, str]:
 
 
 def run(folder: Path, *arguments: str, variables: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end, in a process that the fork server starts."""
+    """Run the command to its end, in a process of the fork server."""
     with TemporaryFile("w+") as errors:
-        process = launcher().start([*arguments], folder, environment(variables) | MEASURED, errors)
+        process = launcher().start([*arguments], folder, environment(variables) | COVERAGE_VARIABLES, errors)
         output, _ = process.communicate(timeout=30)
         errors.seek(0)
         return subprocess.CompletedProcess(arguments, process.wait(), output, errors.read())
@@ -120,15 +120,15 @@ def run_installed(folder: Path, *arguments: str) -> subprocess.CompletedProcess[
     )
 
 
-class Alternating(httpx.BaseTransport):
-    """Sends each request to the next one of several services, whichever its address names."""
+class RoundRobinTransport(httpx.BaseTransport):
+    """Sends requests to several services in turn, whatever their URL."""
 
     def __init__(self, services: list[Service]) -> None:
         self._transport = httpx.HTTPTransport(verify=False, limits=httpx.Limits(max_connections=None))
         self._next = cycle([httpx.URL(service.url) for service in services])
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        # `Host` stays what was asked.
+        # The `Host` header stays unchanged.
         request.url = request.url.copy_with(port=next(self._next).port)
         return self._transport.handle_request(request)
 
@@ -138,7 +138,7 @@ class Alternating(httpx.BaseTransport):
 
 @contextmanager
 def running(backend: str, folder: Path, *flags: str, **options: Any) -> Iterator[Service]:
-    """Run a service, or two nodes of it, between which its client alternates."""
+    """Run a service, or two nodes between which its client alternates."""
     with ExitStack() as stack:
         services = [Service(folder, *flags, **options) for _ in range(2 if backend == "two nodes" else 1)]
         for service in services:
@@ -146,5 +146,5 @@ def running(backend: str, folder: Path, *flags: str, **options: Any) -> Iterator
         first = services[0]
         if len(services) > 1:
             first.client.close()
-            first.client = httpx.Client(base_url=first.url, transport=Alternating(services), timeout=30)
+            first.client = httpx.Client(base_url=first.url, transport=RoundRobinTransport(services), timeout=30)
         yield first

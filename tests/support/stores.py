@@ -1,4 +1,4 @@
-"""Where the tests keep tasks: a SQLite file, or a database of a real PostgreSQL server."""
+"""Databases for tests: a SQLite file, or a database on a real PostgreSQL server."""
 
 import asyncio
 import os
@@ -19,32 +19,32 @@ from models import answers, queries
 from models.database.address import CONNECTIONS, bind, database
 from models.database.migrate import migrate
 
-# Several processes may test on one server.
+# Names include the process id: several test processes may share a server.
 NAMES = (f"tasks_test_{os.getpid()}_{number}" for number in count())
 
-# Narrows a query of pg_locks to this database, since other tests use the same server.
-HERE = "database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+# Restricts a query of pg_locks to this database: other tests use the same server.
+IN_THIS_DATABASE = "database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 
 
 class Store(Protocol):
-    """Where the tasks of a test are."""
+    """The database of a test."""
 
     url: str
 
     def execute(self, sql: str) -> list[tuple[Any, ...]]:
-        """Run a statement of its own, beside the service."""
+        """Run a statement on a connection of its own."""
 
     def clear(self) -> None:
-        """Be as at first."""
+        """Delete all tasks and kept responses, and restart the ids at 1."""
 
     def writes_held(self) -> AbstractContextManager[None]:
-        """Keep the service from writing, but not from reading."""
+        """Block the writes of the service, but not its reads."""
 
     def lose(self) -> None:
-        """Let the service no longer reach its tasks."""
+        """Make the database unreachable for the service."""
 
     def find_again(self) -> None:
-        """Let the service reach them again."""
+        """Make the database reachable again."""
 
 
 class SqliteStore:
@@ -77,11 +77,11 @@ class SqliteStore:
 
 
 class PostgresqlStore:
-    """A database of a PostgreSQL server, which goes when it is closed.
+    """A database on a PostgreSQL server; `close` drops it.
 
     Args:
-        server: The address of the server, with a database of the administrator.
-        template: The database of which it is a copy; None for one without tables.
+        server: The URL of an administrator's database on the server.
+        template: The database to copy; None for no tables.
     """
 
     def __init__(self, server: str, template: str | None) -> None:
@@ -113,7 +113,7 @@ class PostgresqlStore:
         self.administer(f"ALTER DATABASE {self.name} ALLOW_CONNECTIONS true")
 
     def end_connections(self) -> None:
-        """End every connection to the database, as a server that shuts down does."""
+        """Terminate every connection to the database, as a server does at shutdown."""
         self.administer(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{self.name}'")
 
     def close(self) -> None:
@@ -121,18 +121,18 @@ class PostgresqlStore:
         self.administer(f"DROP DATABASE {self.name} WITH (FORCE)")
 
     def administer(self, sql: str) -> None:
-        """Run a statement elsewhere than in the database."""
+        """Run a statement in the administrator's database."""
         with psycopg.connect(self.server, autocommit=True) as connection:
             connection.execute(sql)
 
 
 @contextmanager
 def postgresql_server(folder: Path, **settings: str) -> Iterator[PostgresServer]:
-    """Run a PostgreSQL server, which stops when the last process that runs one in this folder is done with it.
+    """Run a PostgreSQL server; it stops when the last process that uses its folder is done.
 
     Args:
-        folder: Its data; run by root, the server has a user of its own, who must be able to enter the folder above it.
-        settings: What is set otherwise than by default.
+        folder: Its data. Started by root, the server runs as another user, who must be able to enter the parent folder.
+        settings: Settings that differ from PostgreSQL's defaults.
     """
     server = get_server(folder, cleanup_mode="stop")
     with psycopg.connect(server.get_uri(), autocommit=True) as connection:
@@ -145,8 +145,8 @@ def postgresql_server(folder: Path, **settings: str) -> Iterator[PostgresServer]
         server.cleanup()
 
 
-def bind_here(url: str, connections: int = CONNECTIONS) -> None:
-    """Let the tests' own process use a database, whichever it used before."""
+def bind_database(url: str, connections: int = CONNECTIONS) -> None:
+    """Bind this process to a database, and clear the cached statements of the previous one."""
     for function in [*vars(queries).values(), *vars(answers).values()]:
         if hasattr(function, "cache_clear"):
             function.cache_clear()
@@ -154,21 +154,21 @@ def bind_here(url: str, connections: int = CONNECTIONS) -> None:
 
 
 def page_statement(after: int = 0, **filters: Any) -> tuple[str, list[Any]]:
-    """Return the SQL that reads a page of the list from the bound database, and its values."""
-    asked: list[tuple[str, list[Any]]] = []
+    """Return the SQL that reads a page of the list from the bound database, and its parameters."""
+    statements: list[tuple[str, list[Any]]] = []
 
     async def read(sql: str, values: list[Any]) -> list[tuple[Any, ...]]:
-        asked.append((sql, values))
+        statements.append((sql, values))
         return [(b"[]", None, False)]
 
     with patch.object(database.obj, "read", read):
         asyncio.run(queries.select_page(100, after, **filters))
-    return asked[0]
+    return statements[0]
 
 
 @contextmanager
 def migrated_template(server: str) -> Iterator[str]:
-    """Make a database with the schema of this release, and remove it in the end; yield its name."""
+    """Create a database with the current schema, yield its name, and drop it at the end."""
     with closing(PostgresqlStore(server, None)) as store:
         migrate(store.url)
         yield store.name
@@ -176,10 +176,10 @@ def migrated_template(server: str) -> Iterator[str]:
 
 @contextmanager
 def opened(backend: str, folder: Path, request: pytest.FixtureRequest) -> Iterator[Store]:
-    """Make an empty store."""
+    """Create an empty database."""
     if backend == "sqlite":
         yield SqliteStore(folder / "tasks.db")
         return
-    template = request.getfixturevalue("template")
-    with closing(PostgresqlStore(request.getfixturevalue("server"), template)) as store:
+    template = request.getfixturevalue("template_database")
+    with closing(PostgresqlStore(request.getfixturevalue("postgresql_url"), template)) as store:
         yield store

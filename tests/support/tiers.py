@@ -1,8 +1,7 @@
-"""The two tiers of tests: those that `make check` runs after every edit, and those that only `make test` runs.
+"""The two tiers of tests: quick ones, which `make check` runs, and slow ones, which only `make test` runs.
 
-A test of the quick tier starts no process and opens no connection. One that uses a fixture which does is of the other
-tier by that alone; any other that starts something has the mark `slow`. A quick test that starts something all the same
-fails.
+A quick test starts no process and opens no connection; one that does fails. Tests that use a slow fixture are marked
+`slow` automatically; any other test that starts something needs the mark itself.
 """
 
 import socket
@@ -15,22 +14,22 @@ import pytest
 
 from tests.support.launcher import Launcher
 
-SLOW_FIXTURES = {"store", "shared", "nodes", "server", "node", "browser"}
+SLOW_FIXTURES = {"store", "shared_service", "nodes", "postgresql_url", "node", "browser"}
 
 
-def sort(items: list[pytest.Item]) -> None:
-    """Give each test that needs a service, a tool or a database server the mark `slow`."""
+def mark_slow_tests(items: list[pytest.Item]) -> None:
+    """Mark each test that uses a slow fixture."""
     for item in items:
         if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
 
 
 @contextmanager
-def watched(item: pytest.Item) -> Iterator[None]:
-    """Let a test of the quick tier fail where it starts something."""
+def guard_quick_test(item: pytest.Item) -> Iterator[None]:
+    """Fail a quick test that starts a process or opens a connection."""
 
     def refuse(*_: Any, **__: Any) -> None:
-        pytest.fail("This test starts a process or opens a connection: give it the mark slow.")
+        pytest.fail("This test starts a process or opens a connection: mark it slow.")
 
     with pytest.MonkeyPatch.context() as patch:
         if not item.get_closest_marker("slow"):

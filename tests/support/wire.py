@@ -1,4 +1,4 @@
-"""Bytes on a socket, for what no HTTP client would send."""
+"""Raw bytes on a socket, for requests that no HTTP client sends."""
 
 import json
 import socket
@@ -13,25 +13,25 @@ JSON = b"Content-Type: application/json\r\n"
 
 
 class Answer(NamedTuple):
-    """A response as it came over the wire."""
+    """A response as received over the wire."""
 
     status: int
     headers: dict[str, str]
     body: bytes
 
     def json(self) -> Any:
-        """Return the body, read as JSON."""
+        """Return the body, parsed as JSON."""
         return json.loads(self.body)
 
 
 def connect(url: str) -> socket.socket:
-    """Open a connection to a service, on which nothing may take longer than half a minute."""
+    """Open a connection to a service, with a timeout of 30 seconds."""
     address = httpx.URL(url)
     return socket.create_connection((address.host, address.port or 80), timeout=30)
 
 
 def exchange(url: str, *pieces: bytes) -> list[Answer]:
-    """Send some bytes, say that no more will come, and return every final answer that is given until the end."""
+    """Send bytes, close the sending side, and return every final response."""
     with connect(url) as connection:
         for piece in pieces:
             connection.sendall(piece)
@@ -40,7 +40,7 @@ def exchange(url: str, *pieces: bytes) -> list[Answer]:
 
 
 def read_to_end(connection: socket.socket) -> bytes:
-    """Return all that comes until the service closes the connection."""
+    """Read until the service closes the connection."""
     received = b""
     while data := connection.recv(65536):
         received += data
@@ -48,7 +48,7 @@ def read_to_end(connection: socket.socket) -> bytes:
 
 
 def read_answer(connection: socket.socket) -> Answer:
-    """Return the next answer, on a connection that stays open."""
+    """Read the next response from a connection that stays open."""
     received = b""
     while True:
         data = connection.recv(65536)
@@ -59,7 +59,7 @@ def read_answer(connection: socket.socket) -> Answer:
 
 
 def answers(received: bytes) -> list[Answer]:
-    """Return the final answers in what was received; an answer that is not complete is none."""
+    """Return the final responses in the received bytes, without an incomplete one."""
     found = []
     while b"\r\n\r\n" in received:
         head, _, rest = received.partition(b"\r\n\r\n")
@@ -78,7 +78,7 @@ def answers(received: bytes) -> list[Answer]:
 def request(
     method: str, path: str, body: dict[str, Any] | None = None, headers: Mapping[str, str] = MappingProxyType({})
 ) -> bytes:
-    """Return a request with a JSON body, or with none."""
+    """Return a request with an optional JSON body."""
     content = json.dumps(body).encode() if body else b""
     fields = JSON + b"Content-Length: %d\r\n" % len(content) if body else b""
     fields += b"".join(f"{name}: {value}\r\n".encode() for name, value in headers.items())
@@ -92,6 +92,6 @@ def call(
     body: dict[str, Any] | None = None,
     headers: Mapping[str, str] = MappingProxyType({}),
 ) -> Answer:
-    """Make a request on a connection that stays open, and return its answer."""
+    """Send a request on a connection that stays open, and return the response."""
     connection.sendall(request(method, path, body, headers))
     return read_answer(connection)

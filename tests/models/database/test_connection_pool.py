@@ -1,4 +1,4 @@
-"""The connection pool of a PostgreSQL server: its settings, and that no connection is lost or returned in mid-use."""
+"""The PostgreSQL connection pool: its settings, and that every connection returns to it clean."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
@@ -15,7 +15,7 @@ from psycopg.conninfo import conninfo_to_dict
 from models.database.address import database
 from models.database.errors import MissingError, UnavailableError
 from models.database.statements import Execute, Rows
-from tests.support.stores import HERE, PostgresqlStore, bind_here
+from tests.support.stores import IN_THIS_DATABASE, PostgresqlStore, bind_database
 
 SESSION = {
     "synchronous_commit": "on",
@@ -24,20 +24,21 @@ SESSION = {
 }
 SETTINGS = ", ".join(f"current_setting('{name}')" for name in SESSION)
 INSERT = "INSERT INTO task (title, completed, created_at) VALUES (%s, false, '')"
-# Some number, under which nothing else locks.
+INSERT_EMPTY_TITLE = "INSERT INTO task (title, completed, created_at) VALUES ('', false, '')"
+# The key of an advisory lock that nothing else uses.
 LOCK = 7
 
-Use = Callable[..., Coroutine[Any, Any, Rows]]
+Operation = Callable[..., Coroutine[Any, Any, Rows]]
 
 
 @pytest.fixture(scope="module")
 def backend() -> str:
-    """The one that this is about."""
+    """Return PostgreSQL, the only backend with a pool."""
     return "postgresql"
 
 
 async def read(*statements: str) -> Rows:
-    """Run some statements, and return the rows of the last one."""
+    """Run statements, and return the rows of the last one."""
     rows: Rows = []
     for statement in statements:
         rows = await database.read(statement, [])
@@ -52,23 +53,23 @@ async def run_all(execute: Execute, *statements: str) -> Rows:
 
 
 async def write(*statements: str) -> Rows:
-    """Run some statements, each on its own."""
+    """Run statements, each in its own transaction."""
     rows: Rows = await database.write(run_all, *statements)
     return rows
 
 
 async def write_together(*statements: str) -> Rows:
-    """Run some statements in one transaction."""
+    """Run statements in one transaction."""
     rows: Rows = await database.write_together(run_all, *statements)
     return rows
 
 
-USES = [read, write, write_together]
+OPERATIONS = [read, write, write_together]
 
 
-def use(store: PostgresqlStore, connections: int, work: Callable[[], Awaitable[Any]]) -> None:
-    """Do some work with a pool of so many connections, in this process."""
-    bind_here(store.url, connections)
+def run_with_pool(store: PostgresqlStore, connections: int, work: Callable[[], Awaitable[Any]]) -> None:
+    """Run work in this process, with a pool of the given size."""
+    bind_database(store.url, connections)
 
     async def start_and_work() -> None:
         await database.start()
@@ -80,46 +81,47 @@ def use(store: PostgresqlStore, connections: int, work: Callable[[], Awaitable[A
     asyncio.run(start_and_work())
 
 
-async def wait_until(is_so: Callable[[], Any]) -> None:
-    """Wait until something is so, which may take a query of its own."""
-    give_up = monotonic() + 60
-    while not await asyncio.to_thread(is_so):
-        assert monotonic() < give_up
+async def wait_until(condition: Callable[[], Any]) -> None:
+    """Poll until the condition holds, in a thread, since it may run a query."""
+    deadline = monotonic() + 60
+    while not await asyncio.to_thread(condition):
+        assert monotonic() < deadline
         await asyncio.sleep(0.01)
 
 
-async def assert_as_new(store: PostgresqlStore) -> None:
-    """The one connection is in the pool, has its settings and is in no transaction; each result is of its statement."""
-    # One that has ended is replaced in the background.
+async def assert_connection_is_clean(store: PostgresqlStore) -> None:
+    """Assert that the only connection is idle, has its settings, and is in no transaction."""
+    # The pool replaces a closed connection in the background.
     await wait_until(lambda: database.connection_states() == {"used": 0, "idle": 1})
-    for use in USES:
-        assert await use(f"SELECT {SETTINGS}") == [tuple(SESSION.values())]
+    for operation in OPERATIONS:
+        assert await operation(f"SELECT {SETTINGS}") == [tuple(SESSION.values())]
+    # No result of an earlier statement is left.
     for number in range(3):
         assert await read(f"SELECT {number}") == [(number,)]
     before = store.execute("SELECT count(*) FROM task")
-    for use in (write, write_together):
-        assert await use("INSERT INTO task (title, completed, created_at) VALUES ('', false, '') RETURNING 1") == [(1,)]
-    # Another connection sees only what is committed.
+    for insert in (write, write_together):
+        assert await insert(f"{INSERT_EMPTY_TITLE} RETURNING 1") == [(1,)]
+    # Another connection sees only committed rows.
     assert store.execute("SELECT count(*) FROM task") == [(before[0][0] + 2,)]
     assert store.execute("SELECT count(*) FROM task WHERE title = 'lost'") == [(0,)]
     assert database.connection_states() == {"used": 0, "idle": 1}
 
 
-@pytest.mark.parametrize("use_", USES)
-def test_settings_are_in_force_on_every_connection(store: PostgresqlStore, use_: Use) -> None:
-    """Whatever the server has by default, and also on those that replace others."""
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_settings_apply_to_every_connection(store: PostgresqlStore, operation: Operation) -> None:
+    """They override the server's defaults, also on replacement connections."""
     for name, default in zip(SESSION, ("off", "0", "0"), strict=True):
         store.execute(f"ALTER DATABASE {store.name} SET {name} = {default}")
-    waiting = "SELECT count(*) = 3 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND " + HERE
+    waiting = "SELECT count(*) = 3 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND " + IN_THIS_DATABASE
 
     async def work() -> None:
         known: set[int] = set()
         for _ in range(2):
             with psycopg.connect(store.url, autocommit=True) as other:
                 other.execute("SELECT pg_advisory_lock(%s)", [LOCK])
-                # While each waits for the lock, the next one needs another connection.
+                # Each call waits for the lock, so the next one needs another connection.
                 statement = f"SELECT pg_backend_pid(), {SETTINGS}, pg_advisory_xact_lock_shared({LOCK})"
-                calls = [asyncio.create_task(use_(statement)) for _ in range(3)]
+                calls = [asyncio.create_task(operation(statement)) for _ in range(3)]
                 await wait_until(lambda: store.execute(waiting) == [(True,)])
                 other.execute("SELECT pg_advisory_unlock(%s)", [LOCK])
                 rows = [(await call)[0] for call in calls]
@@ -130,22 +132,22 @@ def test_settings_are_in_force_on_every_connection(store: PostgresqlStore, use_:
             known |= processes
             await asyncio.to_thread(store.end_connections)
 
-    use(store, 3, work)
+    run_with_pool(store, 3, work)
 
 
-def test_server_that_vanishes_is_noticed(store: PostgresqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By each connection, in the time that the address says, if it does."""
+def test_lost_server_is_detected(store: PostgresqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every connection has TCP keepalives and a connect timeout, which the URL may override."""
     seen: list[dict[str, Any]] = []
     connect = AsyncConnection.connect
 
-    async def note(conninfo: str, **options: Any) -> AsyncConnection[Any]:
+    async def record_and_connect(conninfo: str, **options: Any) -> AsyncConnection[Any]:
         seen.append(conninfo_to_dict(conninfo) | options)
         return await connect(conninfo, **options)
 
-    monkeypatch.setattr(AsyncConnection, "connect", note)
-    use(store, 1, partial(read, "SELECT 1"))
+    monkeypatch.setattr(AsyncConnection, "connect", record_and_connect)
+    run_with_pool(store, 1, partial(read, "SELECT 1"))
     store.url += f"{'&' if '?' in store.url else '?'}connect_timeout=7"
-    use(store, 1, partial(read, "SELECT 1"))
+    run_with_pool(store, 1, partial(read, "SELECT 1"))
 
     for options in seen:
         assert 0 < int(options["keepalives_idle"]) <= 60
@@ -160,10 +162,10 @@ def test_statement_is_prepared_at_its_first_use(store: PostgresqlStore) -> None:
         statement = "SELECT statement FROM pg_prepared_statements"
         assert (statement,) in await read(statement)
 
-    use(store, 1, work)
+    run_with_pool(store, 1, work)
 
 
-ENDS = {
+OUTCOMES = {
     "success": "SELECT 1",
     "no such table": "SELECT * FROM nothing",
     "division by zero": "SELECT 1 / 0",
@@ -173,31 +175,31 @@ ENDS = {
     "statement timeout": "DO $$BEGIN RAISE query_canceled; END$$",
     "lock timeout": "DO $$BEGIN RAISE lock_not_available; END$$",
     "standby": "DO $$BEGIN RAISE read_only_sql_transaction; END$$",
-    "server that shuts down": "SELECT pg_terminate_backend(pg_backend_pid())",
+    "server shutdown": "SELECT pg_terminate_backend(pg_backend_pid())",
     "value that psycopg cannot read": "SELECT 'infinity'::timestamp",
 }
 
 
-@pytest.mark.parametrize("statement", ENDS.values(), ids=ENDS.keys())
-def test_connection_is_as_new_however_a_statement_ends(store: PostgresqlStore, statement: str) -> None:
+@pytest.mark.parametrize("statement", OUTCOMES.values(), ids=OUTCOMES.keys())
+def test_connection_is_clean_however_a_statement_ends(store: PostgresqlStore, statement: str) -> None:
     async def work() -> None:
-        for use_ in USES:
-            # What is before the statement is undone with it, where the two are one transaction.
+        for operation in OPERATIONS:
+            # In one transaction, the failing statement also rolls back the one before it.
             before = ["INSERT INTO task (title, completed, created_at) VALUES ('lost', false, '')"]
-            succeeds = statement == ENDS["success"]
+            succeeds = statement == OUTCOMES["success"]
             with suppress(psycopg.Error, UnavailableError):
-                await use_(*before[: use_ is write_together and not succeeds], statement)
+                await operation(*before[: operation is write_together and not succeeds], statement)
                 assert succeeds
-            await assert_as_new(store)
+            await assert_connection_is_clean(store)
 
-    use(store, 1, work)
+    run_with_pool(store, 1, work)
 
 
 async def raise_missing(_: Execute) -> None:
     raise MissingError
 
 
-async def end_badly(_: Execute) -> None:
+async def raise_runtime_error(_: Execute) -> None:
     raise RuntimeError
 
 
@@ -206,41 +208,45 @@ async def fail_at_commit(execute: Execute) -> None:
     await execute("INSERT INTO once VALUES (1), (1)", [])
 
 
-async def go_on_after_an_error(execute: Execute) -> None:
+async def continue_after_an_error(execute: Execute) -> None:
     with suppress(psycopg.Error):
         await execute("SELECT 1 / 0", [])
 
 
-async def lose_the_connection(execute: Execute) -> None:
+async def lose_connection(execute: Execute) -> None:
     with suppress(psycopg.Error):
         await execute("SELECT pg_terminate_backend(pg_backend_pid())", [])
 
 
-@pytest.mark.parametrize("end", [raise_missing, end_badly, fail_at_commit, go_on_after_an_error, lose_the_connection])
-def test_connection_is_as_new_however_the_work_ends(
+@pytest.mark.parametrize(
+    "end", [raise_missing, raise_runtime_error, fail_at_commit, continue_after_an_error, lose_connection]
+)
+def test_connection_is_clean_however_the_work_ends(
     store: PostgresqlStore, end: Callable[[Execute], Awaitable[None]]
 ) -> None:
     async def insert_and_end(execute: Execute) -> None:
-        await execute(INSERT, ["lost" if end is not go_on_after_an_error else "kept"])
+        await execute(INSERT, ["lost" if end is not continue_after_an_error else "kept"])
         await end(execute)
 
     async def work() -> None:
         for write_, work_ in ((database.write, end), (database.write_together, insert_and_end)):
             with suppress(psycopg.Error, UnavailableError, MissingError, RuntimeError):
                 await write_(work_)
-            await assert_as_new(store)
+            await assert_connection_is_clean(store)
 
-    use(store, 1, work)
+    run_with_pool(store, 1, work)
 
 
 @pytest.mark.parametrize("times", [1, 2])
-@pytest.mark.parametrize("use_", USES)
-def test_connection_is_as_new_whenever_the_caller_is_cancelled(store: PostgresqlStore, use_: Use, times: int) -> None:
-    """At each step, and perhaps once more while the first cancellation is under way."""
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_connection_is_clean_after_cancellation_at_any_step(
+    store: PostgresqlStore, operation: Operation, times: int
+) -> None:
+    """With `times` of 2, a second cancellation interrupts the first one."""
 
     async def work() -> None:
         for steps in range(24):
-            call = asyncio.create_task(use_(*["SELECT 1", "SELECT 2"]))
+            call = asyncio.create_task(operation(*["SELECT 1", "SELECT 2"]))
             for _ in range(times):
                 for _ in range(steps):
                     await asyncio.sleep(0)
@@ -248,34 +254,34 @@ def test_connection_is_as_new_whenever_the_caller_is_cancelled(store: Postgresql
             with suppress(asyncio.CancelledError, UnavailableError):
                 await call
             assert await asyncio.wait_for(read(f"SELECT {steps}"), 30) == [(steps,)]
-        await assert_as_new(store)
+        await assert_connection_is_clean(store)
 
-    use(store, 1, work)
+    run_with_pool(store, 1, work)
 
 
-@pytest.mark.parametrize("use_", USES)
-def test_connection_is_as_new_after_a_caller_is_cancelled_who_waits(store: PostgresqlStore, use_: Use) -> None:
-    """For the server, or for a connection."""
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_connection_is_clean_after_a_waiting_call_is_cancelled(store: PostgresqlStore, operation: Operation) -> None:
+    """One call waits for the server, the other for a connection."""
 
     async def work() -> None:
-        running = asyncio.create_task(use_(*["SELECT 1", "SELECT pg_sleep(60)"]))
+        running = asyncio.create_task(operation(*["SELECT 1", "SELECT pg_sleep(60)"]))
         active = f"SELECT 1 FROM pg_stat_activity WHERE datname = '{store.name}' AND query = 'SELECT pg_sleep(60)'"
         await wait_until(lambda: store.execute(active))
-        waiting = asyncio.create_task(use_("SELECT 1"))
+        waiting = asyncio.create_task(operation("SELECT 1"))
         await wait_until(database.queue_depth)
         waiting.cancel()
         running.cancel()
         for call in (waiting, running):
             with pytest.raises(asyncio.CancelledError):
                 await call
-        await assert_as_new(store)
+        await assert_connection_is_clean(store)
         assert database.queue_depth() == 0
 
-    use(store, 1, work)
+    run_with_pool(store, 1, work)
 
 
-def test_connection_is_as_new_after_work_or_a_wait_that_takes_too_long(store: PostgresqlStore) -> None:
-    """The work loses its connection; the call that waits for it is refused before that."""
+def test_connection_is_clean_after_a_timeout(store: PostgresqlStore) -> None:
+    """Slow work loses its connection; before that, the call that waits for the connection is refused."""
 
     async def take_too_long(execute: Execute) -> None:
         await execute(INSERT, ["lost"])
@@ -290,6 +296,6 @@ def test_connection_is_as_new_after_work_or_a_wait_that_takes_too_long(store: Po
             await read("SELECT 1")
         with pytest.raises(UnavailableError):
             await running
-        await assert_as_new(store)
+        await assert_connection_is_clean(store)
 
-    use(store, 1, work)
+    run_with_pool(store, 1, work)

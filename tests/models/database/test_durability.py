@@ -1,4 +1,4 @@
-"""What was acknowledged is on disk, what was not is wholly there or not at all, and one write spoils no other."""
+"""Acknowledged writes are on disk, others are there completely or not at all, and no write spoils another."""
 
 import os
 import random
@@ -17,24 +17,24 @@ from typing import Any
 import pytest
 
 from tests.support import wire
-from tests.support.flushes import Flushes, Switchboard
+from tests.support.flushes import Flushes, FlushSocket
 from tests.support.service import Service, Start
 
 Request = tuple[str, str, dict[str, Any] | None]
 
 
 @pytest.fixture
-def switchboard(tmp_path: Path) -> Iterator[Switchboard]:
-    with closing(Switchboard(tmp_path / "switchboard")) as switchboard:
-        yield switchboard
+def flush_socket(tmp_path: Path) -> Iterator[FlushSocket]:
+    with closing(FlushSocket(tmp_path / "flush_socket")) as flush_socket:
+        yield flush_socket
 
 
 @pytest.fixture
-def asked(start: Start, switchboard: Switchboard) -> tuple[Service, Flushes]:
-    """A service that has one task, and its flushes."""
+def service_and_flushes(start: Start, flush_socket: FlushSocket) -> tuple[Service, Flushes]:
+    """Return a service with one task, and its flushes."""
     with ThreadPoolExecutor() as pool:
-        flushes = pool.submit(switchboard.flushes)
-        service = start(variables=switchboard.variables)
+        flushes = pool.submit(flush_socket.accept)
+        service = start(variables=flush_socket.variables)
         service.client.post("/api/tasks", json={"title": "first"})
         return service, flushes.result()
 
@@ -48,8 +48,8 @@ def assert_intact(path: Path) -> None:
         assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
-class Caller:
-    """A caller that makes one request, and looks for the answer later."""
+class Client:
+    """A client that sends one request, and reads the response later."""
 
     def __init__(self, service: Service) -> None:
         self.connection = wire.connect(service.url)
@@ -57,11 +57,11 @@ class Caller:
     def send(self, method: str, path: str, body: dict[str, Any] | None = None) -> None:
         self.connection.sendall(wire.request(method, path, body))
 
-    def answer(self) -> wire.Answer:
+    def response(self) -> wire.Answer:
         with self.connection:
             return wire.read_answer(self.connection)
 
-    def has_an_answer(self) -> bool:
+    def has_response(self) -> bool:
         self.connection.setblocking(False)
         with suppress(BlockingIOError):
             return bool(self.connection.recv(1))
@@ -78,19 +78,19 @@ class Caller:
     ],
     ids=["POST", "PUT", "DELETE"],
 )
-def test_flush_precedes_the_answer(
-    asked: tuple[Service, Flushes], tmp_path: Path, request_: Request, after: list[str]
+def test_flush_precedes_the_response(
+    service_and_flushes: tuple[Service, Flushes], tmp_path: Path, request_: Request, after: list[str]
 ) -> None:
-    service, flushes = asked
+    service, flushes = service_and_flushes
     flushes.policy = flushes.hold
-    caller = Caller(service)
-    caller.send(*request_)
+    client = Client(service)
+    client.send(*request_)
     flush = flushes.held.get(timeout=30)
 
-    # Readers do not wait for it, and see the commit before.
+    # Readers do not wait for the flush, and see the previous commit.
     assert titles(service) == ["first"]
-    assert not caller.has_an_answer()
-    # What the disk has when the power fails right after the flush.
+    assert not client.has_response()
+    # Copy what is on the disk if the power fails right after the flush.
     for file in ("tasks.db", "tasks.db-wal"):
         shutil.copy(tmp_path / file, tmp_path / f"after-{file}")
     with closing(sqlite3.connect(tmp_path / "after-tasks.db")) as database:
@@ -98,36 +98,36 @@ def test_flush_precedes_the_answer(
 
     flushes.policy = flushes.let_through
     flushes.let_through(flush)
-    assert caller.answer().status in (200, 201)
+    assert client.response().status in (200, 201)
     assert titles(service) == after
 
 
-def accepted(service: Service, requests: list[Request]) -> list[Caller]:
-    """Make requests at once, and return their callers when the service has accepted all of them."""
-    callers = [Caller(service) for _ in requests]
-    for caller, request in zip(callers, requests, strict=True):
-        caller.send(*request)
-    # It reads whatever has arrived before it answers a later request.
+def send_all(service: Service, requests: list[Request]) -> list[Client]:
+    """Send requests at once, and return their clients when the service has accepted all requests."""
+    clients = [Client(service) for _ in requests]
+    for client, request in zip(clients, requests, strict=True):
+        client.send(*request)
+    # The service reads everything that has arrived before it responds to a later request.
     for _ in range(3):
         service.client.get("/api/tasks/1")
-    return callers
+    return clients
 
 
-def creations(*names: str) -> list[Request]:
+def create_requests(*names: str) -> list[Request]:
     return [("POST", "/api/tasks", {"title": name}) for name in names]
 
 
-def test_writes_that_wait_share_a_flush(asked: tuple[Service, Flushes]) -> None:
-    service, flushes = asked
+def test_waiting_writes_share_a_flush(service_and_flushes: tuple[Service, Flushes]) -> None:
+    service, flushes = service_and_flushes
     flushes.policy = flushes.hold
-    (first,) = accepted(service, creations("second"))
+    (first,) = send_all(service, create_requests("second"))
     flush = flushes.held.get(timeout=30)
-    others = accepted(service, [*creations(*"abcdefgh"), ("PUT", "/api/tasks/1", {"title": "x"})])
+    others = send_all(service, [*create_requests(*"abcdefgh"), ("PUT", "/api/tasks/1", {"title": "x"})])
     before = flushes.count
     flushes.policy = flushes.let_through
     flushes.let_through(flush)
 
-    assert [caller.answer().status for caller in (first, *others)] == [201] * 9 + [200]
+    assert [client.response().status for client in (first, *others)] == [201] * 9 + [200]
     assert flushes.count == before + 1
     assert titles(service) == ["x", "second", *"abcdefgh"]
 
@@ -135,40 +135,42 @@ def test_writes_that_wait_share_a_flush(asked: tuple[Service, Flushes]) -> None:
 TRIGGER = "CREATE TRIGGER refuse BEFORE INSERT ON task WHEN NEW.title = 'refused' BEGIN SELECT RAISE({}, 'no'); END"
 
 
-@pytest.mark.parametrize("undone", ["ABORT", "FAIL", "ROLLBACK"])
-def test_failing_write_fails_alone(asked: tuple[Service, Flushes], tmp_path: Path, undone: str) -> None:
-    """With ROLLBACK, SQLite undoes the transaction of all."""
-    service, flushes = asked
+@pytest.mark.parametrize("action", ["ABORT", "FAIL", "ROLLBACK"])
+def test_failing_write_fails_alone(service_and_flushes: tuple[Service, Flushes], tmp_path: Path, action: str) -> None:
+    """With ROLLBACK, SQLite rolls back the transaction of the whole batch."""
+    service, flushes = service_and_flushes
     with closing(sqlite3.connect(tmp_path / "tasks.db")) as database:
-        database.execute(TRIGGER.format(undone))
+        database.execute(TRIGGER.format(action))
     flushes.policy = flushes.hold
-    callers = accepted(service, creations("second"))
+    clients = send_all(service, create_requests("second"))
     flush = flushes.held.get(timeout=30)
-    callers += accepted(service, [*creations("a", "refused", "b"), ("PUT", "/api/tasks/1", {"title": "x"})])
+    clients += send_all(service, [*create_requests("a", "refused", "b"), ("PUT", "/api/tasks/1", {"title": "x"})])
     flushes.policy = flushes.let_through
     flushes.let_through(flush)
 
-    assert [caller.answer().status for caller in callers] == [201, 201, 500, 201, 200]
+    assert [client.response().status for client in clients] == [201, 201, 500, 201, 200]
     assert titles(service) == ["x", "second", "a", "b"]
     assert service.log().count("Error: no\n") == 1
     assert "savepoint" not in service.log()
 
 
-def test_flush_that_fails(asked: tuple[Service, Flushes], tmp_path: Path) -> None:
-    """Of the writes that shared it, those fail for which it fails again."""
-    service, flushes = asked
+def test_writes_are_retried_one_by_one_after_a_failed_flush(
+    service_and_flushes: tuple[Service, Flushes], tmp_path: Path
+) -> None:
+    """A write fails only if its own flush fails too."""
+    service, flushes = service_and_flushes
     flushes.policy = flushes.hold
-    (first,) = accepted(service, creations("second"))
+    (first,) = send_all(service, create_requests("second"))
     flush = flushes.held.get(timeout=30)
-    callers = accepted(service, creations("a", "b", "c"))
+    clients = send_all(service, create_requests("a", "b", "c"))
     flushes.let_through(flush)
     for decide in (flushes.fail, flushes.let_through, flushes.fail, flushes.let_through):
         decide(flushes.held.get(timeout=30))
 
-    assert first.answer().status == 201
-    answers = [caller.answer() for caller in callers]
-    assert [answer.status for answer in answers] == [201, 500, 201]
-    assert answers[1].json()["detail"] == "Failed to create task"
+    assert first.response().status == 201
+    responses = [client.response() for client in clients]
+    assert [response.status for response in responses] == [201, 500, 201]
+    assert responses[1].json()["detail"] == "Failed to create task"
     assert titles(service) == ["first", "second", "a", "c"]
     flushes.policy = flushes.let_through
     assert service.client.post("/api/tasks", json={"title": "d"}).status_code == 201
@@ -177,34 +179,34 @@ def test_flush_that_fails(asked: tuple[Service, Flushes], tmp_path: Path) -> Non
     assert_intact(tmp_path / "tasks.db")
 
 
-def test_caller_that_goes_leaves_a_whole_write(asked: tuple[Service, Flushes]) -> None:
-    service, flushes = asked
+def test_disconnected_client_leaves_a_complete_write(service_and_flushes: tuple[Service, Flushes]) -> None:
+    service, flushes = service_and_flushes
     flushes.policy = flushes.hold
-    callers = accepted(service, creations("second"))
+    clients = send_all(service, create_requests("second"))
     flush = flushes.held.get(timeout=30)
-    callers += accepted(service, [*creations("third"), ("DELETE", "/api/tasks/1", None)])
-    for caller in callers:
-        caller.connection.close()
-    (last,) = accepted(service, creations("fourth"))
+    clients += send_all(service, [*create_requests("third"), ("DELETE", "/api/tasks/1", None)])
+    for client in clients:
+        client.connection.close()
+    (last,) = send_all(service, create_requests("fourth"))
     flushes.policy = flushes.let_through
     flushes.let_through(flush)
 
-    assert last.answer().json()["id"] == 4
+    assert last.response().json()["id"] == 4
     assert titles(service) == ["second", "third", "fourth"]
     assert service.log() == ""
 
 
-def test_sigterm_waits_for_accepted_writes(asked: tuple[Service, Flushes], tmp_path: Path) -> None:
-    service, flushes = asked
+def test_sigterm_waits_for_accepted_writes(service_and_flushes: tuple[Service, Flushes], tmp_path: Path) -> None:
+    service, flushes = service_and_flushes
     flushes.policy = flushes.hold
-    callers = accepted(service, creations("second"))
+    clients = send_all(service, create_requests("second"))
     flush = flushes.held.get(timeout=30)
-    callers += accepted(service, [*creations("third"), ("DELETE", "/api/tasks/1", None)])
+    clients += send_all(service, [*create_requests("third"), ("DELETE", "/api/tasks/1", None)])
     service.process.terminate()
     flushes.policy = flushes.let_through
     flushes.let_through(flush)
 
-    assert [caller.answer().status for caller in callers] == [201, 201, 200]
+    assert [client.response().status for client in clients] == [201, 201, 200]
     assert service.process.wait(timeout=30) == 0
     assert service.log() == ""
     with closing(sqlite3.connect(tmp_path / "tasks.db")) as database:
@@ -212,110 +214,109 @@ def test_sigterm_waits_for_accepted_writes(asked: tuple[Service, Flushes], tmp_p
 
 
 class Writer:
-    """A caller that creates, changes and deletes tasks of its own, and knows what it was told of each."""
+    """A client that creates, changes and deletes its own tasks, and records what was acknowledged."""
 
     def __init__(self, number: int, acknowledged: Callable[[], None]) -> None:
-        self.known: dict[int, str | None] = {}  # the title of each task, as it was last acknowledged
-        self.asked: tuple[int | None, str | None] = (None, None)  # what was not answered
+        self.known: dict[int, str | None] = {}  # the last acknowledged title of each task, None if deleted
+        self.pending: tuple[int | None, str | None] = (None, None)  # the change without a response
         self._number = number
         self._acknowledged = acknowledged
         self._steps = 0
 
     def write(self, url: str) -> None:
-        """Write until the connection ends."""
+        """Write until the connection closes."""
         with wire.connect(url) as connection, suppress(AssertionError, ConnectionError):
             while True:
                 self._create(connection)
                 for id in list(self.known)[-2:]:
-                    self._ask(connection, "PUT", id)
-                self._ask(connection, "DELETE", random.choice(list(self.known)))
+                    self._send(connection, "PUT", id)
+                self._send(connection, "DELETE", random.choice(list(self.known)))
 
     def _create(self, connection: Any) -> None:
         self._steps += 1
-        self.asked = (None, f"{self._number}: {self._steps}")
-        answer = wire.call(connection, "POST", "/api/tasks", {"title": self.asked[1]})
-        assert answer.status == 201
-        self._take(answer.json()["id"])
+        self.pending = (None, f"{self._number}: {self._steps}")
+        response = wire.call(connection, "POST", "/api/tasks", {"title": self.pending[1]})
+        assert response.status == 201
+        self._record(response.json()["id"])
 
-    def _ask(self, connection: Any, method: str, id: int) -> None:
+    def _send(self, connection: Any, method: str, id: int) -> None:
         if self.known[id] is None:
             return
         self._steps += 1
-        self.asked = (id, f"{self._number}: {self._steps}" if method == "PUT" else None)
-        body = {"title": self.asked[1]} if method == "PUT" else None
-        answer = wire.call(connection, method, f"/api/tasks/{id}", body)
-        assert answer.status == 200
-        self._take(id)
+        self.pending = (id, f"{self._number}: {self._steps}" if method == "PUT" else None)
+        body = {"title": self.pending[1]} if method == "PUT" else None
+        response = wire.call(connection, method, f"/api/tasks/{id}", body)
+        assert response.status == 200
+        self._record(id)
 
-    def _take(self, id: int) -> None:
-        self.known[id] = self.asked[1]
-        self.asked = (None, None)
+    def _record(self, id: int) -> None:
+        self.known[id] = self.pending[1]
+        self.pending = (None, None)
         self._acknowledged()
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_kill_9_loses_nothing_that_was_acknowledged(start: Start, tmp_path: Path, seed: int) -> None:
+def test_kill_9_loses_no_acknowledged_write(start: Start, tmp_path: Path, seed: int) -> None:
     randomness = random.Random(seed)
     everything: dict[int, str | None] = {}
     for workers in (1, 1, 1, 1, 2):
-        # What is killed says nothing of what it reached.
         service = start("--workers", str(workers))
-        enough = threading.Semaphore(0)
-        writers = [Writer(number, enough.release) for number in range(8)]
+        acknowledgements = threading.Semaphore(0)
+        writers = [Writer(number, acknowledgements.release) for number in range(8)]
         with ThreadPoolExecutor(8) as pool:
             running = [pool.submit(writer.write, service.url) for writer in writers]
             for _ in range(randomness.randrange(20, 400)):
-                assert enough.acquire(timeout=30)
+                assert acknowledgements.acquire(timeout=30)
             kill_all(service)
             for run in running:
                 run.result()
 
         kept = everything.copy()
-        unanswered = []
+        pending = []
         for writer in writers:
             kept |= writer.known
-            unanswered.append(writer.asked)
-        everything = check(tmp_path / "tasks.db", kept, unanswered)
+            pending.append(writer.pending)
+        everything = check_tasks(tmp_path / "tasks.db", kept, pending)
     assert_intact(tmp_path / "tasks.db")
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_kill_9_keeps_task_and_answer_together(start: Start, tmp_path: Path, seed: int) -> None:
-    """What a caller asks again after the crash, because it had no answer, was done once or is done now."""
+def test_kill_9_keeps_task_and_response_together(start: Start, tmp_path: Path, seed: int) -> None:
+    """A client that retries a request after the crash creates exactly one task."""
     service = start("--workers", str(1 + seed % 2))
-    enough = threading.Semaphore(0)
-    answered: dict[str, int] = {}
-    asked: list[str] = []
+    acknowledgements = threading.Semaphore(0)
+    ids: dict[str, int] = {}
+    keys: list[str] = []
 
-    def write(caller: int) -> None:
+    def write(client: int) -> None:
         with suppress(OSError, AssertionError), wire.connect(service.url) as connection:
             for number in count():
-                key = f"{caller}.{number}"
-                asked.append(key)
+                key = f"{client}.{number}"
+                keys.append(key)
                 created = wire.call(connection, "POST", "/api/tasks", {"title": key}, {"Idempotency-Key": key})
-                answered[key] = created.json()["id"]
-                enough.release()
+                ids[key] = created.json()["id"]
+                acknowledgements.release()
 
     with ThreadPoolExecutor(8) as pool:
-        running = [pool.submit(write, caller) for caller in range(8)]
+        running = [pool.submit(write, client) for client in range(8)]
         for _ in range(random.Random(seed).randrange(20, 300)):
-            assert enough.acquire(timeout=30)
+            assert acknowledgements.acquire(timeout=30)
         kill_all(service)
         for run in running:
             run.result()
 
     client = start().client
-    for key in asked:
+    for key in keys:
         again = client.post("/api/tasks", json={"title": key}, headers={"Idempotency-Key": key})
         assert again.status_code == 201
-        assert answered.setdefault(key, again.json()["id"]) == again.json()["id"]
+        assert ids.setdefault(key, again.json()["id"]) == again.json()["id"]
     with closing(sqlite3.connect(tmp_path / "tasks.db")) as database:
-        assert dict(database.execute("SELECT title, id FROM task").fetchall()) == answered
-        assert database.execute("SELECT count(*) FROM task").fetchall() == [(len(asked),)]
+        assert dict(database.execute("SELECT title, id FROM task").fetchall()) == ids
+        assert database.execute("SELECT count(*) FROM task").fetchall() == [(len(keys),)]
 
 
 def kill_all(service: Service) -> None:
-    """Kill a service and its workers, if it has some, and wait until the last of their threads is gone."""
+    """Kill a service and its workers, and wait until all of their threads have ended."""
     pid = service.process.pid
     workers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     processes = [os.pidfd_open(int(process)) for process in (str(pid), *workers)]
@@ -326,15 +327,15 @@ def kill_all(service: Service) -> None:
         os.close(process)
 
 
-def check(
-    path: Path, kept: dict[int, str | None], unanswered: list[tuple[int | None, str | None]]
+def check_tasks(
+    path: Path, kept: dict[int, str | None], pending: list[tuple[int | None, str | None]]
 ) -> dict[int, str | None]:
-    """Hold the file against what callers know, and return the tasks in it."""
+    """Assert that the file holds what the clients know, and return its tasks."""
     with closing(sqlite3.connect(path)) as database:
         found: dict[int, str | None] = dict(database.execute("SELECT id, title FROM task").fetchall())
     possible = {id: {title} for id, title in kept.items()}
-    created = {title for id, title in unanswered if id is None}
-    for id, title in unanswered:
+    created = {title for id, title in pending if id is None}
+    for id, title in pending:
         if id is not None:
             possible[id].add(title)
     for id, titles in possible.items():
@@ -352,7 +353,7 @@ def test_two_workers_write_one_file(start: Start, tmp_path: Path) -> None:
             created = wire.call(connection, "POST", "/api/tasks", {"title": "0"})
             path = f"/api/tasks/{created.json()['id']}"
             changed = [wire.call(connection, "PUT", path, {"title": str(count)}) for count in range(1, 101)]
-            return {answer.status for answer in (created, *changed)}
+            return {response.status for response in (created, *changed)}
 
     with ThreadPoolExecutor(16) as pool:
         assert list(pool.map(write, range(16))) == [{200, 201}] * 16

@@ -1,4 +1,4 @@
-"""A database that really fails: what callers are told, what the log says, and that the service goes on."""
+"""Real failures of the database: the response, the log, and the recovery of the service."""
 
 import fcntl
 import re
@@ -23,11 +23,11 @@ from tests.support.project import COMMAND
 from tests.support.service import Service, Start
 
 
-def assert_failed(answer: httpx.Response, detail: str) -> None:
-    """It failed, and says no more than the contract does."""
-    assert answer.status_code == 500
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json() == {
+def assert_failed(response: httpx.Response, detail: str) -> None:
+    """Assert a 500 that reveals no cause."""
+    assert response.status_code == 500
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json() == {
         "type": "about:blank",
         "title": "Internal Server Error",
         "status": 500,
@@ -41,32 +41,32 @@ def test_cause_is_in_the_log_with_the_id_of_the_request(start: Start, tmp_path: 
         database.execute("DROP TABLE task")
 
     for method, path, detail in CALLS:
-        answer = call(service.client, method, path)
-        assert_failed(answer, detail)
-        assert f"ERROR:    {answer.headers['x-request-id']} {method} {path} failed\n" in service.log()
+        response = call(service.client, method, path)
+        assert_failed(response, detail)
+        assert f"ERROR:    {response.headers['x-request-id']} {method} {path} failed\n" in service.log()
     assert service.log().count("sqlite3.OperationalError: no such table: task\n") == len(CALLS)
 
 
-def test_request_id_is_the_callers_if_it_is_well_formed(start: Start, tmp_path: Path) -> None:
+def test_well_formed_request_id_of_the_client_is_echoed(start: Start, tmp_path: Path) -> None:
     service = start()
     service.client.get("/docs")
     (tmp_path / "tasks.db").unlink()
 
     def request_id(given: str) -> str:
-        answer = service.client.delete("/api/tasks/1", headers=[(b"X-Request-ID", given.encode())])
-        answered: str = answer.headers["x-request-id"]
-        assert f" {answered} DELETE /api/tasks/1: " in service.log()
-        return answered
+        response = service.client.delete("/api/tasks/1", headers=[(b"X-Request-ID", given.encode())])
+        echoed: str = response.headers["x-request-id"]
+        assert f" {echoed} DELETE /api/tasks/1: " in service.log()
+        return echoed
 
     for well_formed in ("a", "Ab1._-" * 21 + "ab"):
         assert request_id(well_formed) == well_formed
-    made = [request_id(other) for other in ("a" * 129, "a b", "", "é", "a/b", "a,b")]
-    assert all(re.fullmatch("[0-9a-f]{16}-[0-9a-f]+", id) for id in made)
-    assert len(set(made)) == len(made)
+    generated = [request_id(other) for other in ("a" * 129, "a b", "", "é", "a/b", "a,b")]
+    assert all(re.fullmatch("[0-9a-f]{16}-[0-9a-f]+", id) for id in generated)
+    assert len(set(generated)) == len(generated)
 
 
 def test_write_lock_of_another_process(start: Start, tmp_path: Path) -> None:
-    """Writes wait for it, and reads do not."""
+    """Writes wait for the lock, and reads do not."""
     service = start()
     service.client.post("/api/tasks", json={"title": "a"})
     with (
@@ -76,7 +76,7 @@ def test_write_lock_of_another_process(start: Start, tmp_path: Path) -> None:
     ):
         database.execute("BEGIN IMMEDIATE")
         assert wire.call(idle, "GET", "/api/tasks/1").status == 200
-        # One after the other they would wait for longer than a caller does.
+        # Writes wait at the same time: one after the other, they would exceed the client's timeout.
         writes = [pool.submit(call, service.client, "PUT", "/api/tasks/1") for _ in range(8)]
         assert service.client.get("/api/tasks/1").json()["title"] == "a"
         for write in writes:
@@ -85,7 +85,7 @@ def test_write_lock_of_another_process(start: Start, tmp_path: Path) -> None:
         time.sleep(0.5)
         database.execute("ROLLBACK")
         assert waiting.result().status_code == 200
-        # A connection stays open for longer than the clients that reuse it wait.
+        # The keep-alive timeout is longer than the wait for a lock.
         assert wire.call(idle, "GET", "/api/tasks/1").status == 200
 
     assert "database is locked\n" in service.log()
@@ -94,7 +94,7 @@ def test_write_lock_of_another_process(start: Start, tmp_path: Path) -> None:
 
 @contextmanager
 def all_locks(path: Path) -> Iterator[None]:
-    """Hold every lock of a database in WAL mode, as a process that recovers one does (sqlite.org/walformat.html)."""
+    """Hold every lock of a database in WAL mode, as a recovering process does (sqlite.org/walformat.html)."""
     with Path(f"{path}-shm").open("r+b") as index:
         fcntl.lockf(index, fcntl.LOCK_EX, 8, 120)
         yield
@@ -115,8 +115,8 @@ def replace(path: Path) -> None:
     path.with_name("copy").rename(path)
 
 
-@pytest.mark.parametrize("spoil", [Path.unlink, replace], ids=["removed", "replaced"])
-def test_file_that_is_no_longer_there(start: Start, tmp_path: Path, spoil: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize("displace", [Path.unlink, replace], ids=["removed", "replaced"])
+def test_file_removed_or_replaced_while_serving(start: Start, tmp_path: Path, displace: Callable[[Path], None]) -> None:
     service = start()
     service.client.post("/api/tasks", json={"title": "kept"})
     path = tmp_path / "tasks.db"
@@ -124,7 +124,7 @@ def test_file_that_is_no_longer_there(start: Start, tmp_path: Path, spoil: Calla
         path.with_name("link").hardlink_to(path)
         before = len(service.log())
 
-        spoil(path)
+        displace(path)
 
         for method, url, _ in (first, *CALLS):
             assert_unavailable(call(service.client, method, url))
@@ -135,7 +135,7 @@ def test_file_that_is_no_longer_there(start: Start, tmp_path: Path, spoil: Calla
         assert call(service.client, "POST", "/api/tasks").json()["id"] == 2 + count
 
 
-def test_file_that_goes_during_a_write(start: Start, tmp_path: Path) -> None:
+def test_file_removed_during_a_write(start: Start, tmp_path: Path) -> None:
     service = start()
     service.client.post("/api/tasks", json={"title": "a"})
     path = tmp_path / "tasks.db"
@@ -148,7 +148,7 @@ def test_file_that_goes_during_a_write(start: Start, tmp_path: Path) -> None:
         assert_unavailable(waiting.result())
 
 
-def test_file_that_cannot_be_read(start: Start, tmp_path: Path) -> None:
+def test_corrupt_file(start: Start, tmp_path: Path) -> None:
     path = tmp_path / "tasks.db"
     service = start()
     service.client.post("/api/tasks", json={"title": "a"})
@@ -165,7 +165,7 @@ def test_file_that_cannot_be_read(start: Start, tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_disk(start: Start, tmp_path: Path) -> Service:
-    """A service whose tasks are on a disk of 400 KiB, which it alone sees."""
+    """Return a service whose database is on a 400 KiB disk in a mount namespace of its own."""
     (tmp_path / "disk").mkdir()
     mount = 'mount -t tmpfs -o size=400k tmpfs disk && exec "$0" "$@"'
     return start(
@@ -179,24 +179,26 @@ LARGE = {"title": "a" * 255, "description": "b" * 4000}
 
 
 def create_until_it_fails(client: httpx.Client) -> list[int]:
-    """Create tasks on four connections until each has been refused once, and return the ids that were acknowledged."""
+    """Create tasks on four connections until each fails; return the acknowledged ids."""
 
     def create(_: int) -> list[int]:
         ids: list[int] = []
-        while (answer := client.post("/api/tasks", json=LARGE)).is_success and len(ids) < 1000:
-            ids.append(answer.json()["id"])
-        assert_failed(answer, "Failed to create task")
+        while (response := client.post("/api/tasks", json=LARGE)).is_success and len(ids) < 1000:
+            ids.append(response.json()["id"])
+        assert_failed(response, "Failed to create task")
         return ids
 
     with ThreadPoolExecutor(4) as pool:
         return sorted(chain(*pool.map(create, range(4))))
 
 
-def assert_kept(client: httpx.Client, ids: list[int]) -> None:
+def assert_ids(client: httpx.Client, ids: list[int]) -> None:
     assert [task["id"] for task in client.get("/api/tasks?limit=1000").json()] == ids
 
 
-CHECK = "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('PRAGMA integrity_check').fetchall())"
+INTEGRITY_CHECK = (
+    "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('PRAGMA integrity_check').fetchall())"
+)
 
 
 def test_full_disk(small_disk: Service, tmp_path: Path) -> None:
@@ -208,28 +210,30 @@ def test_full_disk(small_disk: Service, tmp_path: Path) -> None:
     assert_failed(changed[-1], "Failed to update task")
     assert "database or disk is full" in small_disk.log()
     assert "rollback" not in small_disk.log()
-    assert_kept(client, ids)
+    assert_ids(client, ids)
 
-    beside_it = ("nsenter", "--user", "--mount", f"--target={small_disk.process.pid}")
-    subprocess.run([*beside_it, "mount", "-o", "remount,size=4m", tmp_path / "disk"], check=True)
+    in_namespace = ("nsenter", "--user", "--mount", f"--target={small_disk.process.pid}")
+    subprocess.run([*in_namespace, "mount", "-o", "remount,size=4m", tmp_path / "disk"], check=True)
     more = client.post("/api/tasks", json=LARGE)
     assert more.status_code == 201
-    assert_kept(client, [*ids, more.json()["id"]])
-    verdict = subprocess.check_output([*beside_it, sys.executable, "-c", CHECK, tmp_path / "disk/tasks.db"], text=True)
-    assert verdict == "[('ok',)]\n"
+    assert_ids(client, [*ids, more.json()["id"]])
+    result = subprocess.check_output(
+        [*in_namespace, sys.executable, "-c", INTEGRITY_CHECK, tmp_path / "disk/tasks.db"], text=True
+    )
+    assert result == "[('ok',)]\n"
 
 
-def test_error_of_the_disk(start: Start, tmp_path: Path) -> None:
+def test_disk_io_error(start: Start, tmp_path: Path) -> None:
     service = start()
     size = (tmp_path / "tasks.db").stat().st_size
     resource.prlimit(service.process.pid, resource.RLIMIT_FSIZE, (size + 200_000, resource.RLIM_INFINITY))
     ids = create_until_it_fails(service.client)
 
     assert "disk I/O error" in service.log()
-    assert_kept(service.client, ids)
+    assert_ids(service.client, ids)
 
     resource.prlimit(service.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     more = service.client.post("/api/tasks", json=LARGE)
-    assert_kept(service.client, [*ids, more.json()["id"]])
+    assert_ids(service.client, [*ids, more.json()["id"]])
     with closing(sqlite3.connect(tmp_path / "tasks.db")) as database:
         assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]

@@ -1,4 +1,4 @@
-"""Every answer is right at some moment between the request and the answer, whoever else reads and writes."""
+"""Concurrent reads and writes are linearizable: each takes effect at one moment between request and response."""
 
 import random
 from collections.abc import Iterator
@@ -11,68 +11,62 @@ import pytest
 from tests.support import wire
 from tests.support.linearizability import Operation, is_linearizable
 
-# By id: the entity tag and the title of each task.
+# Pairs of an id and that task's entity tag and title.
 Tasks = tuple[tuple[int, tuple[str, str]], ...]
-# Method, id, title, entity tag in If-Match.
+# Method, id, title and entity tag in If-Match.
 Call = tuple[str, int | None, str | None, str | None]
-# Status, entity tag, and the title, or the ids and titles of all tasks.
-Answer = tuple[int, str | None, Any]
+# Status, entity tag and content: the title or id of a task, or the ids and titles of all tasks.
+Response = tuple[int, str | None, Any]
 
-CALLERS = 8
-CALLS = 100
+CLIENTS = 8
+REQUESTS = 100
 
 
-def step(tasks: Tasks, call: Call, answer: Answer) -> Tasks | None:
-    """Return the tasks after a call, or None if the answer is another one than the tasks give."""
+def step(tasks: Tasks, call: Call, response: Response) -> Tasks | None:
+    """Return the tasks after a call, or None if the response does not fit the tasks before it."""
     method, id, title, condition = call
     if id is None:
-        return _step_of_all(tasks, method, title, answer)
-    kept = dict(tasks)
-    status, tag, said = answer
-    if id not in kept:
+        return _step_of_collection(tasks, method, title, response)
+    tags_and_titles = dict(tasks)
+    status, tag, content = response
+    if id not in tags_and_titles:
         return tasks if status == 404 else None
-    current, current_title = kept[id]
+    current, current_title = tags_and_titles[id]
     if method == "GET":
-        return tasks if answer == (200, current, current_title) else None
+        return tasks if response == (200, current, current_title) else None
     if condition not in (None, current):
         return tasks if status == 412 else None
-    replaced = method == "PUT" and tag != current and said == title
+    replaced = method == "PUT" and tag != current and content == title
     if status != 200 or not (replaced or method == "DELETE"):
         return None
-    others = {other: task for other, task in kept.items() if other != id}
+    others = {other: task for other, task in tags_and_titles.items() if other != id}
     return tuple(sorted({**others, **({id: (str(tag), str(title))} if replaced else {})}.items()))
 
 
-def _step_of_all(tasks: Tasks, method: str, title: str | None, answer: Answer) -> Tasks | None:
-    status, tag, said = answer
+def _step_of_collection(tasks: Tasks, method: str, title: str | None, response: Response) -> Tasks | None:
+    status, tag, content = response
     if method == "GET":
-        return tasks if said == [(id, title) for id, (_, title) in tasks] else None
-    is_new = status == 201 and said > max(dict(tasks), default=0)
-    return (*tasks, (said, (str(tag), str(title)))) if is_new else None
+        return tasks if content == [(id, title) for id, (_, title) in tasks] else None
+    is_new = status == 201 and content > max(dict(tasks), default=0)
+    return (*tasks, (content, (str(tag), str(title)))) if is_new else None
 
 
 def operations(urls: list[str], seed: int) -> Iterator[Operation]:
-    """Make random calls to a few tasks, and yield each with its answer."""
-    chance = random.Random(seed)
+    """Send random requests for a few tasks, and yield each with its response."""
+    rng = random.Random(seed)
     seen: dict[int, str] = {}
     connection = wire.connect(urls[0])
-    for number in range(CALLS):
+    for number in range(REQUESTS):
         if number % 10 == 0:
-            # Perhaps with another worker, or to another node.
+            # The next connection may reach another worker or node.
             connection.close()
-            connection = wire.connect(chance.choice(urls))
-        method = chance.choice(["GET"] * 4 + ["PUT"] * 4 + ["LIST"] + ["POST"] * (seed == 0) + ["DELETE"] * (seed == 1))
-        id = (
-            None
-            if method in ("LIST", "POST")
-            else chance.randint(1, 4)
-            if number < CALLS // 2
-            else chance.randint(4, 7)
-        )
+            connection = wire.connect(rng.choice(urls))
+        method = rng.choice(["GET"] * 4 + ["PUT"] * 4 + ["LIST"] + ["POST"] * (seed == 0) + ["DELETE"] * (seed == 1))
+        id = None if method in ("LIST", "POST") else rng.randint(1, 4) if number < REQUESTS // 2 else rng.randint(4, 7)
         title = f"{seed}.{number}" if method in ("PUT", "POST") else None
-        condition = seen.get(id) if id and method in ("PUT", "DELETE") and chance.random() < 0.6 else None
+        condition = seen.get(id) if id and method in ("PUT", "DELETE") and rng.random() < 0.6 else None
         called = monotonic()
-        answer = wire.call(
+        response = wire.call(
             connection,
             "GET" if method == "LIST" else method,
             f"/api/tasks/{id}" if id else "/api/tasks",
@@ -80,52 +74,55 @@ def operations(urls: list[str], seed: int) -> Iterator[Operation]:
             {"If-Match": condition} if condition else {},
         )
         returned = monotonic()
-        tag = answer.headers.get("etag") if method != "LIST" else None
-        body = answer.json()
-        said: Any = None
+        tag = response.headers.get("etag") if method != "LIST" else None
+        body = response.json()
+        content: Any = None
         if method == "LIST":
-            said = [(task["id"], task["title"]) for task in body]
+            content = [(task["id"], task["title"]) for task in body]
         elif method == "POST":
-            said = body["id"]
-        elif method != "DELETE" and answer.status == 200:
-            said = body["title"]
+            content = body["id"]
+        elif method != "DELETE" and response.status == 200:
+            content = body["title"]
         if id and tag:
             seen[id] = tag
         yield Operation(
-            called, returned, ("GET" if method == "LIST" else method, id, title, condition), (answer.status, tag, said)
+            called,
+            returned,
+            ("GET" if method == "LIST" else method, id, title, condition),
+            (response.status, tag, content),
         )
     connection.close()
 
 
 def test_history_is_linearizable(urls: list[str]) -> None:
-    nothing: Tasks = ()
-    with ThreadPoolExecutor(CALLERS) as pool:
-        callers = [pool.submit(lambda seed: list(operations(urls, seed)), seed) for seed in range(CALLERS)]
-        history = [operation for caller in callers for operation in caller.result()]
+    no_tasks: Tasks = ()
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        clients = [pool.submit(lambda seed: list(operations(urls, seed)), seed) for seed in range(CLIENTS)]
+        history = [operation for client in clients for operation in client.result()]
 
-    assert len(history) == CALLERS * CALLS
-    together = sum(other.called < one.called < other.returned for one in history for other in history)
-    statuses = {operation.answer[0] for operation in history}
-    # Callers really came in each other's way.
-    assert together > len(history)
+    assert len(history) == CLIENTS * REQUESTS
+    overlaps = sum(other.called < one.called < other.returned for one in history for other in history)
+    statuses = {operation.response[0] for operation in history}
+    # The requests of different clients really overlapped.
+    assert overlaps > len(history)
     assert statuses == {200, 201, 404, 412}
-    assert is_linearizable(history, nothing, step)
+    assert is_linearizable(history, no_tasks, step)
 
 
 TASKS: Tasks = ((1, ("a1", "a")),)
-READ_A: tuple[Call, Answer] = (("GET", 1, None, None), (200, "a1", "a"))
-READ_B: tuple[Call, Answer] = (("GET", 1, None, None), (200, "b1", "b"))
-WRITE_B: tuple[Call, Answer] = (("PUT", 1, "b", "a1"), (200, "b1", "b"))
-WRITE_C: tuple[Call, Answer] = (("PUT", 1, "c", "a1"), (200, "c1", "c"))
-REFUSED: tuple[Call, Answer] = (("PUT", 1, "c", "a1"), (412, None, None))
-DELETED: tuple[Call, Answer] = (("DELETE", 1, None, None), (200, None, None))
-MISSED: tuple[Call, Answer] = (("GET", 1, None, None), (404, None, None))
-CREATED: tuple[Call, Answer] = (("POST", None, "d", None), (201, "d1", 1))
-LISTED: tuple[Call, Answer] = (("GET", None, None, None), (200, None, [(1, "b")]))
+READ_A: tuple[Call, Response] = (("GET", 1, None, None), (200, "a1", "a"))
+READ_B: tuple[Call, Response] = (("GET", 1, None, None), (200, "b1", "b"))
+WRITE_B: tuple[Call, Response] = (("PUT", 1, "b", "a1"), (200, "b1", "b"))
+WRITE_C: tuple[Call, Response] = (("PUT", 1, "c", "a1"), (200, "c1", "c"))
+STALE_WRITE: tuple[Call, Response] = (("PUT", 1, "c", "a1"), (412, None, None))
+DELETED: tuple[Call, Response] = (("DELETE", 1, None, None), (200, None, None))
+NOT_FOUND: tuple[Call, Response] = (("GET", 1, None, None), (404, None, None))
+CREATED: tuple[Call, Response] = (("POST", None, "d", None), (201, "d1", 1))
+LISTED: tuple[Call, Response] = (("GET", None, None, None), (200, None, [(1, "b")]))
 
 
 @pytest.mark.parametrize(
-    ("history", "right"),
+    ("history", "linearizable"),
     [
         ([(0, 1, *WRITE_B), (2, 3, *READ_B)], True),
         ([(0, 1, *WRITE_B), (2, 3, *READ_A)], False),
@@ -133,15 +130,15 @@ LISTED: tuple[Call, Answer] = (("GET", None, None, None), (200, None, [(1, "b")]
         ([(0, 9, *WRITE_B), (1, 2, *READ_B), (3, 4, *READ_A)], False),
         ([(0, 9, *WRITE_B), (1, 2, *READ_A), (3, 4, *READ_B), (5, 6, *LISTED)], True),
         ([(0, 3, *WRITE_B), (1, 4, *WRITE_C)], False),
-        ([(0, 3, *WRITE_B), (1, 4, *REFUSED)], True),
-        ([(0, 1, *REFUSED), (2, 3, *WRITE_B)], False),
-        ([(0, 5, *DELETED), (1, 2, *READ_A), (3, 4, *MISSED)], True),
+        ([(0, 3, *WRITE_B), (1, 4, *STALE_WRITE)], True),
+        ([(0, 1, *STALE_WRITE), (2, 3, *WRITE_B)], False),
+        ([(0, 5, *DELETED), (1, 2, *READ_A), (3, 4, *NOT_FOUND)], True),
         ([(0, 1, *DELETED), (2, 3, *READ_A)], False),
         ([(0, 1, *DELETED), (2, 3, *DELETED)], False),
-        ([(0, 1, *MISSED)], False),
+        ([(0, 1, *NOT_FOUND)], False),
         ([(0, 1, *CREATED)], False),
         ([(0, 1, *LISTED)], False),
     ],
 )
-def test_check_tells_right_from_wrong(history: list[Any], right: bool) -> None:
-    assert is_linearizable([Operation(*operation) for operation in history], TASKS, step) == right
+def test_checker_recognizes_linearizable_histories(history: list[Any], linearizable: bool) -> None:
+    assert is_linearizable([Operation(*operation) for operation in history], TASKS, step) == linearizable

@@ -1,4 +1,4 @@
-"""Migrations: once each, all or none, and without losing what the database knew."""
+"""Migrations run once each, all or none, and keep the data."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +19,7 @@ from tests.support.stores import Store
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def backend(request: pytest.FixtureRequest) -> str:
-    """Each keeps what is promised in a way of its own."""
+    """Return each backend: they implement the guarantees differently."""
     return str(request.param)
 
 
@@ -32,18 +32,18 @@ def up(migrator, db):
     migrator.migrate(migrator.add_column("task", "priority", IntegerField(default=3)))
 """
 
-# What writes some migrations, by their names, in the place of those of the project.
-Migrations = Callable[..., None]
+# A function that replaces the project's migrations: the keywords are names, the values are scripts.
+ReplaceMigrations = Callable[..., None]
 
 
 @pytest.fixture(scope="module")
-def template() -> str:
-    """A database without tables."""
+def template_database() -> str:
+    """Return a template without tables."""
     return "template0"
 
 
 @pytest.fixture
-def migrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Migrations:
+def replace_migrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ReplaceMigrations:
     def write(**scripts: str) -> None:
         folder = tmp_path / "migrations"
         folder.mkdir()
@@ -56,24 +56,24 @@ def migrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Migrations:
 
 
 def test_migrations_are_numbered_without_a_gap() -> None:
-    """Two with the same number would be applied in the order of their names."""
+    """Two with the same number would run in the order of their names."""
     assert [int(name[:4]) for name in MIGRATIONS] == list(range(1, len(MIGRATIONS) + 1))
 
 
-def test_tables_hold_what_the_contract_shows(store: Store) -> None:
+def test_tables_match_the_models_and_the_contract(store: Store) -> None:
     assert migrate(store.url) == MIGRATIONS
     assert migrate(store.url) == []
 
     with connected(store.url) as database:
-        # As sets: a column that a migration adds is the last one of its table.
-        columns, answers = (
+        # Compare sets: a migration adds its column at the end of the table.
+        columns, response_columns = (
             {column.name for column in database.get_columns(table)} for table in ("task", "kept_answer")
         )
         indexed = {tuple(index.columns) for index in database.get_indexes("task") if not index.unique}
     assert indexed == {names for names, _ in Table._meta.indexes}
     assert columns == {field.column_name for field in Table._meta.sorted_fields}
     assert columns == {*Task.model_fields, "version"}
-    assert answers == {field.column_name for field in KeptAnswer._meta.sorted_fields}
+    assert response_columns == {field.column_name for field in KeptAnswer._meta.sorted_fields}
 
 
 def test_several_nodes_may_migrate_at_once(store: Store, tmp_path: Path) -> None:
@@ -89,9 +89,9 @@ def test_several_nodes_may_migrate_at_once(store: Store, tmp_path: Path) -> None
 
 
 def test_task_of_an_older_schema_has_an_entity_tag(
-    start: Start, store: Store, migrations: Migrations, monkeypatch: pytest.MonkeyPatch
+    start: Start, store: Store, replace_migrations: ReplaceMigrations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    migrations()
+    replace_migrations()
     migrate(store.url)
     store.execute(INSERT)
     monkeypatch.undo()
@@ -107,12 +107,12 @@ def test_task_of_an_older_schema_has_an_entity_tag(
 
 
 @pytest.mark.parametrize("kept", [0, 1])
-def test_rebuilt_table_does_not_give_an_id_again(store: Store, migrations: Migrations, kept: int) -> None:
+def test_rebuilt_table_does_not_reuse_an_id(store: Store, replace_migrations: ReplaceMigrations, kept: int) -> None:
     migrate(store.url)
     for _ in range(3):
         store.execute(INSERT)
     store.execute(f"DELETE FROM task WHERE id > {kept}")
-    migrations(_0002_add_priority=REBUILD)
+    replace_migrations(_0002_add_priority=REBUILD)
 
     assert migrate(store.url) == ["0002_add_priority"]
 
@@ -120,8 +120,8 @@ def test_rebuilt_table_does_not_give_an_id_again(store: Store, migrations: Migra
     assert store.execute("SELECT id, priority FROM task") == [(1, 3)] * kept + [(4, 1)]
 
 
-def test_failing_migration_changes_nothing(store: Store, migrations: Migrations) -> None:
-    migrations(_0002_wrong="def up(migrator, db):\n    db.execute_sql('SELECT nonsense')\n")
+def test_failing_migration_changes_nothing(store: Store, replace_migrations: ReplaceMigrations) -> None:
+    replace_migrations(_0002_wrong="def up(migrator, db):\n    db.execute_sql('SELECT nonsense')\n")
 
     with pytest.raises(ConfigurationError, match=r"^The database could not be migrated: .*nonsense[^\n]*$"):
         migrate(store.url)
@@ -130,8 +130,8 @@ def test_failing_migration_changes_nothing(store: Store, migrations: Migrations)
         assert database.get_tables() == []
 
 
-def test_serve_sees_to_the_schema(store: Store, backend: str, start: Start, tmp_path: Path) -> None:
-    """Of a file, which is its own; a server may be in use by nodes of another release."""
+def test_serve_migrates_a_sqlite_file_only(store: Store, backend: str, start: Start, tmp_path: Path) -> None:
+    """A PostgreSQL database may be in use by nodes of another release."""
     if backend == "sqlite":
         assert start().client.get("/api/tasks").json() == []
         return
@@ -146,7 +146,7 @@ def test_serve_sees_to_the_schema(store: Store, backend: str, start: Start, tmp_
         assert database.get_tables() == []
 
 
-def test_release_serves_from_the_schema_of_the_next(start: Start, store: Store) -> None:
+def test_service_works_with_the_schema_of_the_next_release(start: Start, store: Store) -> None:
     migrate(store.url)
     store.execute("ALTER TABLE task ADD COLUMN priority INTEGER NOT NULL DEFAULT 3")
     store.execute("INSERT INTO schema_migration (name, applied) VALUES ('9999_add_priority', '2027-01-01')")

@@ -1,4 +1,4 @@
-"""What many callers at once are promised, by one process, by the workers of one node, and by two nodes."""
+"""Guarantees to concurrent clients, given by one process, by the workers of one node, and by two nodes."""
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -14,7 +14,7 @@ from tests.support.service import Start
 
 
 def test_no_update_is_lost(urls: list[str]) -> None:
-    """16 callers count together, each with what it has read last."""
+    """16 clients increment a counter, each from the value that it read last."""
     httpx.post(f"{urls[0]}/api/tasks", json={"title": "counter", "description": "0"})
     path, goal = "/api/tasks/1", 100
 
@@ -41,51 +41,51 @@ def test_no_update_is_lost(urls: list[str]) -> None:
 
 
 def test_two_workers_share_the_connections_and_the_tasks(start: Start) -> None:
-    """Else one would do nearly all the work."""
+    """Otherwise one worker would do nearly all the work."""
     service = start("--workers", "2")
     with ExitStack() as stack:
         connections = [stack.enter_context(wire.connect(service.url)) for _ in range(64)]
         ids = [wire.call(connection, "POST", "/api/tasks", TASK).json()["id"] for connection in connections]
         port = httpx.URL(service.url).port
-        held = [
+        counts = [
             sum(connection.status == "ESTABLISHED" and connection.laddr[1] == port for connection in found)
             for worker in psutil.Process(service.process.pid).children()
             if (found := worker.net_connections())
         ]
 
     assert ids == list(range(1, 65))
-    assert sum(held) == 64
-    assert len(held) == 2
-    assert min(held) > 8
+    assert sum(counts) == 64
+    assert len(counts) == 2
+    assert min(counts) > 8
     assert walk(service.client, "/api/tasks?limit=7")[-1] == [64]
     assert service.stop() == 0
     assert service.log() == ""
 
 
-def test_walk_neither_misses_nor_repeats_a_task(urls: list[str]) -> None:
-    """While others create and delete: every task that is there all the time is visited once."""
+def test_pagination_neither_misses_nor_repeats_a_task(urls: list[str]) -> None:
+    """Other clients create and delete tasks; every task that exists throughout is visited once."""
     with (
         ThreadPoolExecutor(8) as pool,
         httpx.Client(base_url=urls[0]) as client,
         httpx.Client(base_url=urls[-1]) as other,
     ):
-        lasting = create(client, 60)
-        passing: set[int] = set()
+        permanent = create(client, 60)
+        temporary: set[int] = set()
         done = Event()
 
         def write() -> None:
             while not done.is_set():
-                created = other.post("/api/tasks", json={"title": "Passing"}).json()["id"]
-                passing.add(created)
+                created = other.post("/api/tasks", json={"title": "Temporary"}).json()["id"]
+                temporary.add(created)
                 other.delete(f"/api/tasks/{created}")
 
         writers = [pool.submit(write) for _ in range(4)]
         try:
-            wait_until(lambda: bool(passing))
-            before = len(passing)
+            wait_until(lambda: bool(temporary))
+            before = len(temporary)
             walks = [pool.submit(walk, client, f"/api/tasks?limit={limit}") for limit in (1, 2, 3, 7)]
             visits = [[id for page in future.result() for id in page] for future in walks]
-            assert len(passing) > before
+            assert len(temporary) > before
         finally:
             done.set()
         for writer in writers:
@@ -93,22 +93,22 @@ def test_walk_neither_misses_nor_repeats_a_task(urls: list[str]) -> None:
 
     for visited in visits:
         assert visited == sorted(set(visited))
-        assert set(lasting) <= set(visited) <= set(lasting) | passing
+        assert set(permanent) <= set(visited) <= set(permanent) | temporary
 
 
-def test_one_task_comes_of_many_requests_with_one_key(urls: list[str]) -> None:
+def test_many_requests_with_one_key_create_one_task(urls: list[str]) -> None:
     def post(url: str) -> wire.Answer:
         with wire.connect(url) as connection:
             while True:
-                answer = wire.call(connection, "POST", "/api/tasks", TASK, {"Idempotency-Key": "key"})
-                if answer.status != 409:
-                    return answer
+                response = wire.call(connection, "POST", "/api/tasks", TASK, {"Idempotency-Key": "key"})
+                if response.status != 409:
+                    return response
 
     with ThreadPoolExecutor(32) as pool:
-        answers = [future.result() for future in [pool.submit(post, url) for _, url in zip(range(32), cycle(urls))]]
+        responses = [future.result() for future in [pool.submit(post, url) for _, url in zip(range(32), cycle(urls))]]
 
     with httpx.Client(base_url=urls[-1]) as client:
         assert titles(client) == [TASK["title"]]
-    assert {(answer.status, answer.body) for answer in answers} == {(201, answers[0].body)}
-    assert sum("idempotency-replayed" in answer.headers for answer in answers) == 31
-    assert len({(answer.headers["location"], answer.headers["etag"]) for answer in answers}) == 1
+    assert {(response.status, response.body) for response in responses} == {(201, responses[0].body)}
+    assert sum("idempotency-replayed" in response.headers for response in responses) == 31
+    assert len({(response.headers["location"], response.headers["etag"]) for response in responses}) == 1

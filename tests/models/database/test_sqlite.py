@@ -1,4 +1,4 @@
-"""What SQLite is told, and that reads and writes end as they should."""
+"""SQLite: its settings, the outcome of reads and writes, and query plans."""
 
 import asyncio
 import json
@@ -17,14 +17,14 @@ from models.database.errors import MissingError
 from models.database.migrate import migrate
 from models.database.statements import Execute, Rows
 from models.schemas import TaskInput
-from tests.support.stores import bind_here, page_statement
+from tests.support.stores import bind_database, page_statement
 
 
 @pytest.fixture(autouse=True)
 def connected(tmp_path: Path) -> Iterator[None]:
     url = f"sqlite:///{tmp_path / 'tasks.db'}"
     migrate(url)
-    bind_here(url)
+    bind_database(url)
     asyncio.run(database.start())
     yield
     asyncio.run(database.shut_down())
@@ -34,13 +34,13 @@ async def run(execute: Execute, sql: str, *parameters: Any) -> Rows:
     return await execute(sql, parameters)
 
 
-def test_a_commit_is_flushed_to_the_disk() -> None:
+def test_commit_is_flushed_to_disk() -> None:
     assert database.synchronous == 2  # FULL
     assert database.journal_mode == "wal"
     assert asyncio.run(database.write(run, "PRAGMA synchronous")) == [(2,)]
 
 
-def test_accepted_writes_are_committed_before_the_end(tmp_path: Path) -> None:
+def test_accepted_writes_are_committed_before_shutdown(tmp_path: Path) -> None:
     async def write_and_shut_down() -> list[int]:
         work = [database.write(queries.insert, TaskInput(title="a")) for _ in range(20)]
         writes = [asyncio.ensure_future(write) for write in work]
@@ -49,26 +49,26 @@ def test_accepted_writes_are_committed_before_the_end(tmp_path: Path) -> None:
         return [task.id for task in await asyncio.wait_for(asyncio.gather(*writes), 30)]
 
     assert asyncio.run(write_and_shut_down()) == list(range(1, 21))
-    bind_here(f"sqlite:///{tmp_path / 'tasks.db'}")
+    bind_database(f"sqlite:///{tmp_path / 'tasks.db'}")
     asyncio.run(database.start())
 
     assert asyncio.run(queries.select_page(100, 0)).last == 20
 
 
-def test_write_that_is_no_longer_waited_for_is_whole() -> None:
-    async def write_and_leave() -> int:
+def test_cancelled_write_is_complete() -> None:
+    async def write_and_cancel() -> int:
         work = [database.write(queries.insert, TaskInput(title=title)) for title in "abc"]
-        first, left, last = [asyncio.ensure_future(write) for write in work]
+        first, cancelled, last = [asyncio.ensure_future(write) for write in work]
         await asyncio.sleep(0)
-        left.cancel()
+        cancelled.cancel()
         await asyncio.wait_for(first, 30)
         task: queries.StoredTask = await asyncio.wait_for(last, 30)
         return task.id
 
-    assert asyncio.run(write_and_leave()) == 3
+    assert asyncio.run(write_and_cancel()) == 3
 
 
-def test_write_that_cannot_be_run_fails_alone() -> None:
+def test_write_with_an_invalid_parameter_fails_alone() -> None:
     async def write() -> list[Any]:
         writes = [database.write(run, "DELETE FROM task WHERE id = ?", id) for id in (1, 2**64, 3)]
         return await asyncio.gather(*writes, return_exceptions=True)
@@ -78,8 +78,8 @@ def test_write_that_cannot_be_run_fails_alone() -> None:
     assert isinstance(second, OverflowError)
 
 
-def test_work_waits_for_nothing_but_its_statements() -> None:
-    """In the one thread that writes, others would wait with it."""
+def test_work_may_await_only_its_statements() -> None:
+    """Any other wait would block the single writer thread."""
 
     async def sleep(_: Execute) -> None:
         await asyncio.sleep(0)
@@ -88,8 +88,8 @@ def test_work_waits_for_nothing_but_its_statements() -> None:
         asyncio.run(database.write(sleep))
 
 
-def test_change_is_tried_again_where_the_task_came_between() -> None:
-    """It was not there for the change, and is for the look at why: a race that cannot be made to happen."""
+def test_update_is_retried_if_the_task_appears_meanwhile() -> None:
+    """The update finds no task, and the check that follows finds one: a race that no test can provoke."""
     row = (1, 1, b"{}")
     outcomes = [[], [row], [row]]
 
@@ -100,8 +100,8 @@ def test_change_is_tried_again_where_the_task_came_between() -> None:
     assert outcomes == []
 
 
-def test_change_of_no_task_needs_no_look_at_why_without_a_condition() -> None:
-    """A task that came between would be taken for a changed one."""
+def test_update_without_a_condition_skips_the_check() -> None:
+    """A task that appears meanwhile would look like a changed one."""
     outcomes: list[Rows] = [[], [(1, 1, b"{}")]]
 
     async def execute(*_: object) -> Rows:
@@ -111,8 +111,8 @@ def test_change_of_no_task_needs_no_look_at_why_without_a_condition() -> None:
         asyncio.run(queries.update(execute, 1, TaskInput(title="a"), None))
 
 
-def test_commit_that_is_refused_fails_alone() -> None:
-    """A foreign key that is checked at the end of the transaction keeps it open."""
+def test_failing_commit_fails_alone() -> None:
+    """A deferred foreign key fails the commit, and leaves the transaction open."""
     database._thread.submit(database._writer.execute, "PRAGMA foreign_keys = ON").result()
     foreign_key = "REFERENCES task (id) DEFERRABLE INITIALLY DEFERRED"
     asyncio.run(database.write(run, f"CREATE TABLE note (task_id {foreign_key})"))
@@ -141,7 +141,7 @@ def test_write_that_fails_halfway_leaves_nothing() -> None:
     assert asyncio.run(database.read("SELECT title FROM task ORDER BY id", [])) == [("a",), ("b",)]
 
 
-def test_write_that_undoes_the_transaction_of_all_fails_alone() -> None:
+def test_write_that_rolls_back_the_batch_fails_alone() -> None:
     asyncio.run(database.write(run, "CREATE TABLE note (id UNIQUE ON CONFLICT ROLLBACK)"))
 
     async def write() -> list[Any]:
@@ -156,7 +156,7 @@ def test_write_that_undoes_the_transaction_of_all_fails_alone() -> None:
 
 @pytest.mark.parametrize("number", [0.1, 0.1 + 0.2, 1 / 3, 1e300, -5e-324, 3.0])
 def test_number_is_written_with_all_its_digits(number: float) -> None:
-    """The contract has none yet, but a field that is added may be one."""
+    """No property of the contract is a fraction yet, but a new one may be."""
     sql, parameters = Select(columns=[sqlite._json_value(Value(number), FloatField())]).sql()
 
     ((text,),) = database.execute_sql(sql, parameters).fetchall()
@@ -175,7 +175,7 @@ def test_page_is_read_from_an_index(filters: dict[str, Any], index: str) -> None
     plan = database.execute_sql(f"EXPLAIN QUERY PLAN {sql}", values).fetchall()
     on_table = [step[-1] for step in plan if " t2 " in step[-1]]
 
-    # The page, and whether there is more.
+    # One search reads the page, the other checks for a next page.
     assert len(on_table) == 2
     assert all(step.replace("COVERING ", "") == f"SEARCH t2 USING {index}" for step in on_table)
     assert not [step for step in plan if "TEMP B-TREE" in step[-1]]

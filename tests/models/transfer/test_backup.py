@@ -1,4 +1,4 @@
-"""A copy of a SQLite file that is in use: whole or not there at all, and enough to start the service on."""
+"""Backups of a SQLite file in use: complete or absent, and sufficient to start the service."""
 
 import os
 import signal
@@ -19,10 +19,10 @@ from models.database.migrate import migrate
 from models.transfer import backup as backing_up
 from models.transfer.backup import backup
 from tests.support import wire
-from tests.support.flushes import Flushes, Switchboard
+from tests.support.flushes import Flushes, FlushSocket
 from tests.support.launcher import launcher
 from tests.support.project import COMMAND, ROOT
-from tests.support.service import MEASURED, Service, Start, environment, run
+from tests.support.service import COVERAGE_VARIABLES, Service, Start, environment, run
 from tests.support.stores import SqliteStore
 
 INSERT = "INSERT INTO task (title, completed, created_at) VALUES ('{}', false, '2026-05-12T10:32:14.000Z')"
@@ -30,38 +30,38 @@ INSERT = "INSERT INTO task (title, completed, created_at) VALUES ('{}', false, '
 
 @pytest.fixture
 def source(store: SqliteStore) -> SqliteStore:
-    """A file with one task, which nobody has open."""
+    """Return a file with one task, which no process has open."""
     migrate(store.url)
     store.execute(INSERT.format("kept"))
     return store
 
 
 def titles(path: Path) -> list[str]:
-    """Return what a file has, opened so that no other file is made beside it."""
+    """Return the titles in a file, opened read-only so that SQLite creates no file beside it."""
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         return [title for (title,) in connection.execute("SELECT title FROM task ORDER BY id")]
 
 
 def names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()} - {"log", "switchboard"}
+    return {path.name for path in folder.iterdir()} - {"log", "flush_socket"}
 
 
 def create(service: Service, *titles: str) -> list[int]:
     return [service.client.post("/api/tasks", json={"title": title}).json()["id"] for title in titles]
 
 
-def test_copy_is_one_file_on_which_the_service_starts(start: Start, tmp_path: Path) -> None:
+def test_copy_is_one_file_from_which_the_service_starts(start: Start, tmp_path: Path) -> None:
     service = start()
     create(service, "a", "b", "c")
     service.client.delete("/api/tasks/3")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
 
-    made = run(tmp_path, "backup", "copy.db")
+    result = run(tmp_path, "backup", "copy.db")
 
-    assert (made.returncode, made.stderr) == (0, "")
-    assert made.stdout == "Copied to copy.db, and checked; tasks in the copy: 2\n"
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == "Copied to copy.db, and checked; tasks in the copy: 2\n"
     assert (tmp_path / "copy.db").stat().st_mode & 0o777 == 0o600
     assert names(tmp_path) == {"tasks.db", "tasks.db-wal", "tasks.db-shm", "copy.db", "elsewhere"}
     copy = (tmp_path / "copy.db").rename(elsewhere / "copy.db")
@@ -73,56 +73,56 @@ def test_copy_is_one_file_on_which_the_service_starts(start: Start, tmp_path: Pa
     assert [task["title"] for task in service.client.get("/api/tasks").json()] == ["a", "b"]
 
 
-def test_copy_is_put_back_as_the_readme_says(start: Start, tmp_path: Path) -> None:
+def test_copy_is_restored_as_documented(start: Start, tmp_path: Path) -> None:
     commands = (ROOT / "docs/operations.md").read_text().partition("## Backup")[2].split("```sh\n")[1:3]
-    make, put_back = (command.partition("```")[0].replace("tasks-api", COMMAND) for command in commands)
+    back_up, restore = (command.partition("```")[0].replace("tasks-api", COMMAND) for command in commands)
     service = start()
     create(service, "a", "b")
 
-    subprocess.run(["sh", "-ec", make], cwd=tmp_path, env=environment(), check=True, stdout=-1)
+    subprocess.run(["sh", "-ec", back_up], cwd=tmp_path, env=environment(), check=True, stdout=-1)
     create(service, "lost")
-    # What it leaves beside its file would spoil the one that takes its place.
+    # A killed service leaves its WAL, which would corrupt a restored file.
     service.process.kill()
     service.process.wait(timeout=30)
-    subprocess.run(["sh", "-ec", put_back], cwd=tmp_path, check=True)
+    subprocess.run(["sh", "-ec", restore], cwd=tmp_path, check=True)
 
     assert [task["title"] for task in start().client.get("/api/tasks").json()] == ["a", "b"]
 
 
 class Backup:
-    """A run of the command, each flush of which goes by a policy.
+    """A run of the backup command, with a policy for its flushes.
 
     Args:
-        switchboard: Where it says on what the kernel asks.
-        folder: Where it runs.
-        policy: What is done with a flush, which may ask for more.
+        flush_socket: The socket where the command registers its flushes.
+        folder: Its working directory.
+        policy: Lets a flush through, holds it or fails it.
     """
 
-    def __init__(self, switchboard: Switchboard, folder: Path, policy: Callable[[Flushes, int], None]) -> None:
+    def __init__(self, flush_socket: FlushSocket, folder: Path, policy: Callable[[Flushes, int], None]) -> None:
         self._log = folder / "log"
-        variables = environment(switchboard.variables) | MEASURED
+        variables = environment(flush_socket.variables) | COVERAGE_VARIABLES
         with self._log.open("wb") as log:
             self.process = launcher().start(["backup", "copy.db"], folder, variables, log)
-        self.flushes = switchboard.flushes()
+        self.flushes = flush_socket.accept()
         self.flushes.policy = lambda flush: policy(self.flushes, flush)
 
     def end(self) -> tuple[int, str]:
-        """Wait until it ends, and return its exit status and what it said of an error."""
+        """Wait for the command to end, and return its exit status and error output."""
         self.process.communicate(timeout=30)
         return self.process.wait(), self._log.read_text()
 
 
 @pytest.fixture
-def switchboard(tmp_path: Path) -> Iterator[Switchboard]:
-    with closing(Switchboard(tmp_path / "switchboard")) as switchboard:
-        yield switchboard
+def flush_socket(tmp_path: Path) -> Iterator[FlushSocket]:
+    with closing(FlushSocket(tmp_path / "flush_socket")) as flush_socket:
+        yield flush_socket
 
 
-def test_writers_do_not_wait_for_it(start: Start, switchboard: Switchboard, tmp_path: Path) -> None:
-    """They write at full speed before, while the step that copies is held at its first flush, and after."""
+def test_writers_do_not_wait_for_the_backup(start: Start, flush_socket: FlushSocket, tmp_path: Path) -> None:
+    """They write before the backup, while its first flush is held, and after it."""
     service = start()
     acknowledged: list[Queue[int]] = [Queue() for _ in range(4)]
-    enough = Event()
+    done = Event()
 
     def write(writer: int) -> int:
         with wire.connect(service.url) as connection:
@@ -130,7 +130,7 @@ def test_writers_do_not_wait_for_it(start: Start, switchboard: Switchboard, tmp_
                 task = {"title": f"{writer} {number}"}
                 assert wire.call(connection, "POST", "/api/tasks", task).status == 201
                 acknowledged[writer].put(number)
-                if enough.is_set():
+                if done.is_set():
                     return number
         raise AssertionError
 
@@ -138,7 +138,7 @@ def test_writers_do_not_wait_for_it(start: Start, switchboard: Switchboard, tmp_
         writers = [pool.submit(write, writer) for writer in range(4)]
         try:
             earlier = [max(queue.get(timeout=30) for _ in range(10)) for queue in acknowledged]
-            running = Backup(switchboard, tmp_path, Flushes.hold)
+            running = Backup(flush_socket, tmp_path, Flushes.hold)
             flush = running.flushes.held.get(timeout=30)
             known = [
                 max((queue.get() for _ in range(queue.qsize())), default=number)
@@ -149,37 +149,37 @@ def test_writers_do_not_wait_for_it(start: Start, switchboard: Switchboard, tmp_
             running.flushes.let_through(flush)
             assert running.end() == (0, "")
         finally:
-            enough.set()
+            done.set()
         total = [writer.result() for writer in writers]
 
     copied = titles(tmp_path / "copy.db")
     for writer in range(4):
         numbers = [int(title.split()[1]) for title in copied if title.startswith(f"{writer} ")]
         assert numbers == list(range(len(numbers)))
-        # Whatever is written while the flush is held comes too late; one write may have been on its way.
+        # No write made while the flush is held is in the copy, except one that was already in progress.
         assert earlier[writer] < len(numbers) <= known[writer] + 2
         assert known[writer] < later[writer] <= total[writer]
     assert service.log() == ""
 
 
-def test_killed_halfway_there_is_no_file(source: SqliteStore, switchboard: Switchboard, tmp_path: Path) -> None:
-    running = Backup(switchboard, tmp_path, Flushes.hold)
+def test_killed_backup_leaves_no_copy(source: SqliteStore, flush_socket: FlushSocket, tmp_path: Path) -> None:
+    running = Backup(flush_socket, tmp_path, Flushes.hold)
     running.flushes.held.get(timeout=30)
     running.process.kill()
     running.end()
 
-    (left,) = tmp_path.glob(".backup-*")
+    (leftover,) = tmp_path.glob(".backup-*")
     assert not (tmp_path / "copy.db").exists()
     assert run(tmp_path, "backup", "copy.db").returncode == 0
     assert titles(tmp_path / "copy.db") == ["kept"]
-    assert names(tmp_path) == {"tasks.db", "copy.db", left.name}
+    assert names(tmp_path) == {"tasks.db", "copy.db", leftover.name}
 
 
-def test_ctrl_c_leaves_no_file_and_no_traceback(source: SqliteStore, switchboard: Switchboard, tmp_path: Path) -> None:
-    running = Backup(switchboard, tmp_path, Flushes.hold)
+def test_ctrl_c_leaves_no_file_and_no_traceback(source: SqliteStore, flush_socket: FlushSocket, tmp_path: Path) -> None:
+    running = Backup(flush_socket, tmp_path, Flushes.hold)
     flush = running.flushes.held.get(timeout=30)
     running.process.send_signal(signal.SIGINT)
-    # The call that is interrupted is not made again, or only to be let through.
+    # If the interrupted flush is repeated, let it through.
     running.flushes.policy = running.flushes.let_through
     with suppress(OSError):
         running.flushes.let_through(flush)
@@ -188,18 +188,18 @@ def test_ctrl_c_leaves_no_file_and_no_traceback(source: SqliteStore, switchboard
     assert names(tmp_path) == {"tasks.db"}
 
 
-def test_file_is_flushed_before_it_has_its_name_and_its_name_after(
-    source: SqliteStore, switchboard: Switchboard, tmp_path: Path
+def test_content_is_flushed_before_the_name_and_the_folder_after_it(
+    source: SqliteStore, flush_socket: FlushSocket, tmp_path: Path
 ) -> None:
-    named = []
+    has_name = []
 
     def fail_last(flushes: Flushes, flush: int) -> None:
-        named.append((tmp_path / "copy.db").exists())
-        (flushes.fail if named[-1] else flushes.let_through)(flush)
+        has_name.append((tmp_path / "copy.db").exists())
+        (flushes.fail if has_name[-1] else flushes.let_through)(flush)
 
-    status, errors = Backup(switchboard, tmp_path, fail_last).end()
+    status, errors = Backup(flush_socket, tmp_path, fail_last).end()
 
-    assert named == [False] * (len(named) - 1) + [True]
+    assert has_name == [False] * (len(has_name) - 1) + [True]
     assert (status, errors) == (
         1,
         "copy.db cannot be written: Input/output error; mend that, or name a file elsewhere.\n",
@@ -207,14 +207,14 @@ def test_file_is_flushed_before_it_has_its_name_and_its_name_after(
     assert names(tmp_path) == {"tasks.db"}
 
 
-def test_file_that_is_made_meanwhile_is_left_as_it_is(
-    source: SqliteStore, switchboard: Switchboard, tmp_path: Path
+def test_file_created_meanwhile_is_not_overwritten(
+    source: SqliteStore, flush_socket: FlushSocket, tmp_path: Path
 ) -> None:
-    def make(flushes: Flushes, flush: int) -> None:
+    def create_copy(flushes: Flushes, flush: int) -> None:
         (tmp_path / "copy.db").write_text("mine")
         flushes.let_through(flush)
 
-    status, errors = Backup(switchboard, tmp_path, make).end()
+    status, errors = Backup(flush_socket, tmp_path, create_copy).end()
 
     assert (status, errors) == (1, "copy.db cannot be written: File exists; mend that, or name a file elsewhere.\n")
     assert (tmp_path / "copy.db").read_text() == "mine"
@@ -241,7 +241,7 @@ def test_full_disk(source: SqliteStore, tmp_path: Path) -> None:
     )
 
 
-def lose_a_row_of_an_index(source: SqliteStore) -> None:
+def corrupt_index(source: SqliteStore) -> None:
     source.execute("CREATE INDEX title ON task (title)")
     ((page,),) = source.execute("SELECT rootpage FROM sqlite_master WHERE name = 'title'")
     with source.path.open("r+b") as file:
@@ -249,31 +249,29 @@ def lose_a_row_of_an_index(source: SqliteStore) -> None:
         file.write(b"lost")
 
 
-def cut_off(source: SqliteStore) -> None:
+def truncate(source: SqliteStore) -> None:
     os.truncate(source.path, source.path.stat().st_size // 2)
 
 
 @pytest.mark.parametrize(
-    ("damage", "how"),
-    [(lose_a_row_of_an_index, "row 1 missing from index title"), (cut_off, "database disk image is mal")],
+    ("damage", "reason"),
+    [(corrupt_index, "row 1 missing from index title"), (truncate, "database disk image is mal")],
 )
-def test_damage_is_told_and_not_copied(
-    source: SqliteStore, tmp_path: Path, damage: Callable[[SqliteStore], None], how: str
+def test_damage_is_reported_and_not_copied(
+    source: SqliteStore, tmp_path: Path, damage: Callable[[SqliteStore], None], reason: str
 ) -> None:
     damage(source)
 
     with pytest.raises(
-        ConfigurationError, match=rf"tasks\.db is damaged, so no copy was made: {how}.*; go back to an ear"
+        ConfigurationError, match=rf"tasks\.db is damaged, so no copy was made: {reason}.*; go back to an ear"
     ):
         backup(source.url, tmp_path / "copy.db")
 
     assert "copy.db" not in names(tmp_path)
 
 
-def test_lock_of_another_is_not_waited_for_without_end(
-    source: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Not in WAL mode, as a copy is that was put back and never served."""
+def test_wait_for_a_lock_is_limited(source: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is not in WAL mode, like a restored copy that was never served."""
     monkeypatch.setattr(backing_up, "BUSY_TIMEOUT", 0.1)
     with closing(sqlite3.connect(source.path, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = delete").fetchone()
@@ -285,10 +283,10 @@ def test_lock_of_another_is_not_waited_for_without_end(
 
 
 @pytest.fixture
-def before(source: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
-    """What is in the working directory."""
+def files_before(source: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    """Fill the working directory with unsuitable files, and return its contents."""
     monkeypatch.chdir(tmp_path)
-    Path("text").write_text("This has been written by a program that knows nothing of databases.")
+    Path("text").write_text("This file is plain text, and not a database.")
     Path("empty").touch()
     with closing(sqlite3.connect("other.db")) as other:
         other.execute("CREATE TABLE task (somebody_elses TEXT)")
@@ -318,26 +316,28 @@ def contents() -> dict[str, bytes]:
         ("sqlite:///tasks.db", "/proc/copy", "/proc/copy cannot be written: No such file or directory; mend that"),
     ],
 )
-def test_what_cannot_be_done_is_refused(before: dict[str, bytes], database: str, file: str, sentence: str) -> None:
-    with pytest.raises(ConfigurationError) as refused:
+def test_invalid_source_or_target_is_refused(
+    files_before: dict[str, bytes], database: str, file: str, sentence: str
+) -> None:
+    with pytest.raises(ConfigurationError) as error:
         backup(database, Path(file))
 
-    assert str(refused.value).startswith(sentence)
-    assert contents() == before
+    assert str(error.value).startswith(sentence)
+    assert contents() == files_before
 
 
 @pytest.mark.parametrize("content", [b"", b"mine"])
 @pytest.mark.parametrize("suffix", ["", "-wal", "-journal"])
-def test_what_would_be_taken_for_a_part_of_the_copy_is_refused(
+def test_leftover_file_of_the_target_is_refused(
     source: SqliteStore, tmp_path: Path, suffix: str, content: bytes
 ) -> None:
-    """SQLite reads a write-ahead log or a journal that lies beside a file, whoever it is from."""
-    left = tmp_path / f"copy.db{suffix}"
-    left.write_bytes(content)
+    """SQLite would take a write-ahead log or journal beside the copy for a part of it."""
+    leftover = tmp_path / f"copy.db{suffix}"
+    leftover.write_bytes(content)
 
-    with pytest.raises(ConfigurationError) as refused:
+    with pytest.raises(ConfigurationError) as error:
         backup(source.url, tmp_path / "copy.db")
 
-    assert str(refused.value) == f"{left} is there already, and is left as it is: remove it, or name another file."
-    assert left.read_bytes() == content
-    assert names(tmp_path) == {"tasks.db", left.name}
+    assert str(error.value) == f"{leftover} is there already, and is left as it is: remove it, or name another file."
+    assert leftover.read_bytes() == content
+    assert names(tmp_path) == {"tasks.db", leftover.name}

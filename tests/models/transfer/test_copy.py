@@ -1,4 +1,4 @@
-"""A grown SQLite file moves to a server, with all that it knows."""
+"""Copy a SQLite file with all of its data to a PostgreSQL database."""
 
 import shutil
 from pathlib import Path
@@ -16,20 +16,20 @@ TITLES = ["plain", "Zażółć 🚀", "tab\tand \\N and \x01", "'quoted' \"twice
 
 @pytest.fixture(scope="module")
 def backend() -> str:
-    """The target."""
+    """Return the backend of the target."""
     return "postgresql"
 
 
 @pytest.fixture(scope="module")
-def template() -> str:
-    """A database without tables."""
+def template_database() -> str:
+    """Return a template without tables."""
     return "template0"
 
 
 @pytest.fixture(scope="module")
-def grown(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file with tasks, of which the last was deleted, and answers that are kept."""
-    folder = tmp_path_factory.mktemp("grown")
+def sqlite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a file with kept responses and tasks, the last of which was deleted."""
+    folder = tmp_path_factory.mktemp("source")
     service = Service(folder)
     for number, title in enumerate(TITLES):
         task = {"title": title, "description": None if number % 2 else "d", "completed": number % 2 == 1}
@@ -41,35 +41,35 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def source(grown: Path, tmp_path: Path) -> SqliteStore:
-    """A copy of the grown file."""
-    return SqliteStore(Path(shutil.copy(grown, tmp_path)))
+def source(sqlite_file: Path, tmp_path: Path) -> SqliteStore:
+    """Return a copy of the SQLite file."""
+    return SqliteStore(Path(shutil.copy(sqlite_file, tmp_path)))
 
 
-def seen(client: httpx.Client) -> list[tuple[str, bytes]]:
+def read_tasks(client: httpx.Client) -> list[tuple[str, bytes]]:
     """Return each task with its entity tag."""
     paths = [f"/api/tasks/{task['id']}" for task in client.get("/api/tasks").json()]
-    answers = [client.get(path) for path in paths]
-    return [(answer.headers["etag"].split("-")[0], answer.json()) for answer in answers]
+    responses = [client.get(path) for path in paths]
+    return [(response.headers["etag"].split("-")[0], response.json()) for response in responses]
 
 
-def test_everything_is_as_it_was(source: SqliteStore, store: Store, start: Start, tmp_path: Path) -> None:
+def test_copy_preserves_everything(source: SqliteStore, store: Store, start: Start, tmp_path: Path) -> None:
     copied = run(tmp_path, "copy", "--from", source.url, "--to", store.url)
 
     assert (copied.returncode, copied.stdout) == (0, "Copied 9 rows, each of which was compared.\n")
     assert "Copying and comparing" in copied.stderr
     before = Service(tmp_path, variables={"DATABASE_URL": source.url})
     client = start().client
-    assert seen(client) == seen(before.client)
-    assert len(seen(client)) == len(TITLES) - 1
+    assert read_tasks(client) == read_tasks(before.client)
+    assert len(read_tasks(client)) == len(TITLES) - 1
     before.stop()
-    again = client.post(
+    replay = client.post(
         "/api/tasks",
         json={"title": "plain", "description": "d"},
         headers={"Idempotency-Key": "p"},
     )
-    assert again.headers["idempotency-replayed"] == "true"
-    # That of the deleted task is not given again.
+    assert replay.headers["idempotency-replayed"] == "true"
+    # The id of the deleted task is not reused.
     assert client.post("/api/tasks", json={"title": "new"}).json()["id"] == len(TITLES) + 1
 
 
@@ -86,13 +86,13 @@ def test_target_that_is_not_empty_is_refused(source: SqliteStore, store: Postgre
 
 
 @pytest.mark.parametrize(
-    ("what", "table"), [("NEW.title = upper(NEW.title)", "task"), ("NEW.status = 200", "kept_answer")]
+    ("change", "table"), [("NEW.title = upper(NEW.title)", "task"), ("NEW.status = 200", "kept_answer")]
 )
-def test_what_is_not_kept_as_it_was_is_noticed(
-    source: SqliteStore, store: PostgresqlStore, tmp_path: Path, what: str, table: str
+def test_row_changed_by_the_target_is_detected(
+    source: SqliteStore, store: PostgresqlStore, tmp_path: Path, change: str, table: str
 ) -> None:
     migrate(store.url)
-    store.execute(f"CREATE FUNCTION f() RETURNS trigger AS $$BEGIN {what}; RETURN NEW; END$$ LANGUAGE plpgsql")
+    store.execute(f"CREATE FUNCTION f() RETURNS trigger AS $$BEGIN {change}; RETURN NEW; END$$ LANGUAGE plpgsql")
     store.execute(f"CREATE TRIGGER t BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION f()")
 
     refused = run(tmp_path, "copy", "--from", source.url, "--to", store.url)
@@ -102,7 +102,7 @@ def test_what_is_not_kept_as_it_was_is_noticed(
     assert store.execute("SELECT id FROM task") == []
 
 
-def test_row_that_is_refused_is_told(source: SqliteStore, store: PostgresqlStore, tmp_path: Path) -> None:
+def test_row_refused_by_the_target_is_reported(source: SqliteStore, store: PostgresqlStore, tmp_path: Path) -> None:
     migrate(store.url)
     store.execute("ALTER TABLE task ADD CHECK (title != 'plain')")
 
@@ -116,7 +116,7 @@ def test_row_that_is_refused_is_told(source: SqliteStore, store: PostgresqlStore
 @pytest.mark.parametrize(
     "given", [("from",), ("to",), ("from", "from"), ("to", "to"), ("to", "from"), ("old", "to"), ("no", "to")]
 )
-def test_addresses_that_do_not_fit_are_refused(
+def test_invalid_urls_are_refused(
     source: SqliteStore, store: PostgresqlStore, tmp_path: Path, given: tuple[str, ...]
 ) -> None:
     (tmp_path / "old.db").touch()
@@ -141,7 +141,7 @@ def test_addresses_that_do_not_fit_are_refused(
     assert "Traceback" not in refused.stderr
 
 
-def test_nobody_writes_to_the_source_meanwhile(source: SqliteStore, store: PostgresqlStore, tmp_path: Path) -> None:
+def test_copy_needs_the_write_lock_of_the_source(source: SqliteStore, store: PostgresqlStore, tmp_path: Path) -> None:
     migrate(store.url)
     with source.writes_held():
         refused = run(tmp_path, "copy", "--from", source.url, "--to", store.url)
