@@ -1,102 +1,117 @@
-"""Makes the application: the contract, behind the few layers that a request goes through."""
+"""Make the application: everything that a request needs, and the middleware stack in order."""
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from connexion import ConnexionMiddleware, ProblemException
+from connexion import ConnexionMiddleware
 from connexion.resolver import Resolver
 from inflection import underscore
-from starlette.exceptions import HTTPException
 from starlette.routing import Router
 
-from handlers import idempotency, tasks
 from handlers.access.cross_origin import CrossOrigin
 from handlers.access.security import BearerKey, Security
-from handlers.contract import document as contract
-from handlers.contract import problems
+from handlers.contract import document
 from handlers.contract.dispatch import Dispatch
+from handlers.contract.problems import Problems
 from handlers.contract.responses import ResponseValidation
-from handlers.contract.routing import ContractRouting, without_operation
-from handlers.documentation import pages as documentation
-from handlers.observability import health, observation
+from handlers.contract.routing import Routing, without_operation
+from handlers.contract.scope import RequestState
+from handlers.documentation import pages
+from handlers.idempotency import IdempotencyKeys
+from handlers.observability import health
+from handlers.observability.observation import Observation, observers
 from handlers.settings import ServerSettings
-from models.database.address import bind, database
-from models.database.errors import ChangedError, MissingError, UnavailableError
+from handlers.tasks import TaskHandlers
+from models.database.address import Database, open_database
+from models.database.errors import ConfigurationError
+from models.keys import KeyCache
 
 
 def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
     """Make the application.
 
     Args:
-        settings: What is set; None for what the environment says.
+        settings: None to read them from the environment.
     """
     settings = settings or ServerSettings()
-    observers = observation.observers(settings)
+    database = open_database(settings.database_url, settings.database_connections)
+    keys = KeyCache(database)
+    idempotency = IdempotencyKeys(database, timedelta(hours=settings.idempotency_hours))
+    handlers = TaskHandlers(database, idempotency)
+    open_routes = [*pages.routes(settings.public_url, keys), *health.routes(database)]
 
     @asynccontextmanager
-    async def lifespan(_: object) -> AsyncIterator[Mapping[str, Any]]:
-        bind(settings.database_url, settings.database_connections)
+    async def lifespan(_: object) -> AsyncIterator[RequestState]:
         await database.start()
-        background = [asyncio.create_task(idempotency.forget(timedelta(hours=settings.idempotency_hours)))]
-        if settings.metrics:
-            from handlers.observability import metrics  # noqa: PLC0415, as in observation.py
-
-            background.append(asyncio.create_task(metrics.watch_database()))
-        # What is there now stays: without this, a full collection now and then looks at all of it, for 30 to 40 ms.
+        background = [asyncio.create_task(work) for work in (keys.refresh_forever(), idempotency.purge())]
+        background += [asyncio.create_task(watch(database)) for watch in _metrics(settings)]
+        # Exclude what exists now from garbage collection: a full collection would take 30 to 40 ms now and then.
         gc.collect()
         gc.freeze()
-        yield {"observers": observers}
+        yield {"observers": observers(settings)}
         for task in background:
             task.cancel()
         await database.shut_down()
 
-    observed = [observation.Observation] if observers else []
-    origins = settings.allowed_origins.replace(",", " ").split()
-    cross_origin = [partial(CrossOrigin, origins=origins)] if origins else []
-    # A wrong answer is itself answered by the outer layer.
-    validation = [problems.Exceptions, ResponseValidation] if settings.validate_responses else []
-    routes = [*documentation.routes(settings), *health.routes()]
-    security = partial(Security, open_routes=routes)
     app = ConnexionMiddleware(
-        Router(routes, default=without_operation, lifespan=lifespan),
+        Router(open_routes, default=without_operation, lifespan=lifespan),
         middlewares=[
-            *observed,
-            *cross_origin,
-            *validation,
-            problems.Exceptions,
-            ContractRouting,
-            *_rate_limits(settings),
-            security,
+            *([Observation] if observers(settings) else []),
+            *_cross_origin(settings),
+            # Its errors are answered by the Problems outside of it.
+            *([Problems, ResponseValidation] if settings.validate_responses else []),
+            Problems,
+            Routing,
+            *_rate_limits(settings, keys),
+            partial(Security, keys=keys, open_routes=open_routes),
             Dispatch,
         ],
-        resolver=Resolver(lambda operation_id: getattr(tasks, underscore(operation_id))),
-        # What leads to no operation needs a key too.
+        resolver=Resolver(lambda operation_id: getattr(handlers, underscore(operation_id))),
+        # Requests that match no operation need a key too.
         auth_all_paths=True,
-        security_map={"bearer": BearerKey},
+        security_map={"bearer": partial(BearerKey, keys)},
     )
-    app.add_api(contract.document())
-    # Connexion has handlers of its own for these three, which word problems themselves.
-    app.add_error_handler(HTTPException, problems.refused)
-    app.add_error_handler(ProblemException, problems.refused)
-    app.add_error_handler(Exception, problems.failed)
-    app.add_error_handler(MissingError, problems.missing)
-    app.add_error_handler(ChangedError, problems.changed)
-    app.add_error_handler(UnavailableError, problems.unavailable)
+    app.add_api(document.raw())
     return app
 
 
-def _rate_limits(settings: ServerSettings) -> list[Any]:
-    """Return the layers that limit requests; none where there are no limits."""
+def check_handlers() -> None:
+    """Check that every operation has a handler.
+
+    Raises:
+        ConfigurationError: An operation has none.
+    """
+    for operation_id in document.operations():
+        if not callable(getattr(TaskHandlers, underscore(operation_id), None)):
+            raise ConfigurationError(
+                f"{document.PATH.name}: the operation {operation_id} has no handler: add the method"
+                f" {underscore(operation_id)} to handlers/tasks.py."
+            )
+
+
+def _metrics(settings: ServerSettings) -> list[Callable[[Database], Any]]:
+    if not settings.metrics:
+        return []
+    from handlers.observability import metrics  # noqa: PLC0415, installed with an extra
+
+    return [metrics.watch]
+
+
+def _cross_origin(settings: ServerSettings) -> list[Any]:
+    origins = settings.allowed_origins.replace(",", " ").split()
+    return [partial(CrossOrigin, origins=origins)] if origins else []
+
+
+def _rate_limits(settings: ServerSettings, keys: KeyCache) -> list[Any]:
     if not settings.rate_limit:
         return []
-    # Its libraries take 7 MB, which only a service with limits has use for.
-    from handlers.access.rate_limits import RateLimits  # noqa: PLC0415
+    from handlers.access.rate_limits import RateLimits  # noqa: PLC0415, installed with an extra
 
-    limits = partial(RateLimits, rate_limit=settings.rate_limit, storage=settings.rate_limit_storage)
-    # Refusals from behind it pass through it too.
-    return [limits, problems.Exceptions]
+    limits = partial(RateLimits, keys=keys, rate_limit=settings.rate_limit, storage=settings.rate_limit_storage)
+    # The refusals behind it get its headers too.
+    return [limits, Problems]

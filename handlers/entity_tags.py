@@ -1,40 +1,46 @@
-"""Entity tags (RFC 9110, section 8.8.3), and what a request says with them (section 13.1)."""
+"""Conditional requests: entity tags (RFC 9110, section 8.8.3) and preconditions (section 13.1)."""
 
 import re
 from hashlib import sha256
 
 from handlers.contract.reply import Reply
-from models import queries
 
 TAG = re.compile(r'(W/)?("[^"]*")')
 ANY = "*"
 
 
-def of_task(task: queries.StoredTask) -> str:
-    """Return the entity tag of a task: its version, and how tasks are written."""
-    return f'"{task.version}-{queries.representation()}"'
+def of_version(version: int, fingerprint: str) -> str:
+    """Return the entity tag of a stored resource.
+
+    Args:
+        version: The version of the row, which every change increments.
+        fingerprint: The fingerprint of the JSON format, so that entity tags change when it does.
+    """
+    return f'"{version}-{fingerprint}"'
 
 
-def of_page(page: queries.Page) -> str:
-    """Return the entity tag of a page: a digest of what it holds, and of whether another one follows."""
-    digest = sha256(page.json)
-    if page.more:
-        digest.update(b"+")
-    return f'"{digest.hexdigest()[:32]}"'
+def of_content(*content: bytes) -> str:
+    """Return an entity tag that is a hash of the content."""
+    return f'"{sha256(b"".join(content)).hexdigest()[:32]}"'
 
 
-def versions(if_match: str | None) -> set[int] | None:
-    """Return the versions of a task that If-Match names, or None if any will do."""
+def versions(if_match: str | None, fingerprint: str) -> set[int] | None:
+    """Return the versions that If-Match names, or None if any version will do.
+
+    Args:
+        if_match: The value of the header field; None if the request has none.
+        fingerprint: As for `of_version`.
+    """
     if if_match in (None, ANY):
         return None
-    ours = re.compile(rf'"([1-9][0-9]{{0,17}})-{queries.representation()}"')
-    named = (ours.fullmatch(tag) for weak, tag in TAG.findall(if_match) if not weak)
-    return {int(found[1]) for found in named if found}
+    ours = re.compile(rf'"([1-9][0-9]{{0,17}})-{fingerprint}"')
+    matches = (ours.fullmatch(tag) for weak, tag in TAG.findall(if_match) if not weak)
+    return {int(match[1]) for match in matches if match}
 
 
-def unless_known(reply: Reply, if_none_match: str | None) -> Reply:
-    """Return the reply, or only that it is what If-None-Match names."""
+def not_modified_or(reply: Reply, if_none_match: str | None) -> Reply:
+    """Return 304 if If-None-Match names the reply's entity tag, else the reply."""
     if if_none_match is None:
         return reply
-    known = if_none_match == ANY or reply.headers["ETag"] in (tag for _, tag in TAG.findall(if_none_match))
-    return Reply(b"", reply.headers, 304) if known else reply
+    matches = if_none_match == ANY or reply.headers["ETag"] in (tag for _, tag in TAG.findall(if_none_match))
+    return Reply(b"", reply.headers, 304) if matches else reply

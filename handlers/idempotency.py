@@ -1,7 +1,7 @@
-"""Idempotency keys: a request that is sent again, because its answer was lost, is done once.
+"""Idempotency keys: run a retried request once, and replay its first response.
 
-The answer is kept in the transaction that does what it tells of, so that there is never one without the other. Whether
-a key still names the same request shows in a fingerprint of it (draft-ietf-httpapi-idempotency-key-header-07).
+The response is stored in the same transaction as the work, so that there is never one without the other. A fingerprint
+tells a retry from a different request with the same key (draft-ietf-httpapi-idempotency-key-header-07).
 """
 
 import asyncio
@@ -13,75 +13,88 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from handlers.contract import document as contract
+from handlers.contract import document
 from handlers.contract.problems import Refusal
 from handlers.contract.reply import Reply
-from models import answers
-from models.database.address import database
+from models.answers import Answer, AnswerQueries
+from models.database.address import Database
 from models.database.statements import Execute
 
 REPLAYED = {"Idempotency-Replayed": "true"}
-# So often in the time for which an answer is kept, those are looked for that were kept for longer.
-ROUNDS = 100
+# Purge expired responses this many times per retention period.
+PURGES_PER_RETENTION = 100
 
 Body = TypeVar("Body", bound=BaseModel)
 
 logger = logging.getLogger(__name__)
-_running: set[bytes] = set()
 
 
-async def once(
-    operation_id: str,
-    work: Callable[[Execute, Body], Coroutine[Any, Any, Reply]],
-    body: Body,
-    caller: bytes,
-    key: str | None,
-) -> Reply:
-    """Do the work of a request, unless it was done before; then give the first answer again.
+class IdempotencyKeys:
+    """Runs requests with an idempotency key once.
 
     Args:
-        operation_id: The operation that is asked for.
-        work: Does it, inside of a transaction.
-        body: What it is done with.
-        caller: Who asks; the keys of two callers have nothing to do with each other.
-        key: The idempotency key; None for work that is done each time.
-
-    Raises:
-        Refusal: 409 while the first request with this key is running, 422 if that was another one.
+        database: Stores the responses beside the tables that requests change.
+        retention: How long a response is kept.
     """
-    if key is None:
-        reply: Reply = await database.write(work, body)
-        return reply
-    name = sha256(caller + b"\n" + key.encode()).digest()
-    fingerprint = sha256(f"{operation_id} {body.model_dump_json()}".encode()).digest()
 
-    async def find_or_do(execute: Execute) -> Reply:
-        kept = await answers.find(execute, name)
-        if not kept:
-            reply = await work(execute, body)
-            status = contract.success(operation_id)
-            await answers.keep(execute, name, answers.Answer(fingerprint, status, reply.headers, reply.body))
+    def __init__(self, database: Database, retention: timedelta) -> None:
+        self._database = database
+        self._retention = retention
+        self._answers = AnswerQueries(database)
+        self._running: set[bytes] = set()
+
+    async def run(
+        self,
+        operation_id: str,
+        work: Callable[[Execute, Body], Coroutine[Any, Any, Reply]],
+        body: Body,
+        caller: bytes,
+        key: str | None,
+    ) -> Reply:
+        """Run the work of a request in a transaction, or replay the response of its first run.
+
+        Args:
+            operation_id: The requested operation.
+            work: Carries out the request inside of the transaction.
+            body: The body of the request, passed to the work.
+            caller: The client; idempotency keys of different clients are independent.
+            key: The idempotency key; None to run the work unconditionally.
+
+        Raises:
+            Refusal: 409 while the first request with this key is running, 422 if that was a different request.
+        """
+        if key is None:
+            reply: Reply = await self._database.write(work, body)
             return reply
-        if kept.fingerprint != fingerprint:
-            raise Refusal(422)
-        return Reply(kept.body, {**kept.headers, **REPLAYED}, kept.status)
+        name = sha256(caller + b"\n" + key.encode()).digest()
+        fingerprint = sha256(f"{operation_id} {body.model_dump_json()}".encode()).digest()
 
-    if name in _running:
-        raise Refusal(409)
-    _running.add(name)
-    try:
-        reply = await database.write_together(find_or_do)
-        return reply
-    finally:
-        _running.remove(name)
+        async def replay_or_run(execute: Execute) -> Reply:
+            kept = await self._answers.find(execute, name)
+            if not kept:
+                reply = await work(execute, body)
+                answer = Answer(fingerprint, document.success_status(operation_id), reply.headers, reply.body)
+                await self._answers.insert(execute, name, answer)
+                return reply
+            if kept.fingerprint != fingerprint:
+                raise Refusal(422)
+            return Reply(kept.body, {**kept.headers, **REPLAYED}, kept.status)
 
-
-async def forget(age: timedelta) -> None:
-    """Remove, as long as the service runs, the answers that are older than `age`; a few at a time."""
-    while True:
+        if name in self._running:
+            raise Refusal(409)
+        self._running.add(name)
         try:
-            while await database.write(answers.remove_some, age):
-                pass
-        except Exception as error:
-            logger.warning("Old answers to requests with an idempotency key are removed later: %s", error)
-        await asyncio.sleep((age / ROUNDS).total_seconds())
+            reply = await self._database.write_atomically(replay_or_run)
+            return reply
+        finally:
+            self._running.remove(name)
+
+    async def purge(self) -> None:
+        """Delete expired responses, some at a time, until cancelled."""
+        while True:
+            try:
+                while await self._database.write(self._answers.delete_some, self._retention):
+                    pass
+            except Exception as error:
+                logger.warning("Cannot purge expired responses to idempotent requests; retrying later: %s", error)
+            await asyncio.sleep((self._retention / PURGES_PER_RETENTION).total_seconds())

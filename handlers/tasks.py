@@ -1,47 +1,61 @@
-"""The operations of the contract, in its order."""
+"""The operations on tasks."""
 
-from collections.abc import Callable
-
-from handlers import entity_tags, idempotency
-from handlers.contract.document import path_of
+from handlers import entity_tags
+from handlers.contract.dispatch import RequestContext
+from handlers.contract.document import path_for
 from handlers.contract.reply import Reply
-from models import queries
-from models.database.address import database
+from handlers.idempotency import IdempotencyKeys
+from models.database.address import Database
 from models.database.statements import Execute
 from models.schemas import Confirmation, TaskInput
+from models.task import StoredTask, TaskQueries
 
 DELETED = Confirmation().model_dump_json().encode()
 
 
-async def list_tasks(
-    limit: int, after: int, completed: bool | None, if_none_match: str | None, address: Callable[..., str]
-) -> Reply:
-    page = await queries.select_page(limit, after, completed=completed)
-    headers = {"ETag": entity_tags.of_page(page)}
-    if page.more:
-        headers["Link"] = f'<{address(after=page.last)}>; rel="next"'
-    return entity_tags.unless_known(Reply(page.json, headers), if_none_match)
+class TaskHandlers:
+    """One handler per operation, named like its operation id in snake case.
 
+    Args:
+        database: The database with the tasks.
+        idempotency: Runs requests with an idempotency key once.
+    """
 
-async def create_task(body: TaskInput, idempotency_key: str | None, caller: bytes) -> Reply:
-    return await idempotency.once("createTask", _create, body, caller, idempotency_key)
+    def __init__(self, database: Database, idempotency: IdempotencyKeys) -> None:
+        self.database = database
+        self.tasks = TaskQueries(database)
+        self.idempotency = idempotency
 
+    async def list_tasks(
+        self, limit: int, after: int, completed: bool | None, if_none_match: str | None, request: RequestContext
+    ) -> Reply:
+        page = await self.tasks.select_page(limit, after, completed=completed)
+        headers = {"ETag": entity_tags.of_content(page.json, b"+" * page.has_more)}
+        if page.has_more:
+            headers["Link"] = f'<{request.url(after=page.last_id)}>; rel="next"'
+        return entity_tags.not_modified_or(Reply(page.json, headers), if_none_match)
 
-async def _create(execute: Execute, body: TaskInput) -> Reply:
-    task = await queries.insert(execute, body)
-    return Reply(task.json, {"ETag": entity_tags.of_task(task), "Location": path_of("getTask", id=task.id)})
+    async def create_task(self, body: TaskInput, idempotency_key: str | None, request: RequestContext) -> Reply:
+        return await self.idempotency.run("createTask", self._create, body, request.caller, idempotency_key)
 
+    async def get_task(self, id: int, if_none_match: str | None) -> Reply:
+        task = await self.tasks.select(id)
+        return entity_tags.not_modified_or(Reply(task.json, {"ETag": self._tag(task)}), if_none_match)
 
-async def get_task(id: int, if_none_match: str | None) -> Reply:
-    task = await queries.select(id)
-    return entity_tags.unless_known(Reply(task.json, {"ETag": entity_tags.of_task(task)}), if_none_match)
+    async def replace_task(self, id: int, body: TaskInput, if_match: str | None) -> Reply:
+        task = await self.database.write(self.tasks.update, id, body, self._versions(if_match))
+        return Reply(task.json, {"ETag": self._tag(task)})
 
+    async def delete_task(self, id: int, if_match: str | None) -> Reply:
+        await self.database.write(self.tasks.delete, id, self._versions(if_match))
+        return Reply(DELETED)
 
-async def replace_task(id: int, body: TaskInput, if_match: str | None) -> Reply:
-    task = await database.write(queries.update, id, body, entity_tags.versions(if_match))
-    return Reply(task.json, {"ETag": entity_tags.of_task(task)})
+    async def _create(self, execute: Execute, body: TaskInput) -> Reply:
+        task = await self.tasks.insert(execute, body)
+        return Reply(task.json, {"ETag": self._tag(task), "Location": path_for("getTask", id=task.id)})
 
+    def _tag(self, task: StoredTask) -> str:
+        return entity_tags.of_version(task.version, self.tasks.fingerprint)
 
-async def delete_task(id: int, if_match: str | None) -> Reply:
-    await database.write(queries.delete, id, entity_tags.versions(if_match))
-    return Reply(DELETED)
+    def _versions(self, if_match: str | None) -> set[int] | None:
+        return entity_tags.versions(if_match, self.tasks.fingerprint)

@@ -1,19 +1,18 @@
-"""The first answers to requests with an idempotency key, kept for as long as the requests may be sent again."""
+"""The table of responses that are kept for idempotency keys, and its queries."""
 
 import json
 from collections.abc import Mapping
 from datetime import timedelta
-from functools import cache
 from typing import NamedTuple
 
 import peewee
 
-from models.database.address import database
+from models.database.address import Database
 from models.database.clock import now
-from models.database.statements import Execute, Statement, parameter, render
+from models.database.statements import Execute, parameter, render
 
-# So many are removed in one statement, for which the writes beside it have to wait.
-BATCH = 100
+# Rows per purge; other writes wait for it.
+PURGE_LIMIT = 100
 
 
 class KeptAnswer(peewee.Model):
@@ -27,12 +26,11 @@ class KeptAnswer(peewee.Model):
     created_at = peewee.TextField(default=now, index=True)
 
     class Meta:
-        database = database
         table_name = "kept_answer"
 
 
 class Answer(NamedTuple):
-    """An answer, and the fingerprint of the request that it was given to."""
+    """A response, and the fingerprint of its request."""
 
     fingerprint: bytes
     status: int
@@ -40,40 +38,35 @@ class Answer(NamedTuple):
     body: bytes
 
 
-async def find(execute: Execute, key: bytes) -> Answer | None:
-    """Return the answer that is kept under a key."""
-    rows = await execute(_find().sql, [key])
-    if not rows:
-        return None
-    fingerprint, status, headers, body = rows[0]
-    return Answer(fingerprint, status, json.loads(headers), body)
+class AnswerQueries:
+    """The statements on the table, rendered once.
 
+    Args:
+        database: The database in whose dialect they are rendered.
+    """
 
-async def keep(execute: Execute, key: bytes, answer: Answer) -> None:
-    """Keep an answer under a key."""
-    values = {**answer._asdict(), "headers": json.dumps(answer.headers), "key": key, "created_at": now()}
-    statement = _keep()
-    await execute(statement.sql, statement.order(values))
+    def __init__(self, database: Database) -> None:
+        columns = (getattr(KeptAnswer, name) for name in Answer._fields)
+        self._select = render(KeptAnswer.select(*columns).where(KeptAnswer.key == parameter("key")), database)
+        self._insert = render(KeptAnswer.insert({name: parameter(name) for name in KeptAnswer._meta.fields}), database)
+        expired = KeptAnswer.select(KeptAnswer.key).where(KeptAnswer.created_at < parameter("before"))
+        oldest = expired.order_by(KeptAnswer.created_at).limit(parameter("count"))
+        delete = KeptAnswer.delete().where(KeptAnswer.key.in_(oldest)).returning(KeptAnswer.key)
+        self._delete = render(delete, database)
 
+    async def find(self, execute: Execute, key: bytes) -> Answer | None:
+        """Return the response that is kept for a key, or None."""
+        rows = await execute(self._select.sql, [key])
+        if not rows:
+            return None
+        fingerprint, status, headers, body = rows[0]
+        return Answer(fingerprint, status, json.loads(headers), body)
 
-async def remove_some(execute: Execute, age: timedelta) -> int:
-    """Remove some of the answers that are older than `age`, the oldest first, and return how many."""
-    return len(await execute(_remove().sql, [now(age), BATCH]))
+    async def insert(self, execute: Execute, key: bytes, answer: Answer) -> None:
+        """Keep a response for a key."""
+        values = {**answer._asdict(), "headers": json.dumps(answer.headers), "key": key, "created_at": now()}
+        await execute(self._insert.sql, self._insert.order(values))
 
-
-@cache
-def _find() -> Statement:
-    columns = (getattr(KeptAnswer, name) for name in Answer._fields)
-    return render(KeptAnswer.select(*columns).where(KeptAnswer.key == parameter("key")))
-
-
-@cache
-def _keep() -> Statement:
-    return render(KeptAnswer.insert({name: parameter(name) for name in KeptAnswer._meta.fields}))
-
-
-@cache
-def _remove() -> Statement:
-    old = KeptAnswer.select(KeptAnswer.key).where(KeptAnswer.created_at < parameter("before"))
-    some = old.order_by(KeptAnswer.created_at).limit(parameter("count"))
-    return render(KeptAnswer.delete().where(KeptAnswer.key.in_(some)).returning(KeptAnswer.key))
+    async def delete_some(self, execute: Execute, age: timedelta) -> int:
+        """Delete some of the responses older than `age`, the oldest first, and return how many."""
+        return len(await execute(self._delete.sql, [now(age), PURGE_LIMIT]))

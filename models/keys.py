@@ -1,7 +1,6 @@
-"""The keys with which callers say who they are; of each, only a hash is kept."""
+"""API keys: the table, the commands that change it, and the cache that requests are checked against."""
 
 import asyncio
-from functools import cache
 from hashlib import sha256
 from hmac import compare_digest
 from secrets import token_urlsafe
@@ -9,25 +8,26 @@ from time import monotonic
 
 import peewee
 
-from models.database.address import connected, database
+from models.database.address import Database, connected
 from models.database.clock import now
 from models.database.errors import ConfigurationError, UnavailableError
-from models.database.statements import Statement, render
+from models.database.statements import render
 
-# With this the keys begin, so that one which got into a log or a repository is found there.
+# Secret scanners find leaked keys by this prefix.
 PREFIX = "tasks_"
 BYTES = 32
-# For so many seconds the keys are taken to be what they were: to look at them takes longer than a request.
-TRUST = 0.5
-# For so many seconds a request waits until it is known which keys there are.
-PATIENCE = 2.0
-# By so many bytes of its hash a key is found. Who measures how long that takes learns something of the hash, and
-# nothing of the key.
-FINDER = 8
+# Seconds between refreshes of the cache.
+REFRESH_INTERVAL = 0.25
+# Seconds after which the cache is stale, so that every node rejects a revoked key within a second.
+CACHE_TTL = 0.9
+# Seconds that a request waits for a stale cache to be refreshed.
+TIMEOUT = 2.0
+# Bytes of the hash by which a key is looked up. The time that a lookup takes may reveal them, but nothing of the key.
+LOOKUP_BYTES = 8
 
 
 class ApiKey(peewee.Model):
-    """A row of the table; one that was revoked stays, because a service that once had keys must not open by itself."""
+    """A row of the table. A revoked key stays, so that a service which had keys never becomes open."""
 
     name = peewee.TextField(primary_key=True)
     hash = peewee.BlobField()
@@ -35,116 +35,119 @@ class ApiKey(peewee.Model):
     revoked_at = peewee.TextField(null=True)
 
     class Meta:
-        database = database
         table_name = "api_key"
 
 
-class KeyRing:
-    """The keys as a process knows them; `refresh` keeps them right."""
+class KeyCache:
+    """The keys in memory. `refresh_forever` keeps them up to date, so that no request waits for the database.
 
-    def __init__(self) -> None:
-        # Until it is known whether there are keys, and from when there were some, one is required.
+    Args:
+        database: The database with the keys.
+    """
+
+    def __init__(self, database: Database) -> None:
+        # Required until the first refresh, and from then on once there was a key.
         self.required = True
-        self.fresh_until = -1.0
-        self._look: asyncio.Task[None] | None = None
-        self._kept: dict[bytes, tuple[bytes, str]] = {}
         self._had_keys = False
+        self._names: dict[bytes, tuple[bytes, str]] = {}
+        self._fresh_until = 0.0
+        self._error: Exception | None = None
+        self._refreshed = asyncio.Event()
+        self._database = database
+        self._select = render(ApiKey.select(ApiKey.name, ApiKey.hash, ApiKey.revoked_at), database)
+
+    async def refresh_forever(self) -> None:
+        """Refresh the cache until cancelled."""
+        while True:
+            await self.refresh()
+            await asyncio.sleep(REFRESH_INTERVAL)
 
     async def refresh(self) -> None:
-        """Look at the keys again, if the last look is too long ago; all who wait share one look.
+        """Read the keys from the database, and wake the requests that wait for it."""
+        started = monotonic()
+        try:
+            rows = await self._database.read(self._select.sql, [])
+        except Exception as error:
+            self._error = error
+        else:
+            self._names = {digest[:LOOKUP_BYTES]: (digest, name) for name, digest, revoked_at in rows if not revoked_at}
+            self.required = self._had_keys = self._had_keys or bool(rows)
+            self._fresh_until, self._error = started + CACHE_TTL, None
+        self._refreshed.set()
+        self._refreshed.clear()
+
+    async def ensure_fresh(self) -> None:
+        """Return at once if the cache is fresh, else after the next refresh.
 
         Raises:
-            UnavailableError: The database is out of reach, or takes too long.
+            UnavailableError: The refresh failed or takes too long.
         """
-        if monotonic() < self.fresh_until:
+        if monotonic() < self._fresh_until:
             return
-        # Another caller may start the next refresh while this one still waits to go on.
-        refresh = self._look
-        if not refresh or refresh.done():
-            refresh = self._look = asyncio.create_task(self._look_again())
-            # Nobody may be left to be told that it failed.
-            refresh.add_done_callback(lambda refresh: refresh.cancelled() or refresh.exception())
-        # A timeout must not cancel the refresh, since other callers wait for it too.
-        done, _ = await asyncio.wait([refresh], timeout=PATIENCE)
-        if not done:
-            raise UnavailableError("the keys cannot be looked at: the database takes too long")
-        refresh.result()
-
-    async def _look_again(self) -> None:
-        started = monotonic()
-        rows = await database.read(_select().sql, [])
-        self._kept = {digest[:FINDER]: (digest, name) for name, digest, revoked in rows if not revoked}
-        self._had_keys |= bool(rows)
-        self.required = self._had_keys
-        self.fresh_until = started + TRUST
+        try:
+            await asyncio.wait_for(self._refreshed.wait(), TIMEOUT)
+        except TimeoutError:
+            raise UnavailableError("cannot read the API keys: the database takes too long") from None
+        if self._error:
+            raise UnavailableError(f"cannot read the API keys: {self._error}")
 
     def name_of(self, key: bytes) -> str | None:
-        """Return the name of a key, or None if it is none, or was revoked."""
-        digest = _digest(key)
-        kept, name = self._kept.get(digest[:FINDER], (b"", ""))
-        return name if compare_digest(kept, digest) else None
-
-
-ring = KeyRing()
+        """Return the name of a valid key, else None."""
+        presented = _hash(key)
+        stored, name = self._names.get(presented[:LOOKUP_BYTES], (b"", ""))
+        return name if compare_digest(stored, presented) else None
 
 
 def create(url: str, name: str) -> str:
-    """Keep a new key, and return it; nobody can tell it later.
+    """Store a new key, and return it; it cannot be read again.
 
     Args:
-        url: The database, as `models.database.address.at` takes it.
-        name: Whose it is; the name of a key that was revoked may be given again.
+        url: The database, as for `open_database`.
+        name: The client; the name of a revoked key may be reused.
 
     Raises:
-        ConfigurationError: There is a key with this name, or the database cannot be used.
+        ConfigurationError: A valid key has this name, or the database cannot be used.
     """
     key = PREFIX + token_urlsafe(BYTES)
-    # As it is: what Peewee would make of it depends on the database that it was told of last.
-    digest = peewee.Value(_digest(key.encode()), converter=False)
-    values = {ApiKey.name: name, ApiKey.hash: digest, ApiKey.created_at: now(), ApiKey.revoked_at: None}
+    values = {ApiKey.name: name, ApiKey.hash: _hash(key.encode()), ApiKey.created_at: now(), ApiKey.revoked_at: None}
     query = ApiKey.insert(values).on_conflict(
         conflict_target=[ApiKey.name], update=values, where=ApiKey.revoked_at.is_null(False)
     )
-    with connected(url) as used:
-        if not list(query.returning(ApiKey.name).execute(used)):
-            raise ConfigurationError(f"There is a key {name}: revoke it first, or choose another name.")
+    with connected(url) as database:
+        if not list(query.returning(ApiKey.name).execute(database)):
+            raise ConfigurationError(f"The key {name} exists already: revoke it first, or choose another name.")
     return key
 
 
 def find_all(url: str) -> list[ApiKey]:
-    """Return every key that was made, also those that were revoked, the oldest first.
+    """Return all keys, also the revoked ones, the oldest first.
 
     Args:
-        url: The database, as `models.database.address.at` takes it.
+        url: The database, as for `open_database`.
 
     Raises:
         ConfigurationError: The database cannot be used.
     """
-    with connected(url) as used:
-        return list(ApiKey.select().order_by(ApiKey.created_at, ApiKey.name).execute(used))
+    with connected(url) as database:
+        return list(ApiKey.select().order_by(ApiKey.created_at, ApiKey.name).execute(database))
 
 
 def revoke(url: str, name: str) -> None:
-    """Let a key be valid no longer.
+    """Revoke a key; every node rejects it within a second.
 
     Args:
-        url: The database, as `models.database.address.at` takes it.
-        name: Whose it is.
+        url: The database, as for `open_database`.
+        name: The name of the key.
 
     Raises:
-        ConfigurationError: There is no key with this name, or the database cannot be used.
+        ConfigurationError: No valid key has this name, or the database cannot be used.
     """
     query = ApiKey.update({ApiKey.revoked_at: now()}).where((ApiKey.name == name) & ApiKey.revoked_at.is_null())
-    with connected(url) as used:
-        if not query.execute(used):
-            raise ConfigurationError(f"There is no key {name} to revoke: tasks-api key list shows all.")
+    with connected(url) as database:
+        if not query.execute(database):
+            raise ConfigurationError(f"There is no key {name} to revoke: tasks-api key list shows all keys.")
 
 
-def _digest(key: bytes) -> bytes:
-    # A quick one will do, as nobody tries out 2 ** 256 keys.
+def _hash(key: bytes) -> bytes:
+    # A fast hash is enough, because nobody can try 2 ** 256 keys.
     return sha256(key).digest()
-
-
-@cache
-def _select() -> Statement:
-    return render(ApiKey.select(ApiKey.name, ApiKey.hash, ApiKey.revoked_at))

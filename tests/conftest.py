@@ -17,7 +17,7 @@ from tests.support import tiers
 from tests.support.cleanup import start_watcher
 from tests.support.project import ROOT, copy_project, tool
 from tests.support.service import Service, Start, running
-from tests.support.stores import Store, migrated_template, opened, postgresql_server
+from tests.support.stores import Store, migrated_template, open_store, postgresql_server
 
 CLEAN_UP = pytest.StashKey[Callable[[], None]]()
 
@@ -94,7 +94,7 @@ def variables() -> dict[str, str]:
 @pytest.fixture
 def store(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Store]:
     """Yield an empty database for the service."""
-    with opened(backend, tmp_path, request) as store:
+    with open_store(backend, tmp_path, request) as store:
         yield store
 
 
@@ -122,7 +122,7 @@ def nodes(
     backend, count, workers = request.param
     folder = tmp_path_factory.mktemp("nodes")
     with ExitStack() as stack:
-        store = stack.enter_context(opened(backend, folder, request))
+        store = stack.enter_context(open_store(backend, folder, request))
         variables = {"DATABASE_URL": store.url}
         run = partial(running, backend, folder, "--workers", str(workers), variables=variables)
         yield [stack.enter_context(run()).url for _ in range(count)], store
@@ -142,7 +142,7 @@ def shared_service(
 ) -> Iterator[tuple[Service, Store]]:
     """Yield a service shared by a module, and its database; fail if the service logs anything."""
     folder = tmp_path_factory.mktemp("shared")
-    with opened(backend, folder, request) as store:
+    with open_store(backend, folder, request) as store:
         with running(backend, folder, variables={"DATABASE_URL": store.url} | variables) as service:
             yield service, store
             assert service.stop() == 0

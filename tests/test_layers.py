@@ -1,4 +1,4 @@
-"""Imports run one way, and no test imports another."""
+"""Imports between packages run one way, and no test imports another test module."""
 
 import ast
 import re
@@ -9,14 +9,50 @@ import pytest
 
 from tests.support.project import ROOT
 
+# Each package or module, and what it may import of this project; longer names take precedence.
+MAY_IMPORT = {
+    "models.schemas": set[str](),
+    "models.database": set[str](),
+    "models": {"models.database", "models.schemas"},
+    "models.migrations": set[str](),
+    "models.transfer": {"models"},
+    "handlers.contract": {"models.database.errors", "models.schemas"},
+    "handlers.settings": {"handlers.contract", "models.database"},
+    "handlers.entity_tags": {"handlers.contract"},
+    "handlers.idempotency": {"handlers.contract", "models"},
+    "handlers.tasks": {"handlers.contract", "handlers.entity_tags", "handlers.idempotency", "models"},
+    "handlers.access": {"handlers.contract", "models"},
+    "handlers.observability": {"handlers.contract", "handlers.settings", "models.database"},
+    "handlers.documentation": {"handlers.contract", "handlers.entity_tags", "models"},
+    "handlers.application": {"handlers", "models"},
+    "handlers.server": {"handlers", "models"},
+    "handlers.cli": {"handlers", "models"},
+}
+# What only these may import, so that removing them is easy and nothing runs back up.
+ONLY = {
+    "handlers.cli": set[str](),
+    "handlers.server": {"handlers.cli"},
+    "handlers.application": {"handlers.server", "handlers.cli"},
+    "handlers.tasks": {"handlers.application"},
+    "models.transfer": {"handlers.cli"},
+    "uvicorn": {"handlers.server"},
+    "peewee": {"models"},
+    "playhouse": {"models"},
+    "psycopg": {"models.database", "models.transfer"},
+    "psycopg_pool": {"models.database"},
+    "starlette": {"handlers.contract", "handlers.server", "handlers.access", "handlers.observability"}
+    | {"handlers.documentation", "handlers.application"},
+    "connexion": {"handlers.contract", "handlers.access", "handlers.application"},
+    "limits": {"handlers.access", "handlers.settings"},
+    "redis": {"handlers.access"},
+    "prometheus_client": {"handlers.observability"},
+}
 FILES = [path.relative_to(ROOT) for folder in ("handlers", "models") for path in (ROOT / folder).rglob("*.py")]
-
-
 TESTS = [path.relative_to(ROOT) for path in (ROOT / "tests").rglob("*.py")]
 
 
 def imported_names(path: Path) -> Iterator[str]:
-    """Yield the full name of everything that a file imports."""
+    """Yield the dotted name of everything that a file imports."""
     for node in ast.walk(ast.parse((ROOT / path).read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -24,21 +60,37 @@ def imported_names(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+def is_within(name: str, package: str) -> bool:
+    return f"{name}.".startswith(f"{package}.")
+
+
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_imports_run_one_way(path: Path) -> None:
-    modules = list(imported_names(path))
+    module = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+    own = max((name for name in MAY_IMPORT if is_within(module, name)), key=len, default=None)
+    ours = [name for name in imported_names(path) if name.split(".")[0] in ("handlers", "models")]
+    if own is None:
+        assert ours == [], f"add {module} to MAY_IMPORT"
+        return
 
-    if path.parts[0] == "models":
-        assert not [module for module in modules if module.startswith(("handlers", "connexion", "starlette"))]
-    if path.name != "cli.py":
-        assert not [module for module in modules if module.startswith("handlers.application")]
-    if path.name == "tasks.py":
-        assert not [module for module in modules if module.startswith(("connexion", "starlette", "peewee"))]
+    allowed = MAY_IMPORT[own] | {own}
+    assert [name for name in ours if not any(is_within(name, package) for package in allowed)] == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_libraries_and_upper_layers_are_imported_in_one_place(path: Path) -> None:
+    module = ".".join(path.with_suffix("").parts)
+    for name in imported_names(path):
+        for package, importers in ONLY.items():
+            if is_within(name, package):
+                assert any(is_within(module, importer) for importer in importers | {package}), (
+                    f"{module} imports {name}"
+                )
 
 
 @pytest.mark.parametrize("path", TESTS, ids=str)
-def test_no_test_imports_another(path: Path) -> None:
-    """Shared code belongs in tests/support or conftest.py, so that each test file can be changed and run alone."""
+def test_no_test_module_imports_another(path: Path) -> None:
+    """Shared code belongs in tests/support or conftest.py, so that each module can be changed and run alone."""
     imported_tests = [module for module in imported_names(path) if re.search(r"(^|\.)test_\w+", module)]
 
-    assert imported_tests == [], f"{path} imports {imported_tests}: move the shared code to tests/support"
+    assert imported_tests == [], f"move what {path} needs of {imported_tests} to tests/support"

@@ -1,4 +1,4 @@
-"""Lets pages of other origins call the service from a browser (fetch.spec.whatwg.org, section 3.2)."""
+"""Allow pages of other origins to call the service: CORS (fetch.spec.whatwg.org, section 3.2)."""
 
 from collections.abc import Sequence
 from http import HTTPMethod
@@ -8,23 +8,23 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from handlers.contract import document as contract
+from handlers.contract import document
 
-# What a request may have beside the parameters of the contract.
+# Request headers that are allowed beside the contract's parameters.
 REQUEST_HEADERS = {"Authorization", "Content-Type", "X-Request-ID"}
 
 
 class CrossOrigin(CORSMiddleware):
-    """Starlette's layer, which here takes from the contract what may be sent and read.
+    """Starlette's CORS middleware, with the methods and headers of the contract.
 
     Args:
-        app: The next layer.
-        origins: Where the pages come from, as in `https://app.example.com`; `*` for any.
+        app: The next application.
+        origins: The allowed origins, such as `https://app.example.com`; `*` for any.
     """
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
-        methods = {method.upper() for item in contract.specification()["paths"].values() for method in item}
-        operations = [operation for _, operation in contract.operations().values()]
+        methods = {method.upper() for item in document.resolved()["paths"].values() for method in item}
+        operations = [operation.description for operation in document.operations().values()]
         parameters = [parameter for operation in operations for parameter in operation.get("parameters", ())]
         responses = [response for operation in operations for response in operation["responses"].values()]
         super().__init__(
@@ -36,7 +36,7 @@ class CrossOrigin(CORSMiddleware):
         )
 
     def preflight_response(self, request_headers: Headers) -> Response:
-        # Whether a request may be sent is said by the header fields alone.
+        """Return a 204 instead of Starlette's 200 with a text: only the headers count."""
         headers = super().preflight_response(request_headers).headers
         kept = {name: value for name, value in headers.items() if not name.startswith("content-")}
-        return Response(status_code=204, headers=contract.constant_headers(None, 204) | kept)
+        return Response(status_code=204, headers=document.constant_headers(None, 204) | kept)

@@ -1,4 +1,4 @@
-"""Counts the requests of each caller: in this process, or for several in a Redis server that may be out of reach."""
+"""Count requests in fixed windows, in this process or in Redis."""
 
 import asyncio
 import logging
@@ -17,53 +17,53 @@ from limits.errors import StorageError
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-# For so many seconds a request may wait for Redis, which after that is not asked again for so many.
-PATIENCE = 0.25
-PAUSE = 1
-# So many requests of a process ask at once; with all that there are, a flood alone would exhaust the patience.
-TURNS = 32
+# Seconds that a request waits for Redis.
+TIMEOUT = 0.25
+# Seconds between attempts to reach Redis during an outage.
+RETRY_INTERVAL = 1
+# Requests of a process that use Redis at once. Without a limit, a flood of requests would itself exceed the timeout.
+CONCURRENCY = 32
 
 logger = logging.getLogger(__name__)
 
 
 class Window(NamedTuple):
-    """What a caller has used of a limit, and in how many seconds the limit is renewed."""
+    """A client's use of a limit."""
 
     limit: RateLimitItem
-    used: int
-    seconds: int
+    used: int  # requests
+    seconds: int  # until the window ends
 
     @property
-    def left(self) -> int:
-        """How many more requests may be made until then."""
+    def remaining(self) -> int:
+        """How many more requests the window allows."""
         return max(0, self.limit.amount - self.used)
 
 
-Count = Callable[[str], Awaitable[list[Window]]]
+Counter = Callable[[str], Awaitable[list[Window]]]
 
 
-def counting(limits: Iterable[RateLimitItem], redis_url: str) -> Count:
-    """Return what takes a request off each limit of a caller, and tells what there is of them.
+def request_counter(limits: Iterable[RateLimitItem], redis_url: str) -> Counter:
+    """Return a function that counts a client's request against each limit and returns the windows.
 
-    The windows of the limits are fixed, as in the `FixedWindowRateLimiter` of the library, each from its first request
-    on, so that it is known when they end. Its two steps are taken here, since it would ask once more for what the first
-    has answered.
+    A window starts with the client's first request, as in the library's `FixedWindowRateLimiter`, which would need
+    another round trip to Redis for the result of its own increment.
 
     Args:
-        limits: The shortest first; what one refuses is not taken off those after it.
-        redis_url: The address of the server that counts for all processes and nodes; empty to count in this process.
+        limits: Ordered by window, the shortest first; a limit that refuses a request spares those after it.
+        redis_url: The Redis server shared by all processes; empty to count in this process.
     """
     if not redis_url:
-        return partial(_take, [(limit, Memory()) for limit in limits])
+        return partial(_count, [(limit, Memory()) for limit in limits])
     redis = Redis(redis_url)
-    return WhileReachable(partial(_take, [(limit, redis) for limit in limits]))
+    return CircuitBreaker(partial(_count, [(limit, redis) for limit in limits]))
 
 
-async def _take(limits: list[tuple[RateLimitItem, Storage]], who: str) -> list[Window]:
+async def _count(limits: list[tuple[RateLimitItem, Storage]], client: str) -> list[Window]:
     windows: list[Window] = []
     refused = False
     for limit, storage in limits:
-        key = limit.key_for(who)
+        key = limit.key_for(client)
         used = await (storage.get(key) if refused else storage.incr(key, limit.get_expiry()))
         refused = refused or used > limit.amount
         windows.append(Window(limit, used, ceil(await storage.get_expiry(key) - time.time())))
@@ -71,10 +71,10 @@ async def _take(limits: list[tuple[RateLimitItem, Storage]], who: str) -> list[W
 
 
 class Memory(MemoryStorage):
-    """Counts in this process, for one limit.
+    """Counts for one limit in this process.
 
-    The library's own looks through all that it holds, at each request, for what can be forgotten. All windows of one
-    limit are equally long, so that here those that began first come first, and two of them are looked at.
+    The library's storage scans all keys on every request. Windows of one limit are equally long, so here the oldest
+    come first, and two of them are checked per request.
     """
 
     def __init__(self) -> None:
@@ -83,63 +83,59 @@ class Memory(MemoryStorage):
 
     async def incr(self, key: str, expiry: float, amount: int = 1) -> int:
         now = time.time()
-        for known in (key, *islice(self.expirations, 2)):
-            if self.expirations.get(known, now) <= now:
-                self.expirations.pop(known, None)
-                self.storage.pop(known, None)
+        for candidate in (key, *islice(self.expirations, 2)):
+            if self.expirations.get(candidate, now) <= now:
+                self.expirations.pop(candidate, None)
+                self.storage.pop(candidate, None)
         self.expirations.setdefault(key, now + expiry)
         self.storage[key] += amount
         return self.storage[key]
 
 
 class Redis(RedisStorage):
-    """Counts for all that name the same server.
-
-    The library's own says to the nearest second when a window ends, which may be half a second before it does.
-    """
+    """Counts in a Redis server, with the end of windows in milliseconds; the library rounds it to seconds."""
 
     bridge: RedispyBridge
 
     def __init__(self, url: str) -> None:
-        # The server may have closed a connection that was not used for long; such a question is asked once more.
+        # One retry, because the server may have closed an idle connection.
         super().__init__(url, True, "redispy", "tasks-api", retry=Retry(NoBackoff(), 1))  # type: ignore[arg-type]
 
     async def get_expiry(self, key: str) -> float:
-        left: int = await self.bridge.storage.pttl(self.bridge.prefixed_key(key))
-        return time.time() + max(left, 0) / 1000
+        remaining: int = await self.bridge.storage.pttl(self.bridge.prefixed_key(key))
+        return time.time() + max(remaining, 0) / 1000
 
 
-class WhileReachable:
-    """Tells of no limits where Redis does not answer, so that it is never what keeps requests from being served.
+class CircuitBreaker:
+    """Fails open: while Redis does not respond, requests are not limited, and one per interval tries it again.
 
     Args:
-        ask: What asks Redis.
+        count: Counts a request in Redis.
     """
 
-    def __init__(self, ask: Count) -> None:
-        self._ask = ask
-        self._turns = asyncio.Semaphore(TURNS)
-        self._resumes = 0.0  # when to ask again; 0 where there is no outage
+    def __init__(self, count: Counter) -> None:
+        self._count = count
+        self._semaphore = asyncio.Semaphore(CONCURRENCY)
+        self._retry_at = 0.0  # 0 while the circuit is closed
 
-    async def __call__(self, who: str) -> list[Window]:
-        async with self._turns:
+    async def __call__(self, client: str) -> list[Window]:
+        async with self._semaphore:
             now = time.monotonic()
-            if now < self._resumes:
+            if now < self._retry_at:
                 return []
-            if self._resumes:
-                # One request finds out whether it is back; the others need not wait for that.
-                self._resumes = now + PAUSE
-            before = self._resumes
+            if self._retry_at:
+                # This request tries Redis; the others do not wait for it.
+                self._retry_at = now + RETRY_INTERVAL
+            retry_at = self._retry_at
             try:
-                async with asyncio.timeout(PATIENCE):
-                    windows = await self._ask(who)
+                async with asyncio.timeout(TIMEOUT):
+                    windows = await self._count(client)
             except (StorageError, TimeoutError) as error:
-                if not self._resumes:
-                    cause = str(error) or "it takes too long"
-                    logger.warning("Redis does not answer, so that requests are not limited: %s", cause)
-                self._resumes = time.monotonic() + PAUSE
+                if not self._retry_at:
+                    logger.warning("Redis does not respond, so requests are not limited: %s", str(error) or "timeout")
+                self._retry_at = time.monotonic() + RETRY_INTERVAL
                 return []
-            # One that was asked before the outage does not end it.
-            if self._resumes == before:
-                self._resumes = 0.0
+            # A request that was sent before the outage does not end it.
+            if self._retry_at == retry_at:
+                self._retry_at = 0.0
             return windows

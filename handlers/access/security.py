@@ -1,7 +1,10 @@
-"""Lets in who has a key, once the service has keys; Connexion asks for it, as the contract's security scheme says."""
+"""Require an API key once the service has keys.
+
+Connexion enforces the contract's security schemes (`SecurityMiddleware`). This replaces its check of a bearer token and
+lets requests pass while the service has no keys.
+"""
 
 from collections.abc import Callable, Sequence
-from time import monotonic
 from typing import Any
 
 from connexion.lifecycle import ConnexionRequest
@@ -12,59 +15,57 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from handlers.contract.problems import Refusal
-from models.keys import ring
+from handlers.contract.scope import state_of
+from models.keys import KeyCache
 
 
-def key_name(scope: Scope) -> str | None:
-    """Return the name of the key that a request comes with, or None if it has none that is valid.
-
-    The keys are what they were when they were last looked at, so that this does not wait for the database.
-    """
+def key_name_of(scope: Scope, keys: KeyCache) -> str | None:
+    """Return the name of the API key that a request presents, or None if it presents no valid one."""
     credentials = [value for name, value in scope["headers"] if name == b"authorization"]
     scheme, _, key = (credentials[0] if len(credentials) == 1 else b"").partition(b" ")
-    return ring.name_of(key.strip(b" ")) if scheme.lower() == b"bearer" else None
+    return keys.name_of(key.strip(b" ")) if scheme.lower() == b"bearer" else None
 
 
 class BearerKey(BearerSecurityHandler):
-    """How Connexion checks a scheme `bearer`."""
+    """Connexion's handler of security schemes of type `bearer`: the token must be an API key."""
+
+    def __init__(self, keys: KeyCache) -> None:
+        self.keys = keys
 
     def get_fn(self, security_scheme: dict[str, Any], required_scopes: list[str]) -> Callable[..., Any]:
-        return _verify
+        return self._verify
+
+    async def _verify(self, request: ConnexionRequest) -> dict[str, str]:
+        name = key_name_of(request.scope, self.keys)
+        if name is None:
+            raise Refusal(401)
+        state_of(request.scope)["key_name"] = name
+        return {"sub": name}
 
 
 class Security(SecurityMiddleware):
-    """Connexion's layer for security; here a service without keys is open, and some paths always are.
+    """Middleware that requires a key, unless the service has none or the route is open.
 
     Args:
-        app: The next layer.
-        open_routes: Those that ask for no key.
+        app: The next application.
+        keys: The API keys.
+        open_routes: The routes beside the contract that need no key.
     """
 
-    def __init__(self, app: ASGIApp, open_routes: Sequence[BaseRoute]) -> None:
+    def __init__(self, app: ASGIApp, keys: KeyCache, open_routes: Sequence[BaseRoute]) -> None:
         super().__init__(app)
+        self.keys = keys
         self.open_routes = open_routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or self._is_open_route(scope):
-            await self.app(scope, receive, send)
-            return
-        if monotonic() > ring.fresh_until:
-            await ring.refresh()
-        if ring.required:
-            await super().__call__(scope, receive, send)
-        else:
-            await self.app(scope, receive, send)
+        if scope["type"] == "http" and not self._is_open(scope):
+            await self.keys.ensure_fresh()
+            if self.keys.required:
+                await super().__call__(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
 
-    def _is_open_route(self, scope: Scope) -> bool:
+    def _is_open(self, scope: Scope) -> bool:
         if "operation_id" in scope["extensions"][ROUTING_CONTEXT]:
             return False
         return any(route.matches(scope)[0] is not Match.NONE for route in self.open_routes)
-
-
-async def _verify(request: ConnexionRequest) -> dict[str, str]:
-    await ring.refresh()
-    name = key_name(request.scope)
-    if name is None:
-        raise Refusal(401)
-    request.scope["state"]["key"] = name
-    return {"sub": name}

@@ -1,6 +1,5 @@
-"""Reads the body of a request as the contract describes it."""
+"""Read and validate the body of a request."""
 
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -9,21 +8,20 @@ from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
+from handlers.contract.parameters import Headers
 from handlers.contract.problems import Refusal
 from handlers.contract.validation import Rules, message, messages
 from models.schemas import Violation
 
 MEDIA_TYPE = "application/json"
 
-Headers = list[tuple[bytes, bytes]]
-
 
 class RequestBody:
-    """The body of an operation, ready to be read.
+    """The body of an operation.
 
     Args:
-        description: What the contract says of it, with its references resolved.
-        model: The type that the handler takes it as.
+        description: The request body in the contract, with its references resolved.
+        model: The type of the handler's argument `body`.
     """
 
     def __init__(self, description: dict[str, Any], model: type[BaseModel]) -> None:
@@ -35,15 +33,15 @@ class RequestBody:
         """Return the body as the handler's type.
 
         Raises:
-            Refusal: 415 for another media type than the contract's, 413 as soon as the body is too large, 400 with
-                every rule that it breaks.
-            ClientDisconnect: The caller went away before the end of the body.
+            Refusal: 415 for another media type, 413 as soon as the body is too large, 400 with all violations.
+            ClientDisconnect: The client disconnected before the end of the body.
         """
         if not _is_json(scope["headers"]):
             raise Refusal(415)
         value = self._parse(await self._receive(scope["headers"], receive))
-        if not self.rules.allow(value):
-            raise Refusal(400, self._violations(value))
+        if not self.rules.is_valid(value):
+            found = self.rules.violations(value)
+            raise Refusal(400, (Violation(detail=sentence, pointer=_pointer(path)) for path, sentence in found))
         return self.model.model_validate(value)
 
     async def _receive(self, headers: Headers, receive: Receive) -> bytes:
@@ -68,25 +66,21 @@ class RequestBody:
             sentence = message("json", self.rules.name, error)
             raise Refusal(400, [Violation(detail=sentence, pointer="")]) from error
 
-    def _violations(self, value: Any) -> Iterator[Violation]:
-        for path, sentence in self.rules.violations(value):
-            yield Violation(detail=sentence, pointer=_pointer(path))
-
 
 def _is_json(headers: Headers) -> bool:
     """Return whether the headers declare JSON once, and no compression (RFC 9110, sections 8.3 and 8.4)."""
     types = [value for name, value in headers if name == b"content-type"]
     codings = [value for name, value in headers if name == b"content-encoding" and value.lower() != b"identity"]
-    return len(types) == 1 and _names_json(types[0]) and not codings
+    return len(types) == 1 and _is_json_type(types[0]) and not codings
 
 
 @lru_cache
-def _names_json(content_type: bytes) -> bool:
-    """Return whether a Content-Type says JSON in UTF-8 (RFC 8259, section 8.1)."""
+def _is_json_type(content_type: bytes) -> bool:
+    """Return whether a Content-Type is JSON in UTF-8 (RFC 8259, section 8.1)."""
     media_type, *parameters = (part.strip() for part in content_type.decode("latin-1").lower().split(";"))
     return media_type == MEDIA_TYPE and all(part in ("", "charset=utf-8", 'charset="utf-8"') for part in parameters)
 
 
 def _pointer(path: list[str]) -> str:
-    """Return the JSON Pointer to a place (RFC 6901, section 3)."""
+    """Return the JSON Pointer for a path (RFC 6901, section 3)."""
     return "".join("/" + step.replace("~", "~0").replace("/", "~1") for step in path)

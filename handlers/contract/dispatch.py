@@ -1,10 +1,15 @@
-"""Runs the operations: each is turned at start into a plan, which a request then follows."""
+"""Call the handler of an operation with its parameters and body, and send its reply.
 
-from collections.abc import Iterable
+Connexion keeps the operations by id (`RoutedMiddleware`) and resolves their handlers. This replaces its own calls of
+handlers, whose conversion of parameters, bodies and responses is slower than the handlers themselves.
+"""
+
+from functools import lru_cache
 from http import HTTPStatus
 from inspect import signature
 from itertools import chain
 from typing import Any, get_type_hints
+from urllib.parse import parse_qsl, urlencode
 
 from connexion.middleware.abstract import RoutedAPI, RoutedMiddleware
 from connexion.operations import AbstractOperation
@@ -12,65 +17,88 @@ from connexion.spec import Specification
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from handlers.contract import document as contract
+from handlers.contract import document
 from handlers.contract.body import MEDIA_TYPE, RequestBody
-from handlers.contract.context import CONTEXT
-from handlers.contract.parameters import Headers, Parameter, Parameters, header_texts, path_texts, query_texts, read
+from handlers.contract.parameters import (
+    Headers,
+    Parameter,
+    Parameters,
+    header_values,
+    path_values,
+    query_values,
+    read,
+)
 from handlers.contract.problems import Refusal
+from handlers.contract.scope import state_of
 from models.schemas import Violation
 
 
-class Plan:
-    """An operation of the contract: what it takes, the handler that does it, and what it answers.
+class RequestContext:
+    """The request itself, for a handler that needs more than parameters and body.
+
+    A handler gets it by declaring an argument annotated `RequestContext`.
+    """
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+
+    @property
+    def caller(self) -> bytes:
+        """What identifies the client: the name of its API key, else its Authorization header, which may be empty."""
+        if name := state_of(self._scope).get("key_name"):
+            return f"key {name}".encode()
+        return b"\n".join(value for name, value in self._scope["headers"] if name == b"authorization")
+
+    def url(self, **query: object) -> str:
+        """Return the URL of the request with some query parameters replaced.
+
+        It is absolute, unless the request has no Host header.
+        """
+        scope = self._scope
+        host = next((value.decode() for name, value in scope["headers"] if name == b"host"), "")
+        origin = f"{scope['scheme']}://{host}" if host else ""
+        replaced = "&".join(f"{name}={value}" for name, value in query.items())
+        return f"{origin}{scope['raw_path'].decode()}?{_without(scope['query_string'], *query)}{replaced}"
+
+
+@lru_cache
+def _without(query_string: bytes, *names: str) -> str:
+    kept = [pair for pair in parse_qsl(query_string.decode("latin-1"), keep_blank_values=True) if pair[0] not in names]
+    return urlencode(kept) + "&" * bool(kept)
+
+
+class OperationHandler:
+    """An ASGI application for one operation, prepared at start.
 
     Raises:
-        KeyError: The contract has a parameter in a place that is not read.
-        TypeError: The handler does not take what the contract gives it.
+        KeyError: A parameter's location or type is not supported.
+        TypeError: The handler's signature does not fit the operation.
     """
 
     def __init__(self, operation: AbstractOperation) -> None:
-        hints = get_type_hints(operation.function)
-        self.handler = operation.function
-        self.places: dict[str, Parameters] = {"path": {}, "query": {}, "header": {}}
+        self.function = operation.function
+        hints = get_type_hints(self.function)
+        self.parameters: dict[str, Parameters] = {"path": {}, "query": {}, "header": {}}
         for description in operation.parameters:
-            place, name = description["in"], description["name"]
-            self.places[place][name.lower().encode() if place == "header" else name] = Parameter(description)
+            location, name = description["in"], description["name"]
+            key = name.lower().encode() if location == "header" else name
+            self.parameters[location][key] = Parameter(description)
         self.body = RequestBody(operation.request_body, hints["body"]) if operation.request_body else None
-        self.context = {name: CONTEXT[name] for name in CONTEXT.keys() & hints.keys()}
-        self.status = contract.success(operation.operation_id)
+        self.context_argument = next((name for name, hint in hints.items() if hint is RequestContext), None)
+        self.status = document.success_status(operation.operation_id)
         self.headers = {int(status): _headers(operation.operation_id, int(status)) for status in operation.responses}
-        parameters = [parameter for place in self.places.values() for parameter in place.values()]
+        parameters = [parameter for location in self.parameters.values() for parameter in location.values()]
         self.required = [parameter for parameter in parameters if parameter.required]
         self.defaults = {parameter.argument: parameter.default for parameter in parameters if not parameter.required}
-        arguments = [parameter.argument for parameter in parameters]
-        signature(self.handler).bind(**dict.fromkeys([*arguments, *self.context, *["body"] * bool(self.body)]))
+        arguments = [parameter.argument for parameter in parameters] + ["body"] * bool(self.body)
+        signature(self.function).bind(**dict.fromkeys(filter(None, [*arguments, self.context_argument])))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        arguments = self.defaults.copy()
-        path, query, header = self.places.values()
-        # A path that breaks a rule names nothing.
-        if path and read(path, path_texts(scope["path_params"]), arguments):
-            raise Refusal(404)
-        violations: list[Violation] = []
-        if scope["query_string"]:
-            violations += read(query, query_texts(scope["query_string"]), arguments)
-        if texts := header_texts(header, scope["headers"]):
-            violations += read(header, texts, arguments)
-        for parameter in self.required:
-            if parameter.argument not in arguments:
-                violations += parameter.read(None)[1]
-        if self.body:
-            try:
-                arguments["body"] = await self.body.read(scope, receive)
-            except ClientDisconnect:
-                return
-            except Refusal as refusal:
-                raise _with(violations, refusal) from None
-        if violations:
-            raise Refusal(400, violations)
-        for name, of in self.context.items():
-            arguments[name] = of(scope)
-        reply = await self.handler(**arguments)
+        try:
+            arguments = await self._arguments(scope, receive)
+        except ClientDisconnect:
+            return
+        reply = await self.function(**arguments)
         status = reply.status or self.status
         headers = [(name.lower().encode(), value.encode()) for name, value in reply.headers.items()]
         if reply.body:
@@ -78,34 +106,54 @@ class Plan:
         await send({"type": "http.response.start", "status": status, "headers": headers + self.headers[status]})
         await send({"type": "http.response.body", "body": reply.body})
 
+    async def _arguments(self, scope: Scope, receive: Receive) -> dict[str, Any]:
+        arguments = self.defaults.copy()
+        path, query, header = self.parameters.values()
+        # An invalid path parameter identifies no resource.
+        if path and read(path, path_values(scope["path_params"]), arguments):
+            raise Refusal(404)
+        violations: list[Violation] = []
+        if scope["query_string"]:
+            violations += read(query, query_values(scope["query_string"]), arguments)
+        if values := header_values(header, scope["headers"]):
+            violations += read(header, values, arguments)
+        for parameter in self.required:
+            if parameter.argument not in arguments:
+                violations += parameter.read(None)[1]
+        if self.body:
+            try:
+                arguments["body"] = await self.body.read(scope, receive)
+            except Refusal as refusal:
+                if refusal.status_code != HTTPStatus.BAD_REQUEST:
+                    raise
+                raise Refusal(400, chain(violations, refusal.violations)) from None
+        if violations:
+            raise Refusal(400, violations)
+        if self.context_argument:
+            arguments[self.context_argument] = RequestContext(scope)
+        return arguments
+
 
 def _headers(operation_id: str, status: int) -> Headers:
     """Return the headers that every response of an operation with this status has."""
-    headers = contract.constant_headers(operation_id, status)
-    if MEDIA_TYPE in contract.responses(operation_id)[str(status)].get("content", ()):
+    headers = document.constant_headers(operation_id, status)
+    if MEDIA_TYPE in document.responses(operation_id)[str(status)].get("content", ()):
         headers = {"Content-Type": MEDIA_TYPE, **headers}
     return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
 
 
-def _with(violations: Iterable[Violation], refusal: Refusal) -> Refusal:
-    """Return the refusal of a body, and if it lists violations, those of the parameters before them."""
-    if refusal.status_code != HTTPStatus.BAD_REQUEST:
-        return refusal
-    return Refusal(HTTPStatus.BAD_REQUEST, chain(violations, refusal.violations))
-
-
-class PlanAPI(RoutedAPI[Plan]):
-    """The plans of a contract, by operation id."""
+class OperationHandlers(RoutedAPI[OperationHandler]):
+    """The operations of a contract by operation id."""
 
     def __init__(self, specification: Specification, next_app: ASGIApp, **options: Any) -> None:
         super().__init__(specification, next_app=next_app, **options)
         self.add_paths()
 
-    def make_operation(self, operation: AbstractOperation) -> Plan:
-        return Plan(operation)
+    def make_operation(self, operation: AbstractOperation) -> OperationHandler:
+        return OperationHandler(operation)
 
 
-class Dispatch(RoutedMiddleware[PlanAPI]):
-    """Hands each request to the plan of its operation."""
+class Dispatch(RoutedMiddleware[OperationHandlers]):
+    """Middleware that passes each request to its operation."""
 
-    api_cls = PlanAPI
+    api_cls = OperationHandlers

@@ -1,9 +1,9 @@
-"""The contract, `openapi.yaml`, as the rest of the code reads it."""
+"""Load `openapi.yaml`, and look up what it says about an operation and its responses."""
 
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from connexion.spec import OpenAPISpecification
@@ -13,59 +13,70 @@ PATH = next(path for folder in Path(__file__).parents[1:3] if (path := folder / 
 TESTS = next(path for name in ("contract_tests", "tests/contract") if (path := PATH.parent / name).exists())
 
 
-class Contract(OpenAPISpecification):
-    """The contract as Connexion reads it; that it is valid Connexion sees where the application is made."""
+class ResolvedContract(OpenAPISpecification):
+    """The contract with every reference resolved by Connexion, which validates it once, in `create_app`."""
 
     @classmethod
     def _validate_spec(cls, spec: dict[str, Any]) -> None:
-        """Look at nothing again, which takes as long as a tenth of a start."""
+        """Skip the second validation: it takes a tenth of the start."""
+
+
+class Operation(NamedTuple):
+    """An operation: its path with the base path, its method in upper case, its resolved description."""
+
+    path: str
+    method: str
+    description: dict[str, Any]
 
 
 @cache
-def document() -> dict[str, Any]:
-    """Return the contract as it is written."""
+def raw() -> dict[str, Any]:
+    """Return the contract as written, with its references."""
     contract: dict[str, Any] = yaml.load(PATH.read_bytes(), Loader=yaml.CSafeLoader)
     return contract
 
 
 @cache
-def specification() -> Contract:
+def resolved() -> ResolvedContract:
     """Return the contract with every reference resolved."""
-    return Contract(deepcopy(document()))
+    return ResolvedContract(deepcopy(raw()))
 
 
 @cache
-def operations() -> dict[str, tuple[str, dict[str, Any]]]:
-    """Return the path and the resolved description of each operation, by operation id."""
+def operations() -> dict[str, Operation]:
+    """Return every operation by operation id."""
     return {
-        operation["operationId"]: (specification().base_path + path, operation)
-        for path, item in specification()["paths"].items()
-        for operation in item.values()
+        operation["operationId"]: Operation(resolved().base_path + path, method.upper(), operation)
+        for path, item in resolved()["paths"].items()
+        for method, operation in item.items()
         if "operationId" in operation
     }
 
 
 def responses(operation_id: str | None) -> dict[str, dict[str, Any]]:
-    """Return the resolved responses of an operation by status; None for those that no operation gives."""
+    """Return the resolved responses of an operation by status.
+
+    Args:
+        operation_id: None for the responses to requests that match no operation.
+    """
     described: dict[str, dict[str, Any]] = (
-        operations()[operation_id][1]["responses"] if operation_id else specification()["x-responses"]
+        operations()[operation_id].description["responses"] if operation_id else resolved()["x-responses"]
     )
     return described
 
 
-def success(operation_id: str) -> int:
-    """Return the status with which an operation succeeds."""
+def success_status(operation_id: str) -> int:
+    """Return the status of an operation's successful response."""
     return next(int(status) for status in responses(operation_id) if status.startswith("2"))
 
 
 @cache
 def constant_headers(operation_id: str | None, status: int) -> dict[str, str]:
-    """Return the headers of a response that are always the same: the schema of each has a default."""
+    """Return the headers of a response that have a default in the contract, which every such response gets."""
     headers = responses(operation_id)[str(status)].get("headers", {})
     return {name: str(header["schema"]["default"]) for name, header in headers.items() if "default" in header["schema"]}
 
 
-def path_of(operation_id: str, **parameters: object) -> str:
-    """Return the path of an operation, with its parameters put in."""
-    template, _ = operations()[operation_id]
-    return template.format(**parameters)
+def path_for(operation_id: str, **parameters: object) -> str:
+    """Return the path of an operation with its path parameters filled in."""
+    return operations()[operation_id].path.format(**parameters)

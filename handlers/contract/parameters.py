@@ -1,4 +1,4 @@
-"""Reads the parameters of a request as the contract describes them."""
+"""Read and validate the parameters of a request."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -10,8 +10,11 @@ from inflection import underscore
 from handlers.contract.validation import Rules, message
 from models.schemas import Violation
 
-# JSON's spelling, with no more digits than Python turns into a number.
+# An integer in JSON's notation, with no more digits than Python converts.
 INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,4000})")
+
+Headers = list[tuple[bytes, bytes]]
+RawValues = Mapping[Any, list[str]]
 
 
 def _integer(text: str) -> int | str:
@@ -22,44 +25,45 @@ def _boolean(text: str) -> bool | str:
     return {"true": True, "false": False}.get(text, text)
 
 
-READERS: dict[str, Callable[[str], Any]] = {"integer": _integer, "boolean": _boolean, "string": str}
+# Text that does not convert stays text, which then violates the schema's `type`.
+CONVERTERS: dict[str, Callable[[str], Any]] = {"integer": _integer, "boolean": _boolean, "string": str}
 
 
 class Parameter:
-    """A parameter of an operation, ready to be read.
+    """A parameter of an operation.
 
     Args:
-        description: What the contract says of it, with its references resolved.
+        description: The parameter in the contract, with its references resolved.
 
     Raises:
-        KeyError: Its type is none that can be read from text.
+        KeyError: Its type is not supported.
     """
 
     def __init__(self, description: dict[str, Any]) -> None:
         schema = description["schema"]
         self.name: str = description["name"]
         self.argument: str = underscore(self.name)
-        # The lines of a field that is a list are one list (RFC 9110, section 5.3).
+        # The lines of a list-based header field form one list (RFC 9110, section 5.3).
         self.is_list: bool = description.get("x-list", False)
         self.required: bool = description.get("required", False)
         self.default: Any = schema.get("default")
-        self.from_text = READERS[schema["type"]]
+        self.convert = CONVERTERS[schema["type"]]
         self.rules = Rules(schema, self.name)
 
-    def read(self, texts: list[str] | None) -> tuple[Any, list[Violation]]:
-        """Return the value of the parameter, and the rules that it breaks.
+    def read(self, raw_values: list[str] | None) -> tuple[Any, list[Violation]]:
+        """Return the parameter's value and its violations.
 
         Args:
-            texts: What was given for it, once for each time; None if it was left out.
+            raw_values: Every occurrence in the request; None if there is none.
         """
-        if texts is None:
+        if raw_values is None:
             return self.default, [self._violation(message("required", self.name))] if self.required else []
         if self.is_list:
-            texts = [", ".join(texts).strip(" \t")]
-        value = self.from_text(texts[0])
-        if len(texts) > 1:
+            raw_values = [", ".join(raw_values).strip(" \t")]
+        value = self.convert(raw_values[0])
+        if len(raw_values) > 1:
             return value, [self._violation(message("repeated", self.name))]
-        if self.rules.allow(value):
+        if self.rules.is_valid(value):
             return value, []
         return value, [self._violation(sentence) for _, sentence in self.rules.violations(value)]
 
@@ -67,43 +71,42 @@ class Parameter:
         return Violation(detail=sentence, parameter=self.name)
 
 
-# By name; header fields by their name in lower case, as bytes.
+# By name; header parameters by their name in lower case, as bytes.
 Parameters = dict[Any, Parameter]
-Headers = list[tuple[bytes, bytes]]
 
 
-def read(parameters: Parameters, texts: Mapping[Any, list[str]], arguments: dict[str, Any]) -> list[Violation]:
-    """Put what is given into the arguments of the handler, and return the rules that are broken.
+def read(parameters: Parameters, raw_values: RawValues, arguments: dict[str, Any]) -> list[Violation]:
+    """Add the values of parameters to a handler's arguments, and return the violations.
 
     Args:
-        parameters: Those of one place, by the name that they have there.
-        texts: What was given in that place, by name.
-        arguments: What is added to.
+        parameters: The parameters of one location: path, query or header.
+        raw_values: The values in the request at this location, by name.
+        arguments: The arguments by name; changed in place.
     """
     violations = []
-    for name, given in texts.items():
+    for name, values in raw_values.items():
         if name in parameters:
-            arguments[parameters[name].argument], broken = parameters[name].read(given)
-            violations += broken
+            arguments[parameters[name].argument], found = parameters[name].read(values)
+            violations += found
         else:
             violations.append(Violation(detail=message("unknown", name), parameter=name))
     return violations
 
 
-def path_texts(path: Mapping[str, str]) -> dict[str, list[str]]:
-    """Return what a path says, by the name of the parameter."""
-    return {name: [text] for name, text in path.items()}
+def path_values(path_params: Mapping[str, str]) -> RawValues:
+    """Return the raw values of path parameters by name."""
+    return {name: [value] for name, value in path_params.items()}
 
 
-def query_texts(query: bytes) -> dict[str, list[str]]:
-    """Return what a query says, by the name of the parameter."""
-    return parse_qs(query.decode("latin-1"), keep_blank_values=True)
+def query_values(query_string: bytes) -> RawValues:
+    """Return the raw values in a query string by name."""
+    return parse_qs(query_string.decode("latin-1"), keep_blank_values=True)
 
 
-def header_texts(parameters: Parameters, headers: Headers) -> dict[bytes, list[str]]:
-    """Return what the header fields say that are parameters, by the name of the field in lower case."""
-    texts: dict[bytes, list[str]] = {}
+def header_values(parameters: Parameters, headers: Headers) -> RawValues:
+    """Return the raw values of the header fields that are parameters, by name in lower case."""
+    values: dict[bytes, list[str]] = {}
     for name, value in headers:
         if name in parameters:
-            texts.setdefault(name, []).append(value.decode("latin-1"))
-    return texts
+            values.setdefault(name, []).append(value.decode("latin-1"))
+    return values

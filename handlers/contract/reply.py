@@ -1,4 +1,4 @@
-"""What an operation answers."""
+"""The result of a handler."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -6,8 +6,11 @@ from typing import NamedTuple
 
 
 class Reply(NamedTuple):
-    """The body, as JSON, and the headers that differ from one answer to the next; the contract says the others."""
+    """A response: its body as JSON, the headers that vary, and its status.
+
+    The contract decides the other headers, and the status if it is None: that of a success.
+    """
 
     body: bytes
     headers: Mapping[str, str] = MappingProxyType({})
-    status: int | None = None  # where it is not the one that the contract gives to a success
+    status: int | None = None

@@ -1,4 +1,7 @@
-"""Holds what the service answers against the contract; on in tests, off in production unless it is asked for."""
+"""Validate the service's responses against the contract; for tests, since it costs time.
+
+This replaces Connexion's response validation, which checks bodies but neither headers nor undeclared statuses.
+"""
 
 from collections.abc import Iterator
 from functools import cache
@@ -9,30 +12,30 @@ import jiter
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from handlers.contract import document as contract
+from handlers.contract import document
 from handlers.contract.parameters import Parameter
-from handlers.contract.problems import operation_of
+from handlers.contract.scope import operation_id_of
 from handlers.contract.validation import Rules
 
-# Fields that say what HTTP itself needs to know of a body.
+# Headers that HTTP itself needs.
 FRAMING = {"content-type", "content-length"}
-# Fields that only the server adds, to every answer.
-ADDED = {"x-request-id"}
+# Headers that the protocol adds to every response, after this validation.
+ADDED_LATER = {"x-request-id"}
 
 
 class InvalidResponseError(Exception):
-    """The service was about to answer what the contract does not say."""
+    """A response violates the contract."""
 
 
 class ResponseValidation:
-    """Lets a response through if it is one of those that the contract gives the operation.
+    """Middleware that passes on only responses that the contract declares.
 
     Raises:
-        InvalidResponseError: It is not; the message says why.
+        InvalidResponseError: The response violates the contract; the message says how.
     """
 
-    def __init__(self, next_app: ASGIApp) -> None:
-        self.app = next_app
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -40,16 +43,16 @@ class ResponseValidation:
             return
         messages: list[Message] = []
 
-        async def keep(message: Message) -> None:
+        async def collect(message: Message) -> None:
             messages.append(message)
 
-        await self.app(scope, receive, keep)
-        # There are none where the caller has gone.
+        await self.app(scope, receive, collect)
+        # There are none if the client disconnected.
         if messages:
             status, headers = messages[0]["status"], Headers(raw=messages[0]["headers"])
             body = b"".join(message.get("body", b"") for message in messages)
-            operation_id = operation_of(scope)
-            # Where no operation answers, a success is the documentation's.
+            operation_id = operation_id_of(scope)
+            # Without an operation, a success comes from the documentation or a health probe.
             if operation_id or status >= HTTPStatus.BAD_REQUEST:
                 faults = "; ".join(_faults(operation_id, status, headers, body))
                 if faults:
@@ -59,13 +62,13 @@ class ResponseValidation:
 
 
 def _faults(operation_id: str | None, status: int, headers: Headers, body: bytes) -> Iterator[str]:
-    response = contract.responses(operation_id).get(str(status))
+    response = document.responses(operation_id).get(str(status))
     if not response:
-        yield f"The contract does not have a response {status} here"
+        yield f"The contract declares no response {status} here"
         return
     declared = _headers(operation_id, status)
     for name in set(headers) - FRAMING - set(declared):
-        yield f"The contract does not have the header {name} here"
+        yield f"The contract declares no header {name} here"
     for name, header in declared.items():
         _, violations = header.read(headers.getlist(name) or None)
         yield from (violation.detail for violation in violations)
@@ -73,7 +76,7 @@ def _faults(operation_id: str | None, status: int, headers: Headers, body: bytes
     if "content" not in response and not media_type and not body:
         return
     if media_type not in response.get("content", ()):
-        yield f"The contract does not have a body of type {media_type} here"
+        yield f"The contract declares no body of type {media_type} here"
         return
     rules = _rules(operation_id, status, media_type)
     yield from (f"{'/'.join(path)}: {sentence}" for path, sentence in rules.violations(jiter.from_json(body)))
@@ -81,12 +84,12 @@ def _faults(operation_id: str | None, status: int, headers: Headers, body: bytes
 
 @cache
 def _headers(operation_id: str | None, status: int) -> dict[str, Parameter]:
-    headers: dict[str, Any] = contract.responses(operation_id)[str(status)].get("headers", {})
+    headers: dict[str, Any] = document.responses(operation_id)[str(status)].get("headers", {})
     described = {name.lower(): Parameter({"name": name, **header}) for name, header in headers.items()}
-    return {name: header for name, header in described.items() if name not in ADDED}
+    return {name: header for name, header in described.items() if name not in ADDED_LATER}
 
 
 @cache
 def _rules(operation_id: str | None, status: int, media_type: str) -> Rules:
-    content = contract.responses(operation_id)[str(status)]["content"]
+    content = document.responses(operation_id)[str(status)]["content"]
     return Rules(content[media_type]["schema"], "The body")

@@ -1,31 +1,32 @@
-"""Says to what runs the service whether it lives, and whether it is ready for requests."""
+"""Answer liveness and readiness probes."""
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from handlers.contract import document as contract
+from handlers.contract import document
+from models.database.address import Database
 from models.database.errors import UnavailableError
 from models.database.migrate import ensure_ready
 
 
-def routes() -> list[BaseRoute]:
-    """Return the routes, which are beside the contract's."""
-    return [Route("/health/live", _live), Route("/health/ready", _ready)]
+def routes(database: Database) -> list[BaseRoute]:
+    """Return the routes of the probes."""
+
+    async def ready(_: Request) -> Response:
+        try:
+            await ensure_ready(database)
+        except Exception as error:
+            # Any failure takes this node out of the load balancer; other nodes may be ready.
+            raise UnavailableError(f"not ready: {error}") from error
+        return _response("ready")
+
+    return [Route("/health/live", _live), Route("/health/ready", ready)]
 
 
 async def _live(_: Request) -> Response:
-    return _answer("live")
+    return _response("live")
 
 
-async def _ready(_: Request) -> Response:
-    try:
-        await ensure_ready()
-    except Exception as error:
-        # Whatever it is, others may be ready.
-        raise UnavailableError(f"not ready: {error}") from error
-    return _answer("ready")
-
-
-def _answer(status: str) -> Response:
-    return JSONResponse({"status": status}, headers=contract.constant_headers(None, 204))
+def _response(status: str) -> Response:
+    return JSONResponse({"status": status}, headers=document.constant_headers(None, 204))

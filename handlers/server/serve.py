@@ -1,28 +1,61 @@
-"""Several processes that answer on one port."""
+"""Run the application with uvicorn: listen, start workers, set limits and logging."""
 
+import asyncio
+import errno
+import os
+import resource
+import signal
 import socket
+import sys
+from contextlib import suppress
 from functools import partial
-from typing import Any
+from ipaddress import ip_address
+from typing import Any, cast
 
-from uvicorn import Config
-from uvicorn.supervisors import Multiprocess
+from uvicorn import Config, Server
+from uvicorn.config import LOGGING_CONFIG
+from uvicorn.supervisors import ChangeReload, Multiprocess
 
-# So many connections wait to be accepted.
+from handlers.application import check_handlers
+from handlers.contract import document
+from handlers.documentation import pages
+from handlers.observability import access_log
+from handlers.server.protocol import Protocol
+from handlers.settings import ServerSettings, variable
+from models.database.errors import ConfigurationError
+from models.database.migrate import prepare
+from models.keys import find_all
+
+# Seconds that an idle connection stays open: longer than clients and proxies keep one in their pools, usually up to a
+# minute, because a request sent on a connection that is being closed is lost.
+KEEP_ALIVE = 75
+# Connections that wait to be accepted.
 BACKLOG = 2048
-# For so many seconds a worker may take to start.
-START = 30
+# Seconds for a worker to start.
+START_TIMEOUT = 30
+# The maximum number of open files of a process beside its connections.
+OTHER_FILES = 64
+# uvicorn's configuration, with handlers for the warnings of other loggers and for the access log.
+LOGGING: dict[str, Any] = LOGGING_CONFIG | {
+    "root": {"handlers": ["default"], "level": "WARNING"},
+    "formatters": LOGGING_CONFIG["formatters"] | {"message": {"format": "%(message)s"}},
+    "handlers": LOGGING_CONFIG["handlers"]
+    | {"access_log": {"class": "logging.StreamHandler", "formatter": "message", "stream": "ext://sys.stdout"}},
+    "loggers": LOGGING_CONFIG["loggers"]
+    | {access_log.logger.name: {"handlers": ["access_log"], "level": "INFO", "propagate": False}},
+}
 
 
 class SharedPort(socket.socket):
-    """A port on which each process that this is passed to listens for itself.
+    """A port on which every worker that receives this object listens with a socket of its own.
 
-    With one socket for all, the first to wake up took nearly all connections that came at the same time; of several
-    sockets, the kernel picks one for each connection (SO_REUSEPORT, man 7 socket).
+    On a common socket, the first worker to wake up accepts nearly all simultaneous connections. With several sockets
+    the kernel distributes them (SO_REUSEPORT, man 7 socket).
     """
 
     @classmethod
-    def in_place_of(cls, listener: socket.socket) -> "SharedPort":
-        """Take the place of a socket that is bound to the port."""
+    def replace(cls, listener: socket.socket) -> "SharedPort":
+        """Close a bound socket, and bind its port for sharing."""
         port = cls(listener.family, socket.SOCK_STREAM)
         port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         address = listener.getsockname()
@@ -36,7 +69,7 @@ class SharedPort(socket.socket):
 
 
 class Workers(Multiprocess):
-    """Several processes that serve, announced once they do."""
+    """uvicorn's supervisor, which here prints the announcement once all workers are ready."""
 
     def __init__(self, config: Config, sockets: list[socket.socket], announcement: str) -> None:
         super().__init__(config, sockets)
@@ -45,5 +78,105 @@ class Workers(Multiprocess):
     def init_processes(self) -> None:
         super().init_processes()
         for process in self.processes:
-            process.wait_until_ready(START, self.should_exit)
+            process.wait_until_ready(START_TIMEOUT, self.should_exit)
         print(self.announcement, flush=True)
+
+
+def serve(settings: ServerSettings) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigurationError: The contract, the database or the address cannot be used, or the workers cannot share
+            their rate limits.
+    """
+    if settings.rate_limit and settings.workers > 1 and not settings.rate_limit_storage:
+        raise ConfigurationError(
+            "Several workers need a common count for --rate-limit: name a Redis server with --rate-limit-storage."
+        )
+    check_handlers()
+    _raise_file_limit(settings)
+    prepare(settings.database_url)
+    listener = _bind(settings.host, settings.port)
+    if not settings.insecure_open and not ip_address(listener.getsockname()[0]).is_loopback:
+        _ensure_keys(settings.database_url, listener)
+    # Worker processes read the settings from the environment.
+    os.environ.update({variable(name): str(value) for name, value in settings.model_dump().items()})
+    config = _config(settings)
+    announcement = _announcement(settings.host, listener.getsockname()[1])
+    # uvicorn raises the signal again after its shutdown.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    with suppress(KeyboardInterrupt):
+        if settings.workers > 1 and not settings.reload:
+            Workers(config, [SharedPort.replace(listener)], announcement).run()
+            return
+        listener.listen(BACKLOG)
+        print(announcement, flush=True)
+        if settings.reload:
+            ChangeReload(config, target=Server(config).run, sockets=[listener]).run()
+        else:
+            Server(config).run(sockets=[listener])
+
+
+def _config(settings: ServerSettings) -> Config:
+    protocol = partial(Protocol, timeout=settings.request_timeout, max_connections=settings.max_connections)
+    return Config(
+        "handlers.application:create_app",
+        factory=True,
+        http=cast(type[asyncio.Protocol], protocol),
+        ws="none",
+        workers=settings.workers,
+        reload=settings.reload,
+        reload_includes=["*.py", document.PATH.name] if settings.reload else None,
+        access_log=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=settings.shutdown_timeout,
+        log_level="warning",
+        log_config=LOGGING,
+    )
+
+
+def _announcement(host: str, port: int) -> str:
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"Tasks API at {url}{document.path_for('listTasks')}, documentation at {url}{pages.PATH}"
+
+
+def _raise_file_limit(settings: ServerSettings) -> None:
+    """Allow each process as many open files as its connections need."""
+    needed = settings.max_connections + settings.database_connections + OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and needed > hard:
+        raise ConfigurationError(
+            f"--max-connections {settings.max_connections} needs {needed} open files, but a process may have {hard}:"
+            " raise that limit, as with ulimit -n, or lower the number."
+        )
+    enough = soft if soft == resource.RLIM_INFINITY else max(soft, needed)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (enough, hard))
+
+
+def _ensure_keys(database_url: str, listener: socket.socket) -> None:
+    if not find_all(database_url):
+        address = listener.getsockname()[0]
+        listener.close()
+        raise ConfigurationError(
+            f"Anyone who reaches {address} could read and change every task: create an API key with"
+            " tasks-api key new NAME, or allow that with --insecure-open."
+        )
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    # Connections of a stopped service may linger on the port; a running one still blocks it.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        return listener
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigurationError(
+                f"Port {port} is taken: stop what listens there, or choose another with --port."
+            ) from error
+        raise ConfigurationError(f"Cannot listen on {host} port {port}: {error.strerror}.") from error

@@ -1,17 +1,17 @@
-"""What can go wrong with a database, whichever it is."""
+"""Errors of the storage layer, and of the configuration."""
 
 
 class ConfigurationError(Exception):
-    """The service cannot be run as it is configured; the message says what to do."""
+    """The configuration cannot work; the message says what to do."""
 
 
 class MissingError(Exception):
-    """There is no row with this id."""
+    """No row has this id."""
 
 
 class ChangedError(Exception):
-    """The row has none of the versions that the caller takes it to have."""
+    """The row changed since the client read it: its version is none of those expected."""
 
 
 class UnavailableError(Exception):
-    """The database is busy or out of reach for now; the message says why, and is for the log."""
+    """The database is busy or unreachable; the message is for the log."""

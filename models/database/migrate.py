@@ -1,72 +1,69 @@
-"""Brings the schema of the database up to date with the scripts in `migrations`."""
+"""Apply the schema migrations in `models/migrations`, and check that they are applied."""
 
 from pathlib import Path
 
-from peewee import Database, DatabaseError
+from peewee import DatabaseError
 from playhouse.migrations import Runner
 
-from models.database.address import connected, database, in_a_line
+from models.database.address import Database, connected, one_line
 from models.database.errors import ConfigurationError, UnavailableError
 
 DIRECTORY = Path(__file__).parents[1] / "migrations"
 
 
 def migrate(url: str) -> list[str]:
-    """Apply the migrations that the database has not seen, all of them or none.
+    """Apply the pending migrations, all or none, and return their names.
 
     Args:
-        url: The database, as `models.database.address.at` takes it.
-
-    Returns:
-        The names of the migrations that were applied.
+        url: The database, as for `open_database`.
 
     Raises:
         ConfigurationError: The database cannot be used or changed.
     """
-    with connected(url) as changed:
+    with connected(url) as database:
         try:
-            with changed.migration():
-                applied: list[str] = Runner(changed, str(DIRECTORY)).up()
+            with database.migration():
+                applied: list[str] = Runner(database, str(DIRECTORY)).up()
         except DatabaseError as error:
-            raise ConfigurationError(f"The database could not be migrated: {in_a_line(error)}.") from error
+            raise ConfigurationError(f"The database could not be migrated: {one_line(error)}.") from error
     return applied
 
 
 def prepare(url: str) -> None:
-    """Migrate a SQLite file; of a server, which other releases may be using, make sure that it has been migrated.
+    """Migrate a SQLite file; check that a server, which older releases may be using, is migrated.
 
     Args:
-        url: The database, as `models.database.address.at` takes it.
+        url: The database, as for `open_database`.
 
     Raises:
-        ConfigurationError: The database cannot be used or changed, or it has an older schema.
+        ConfigurationError: The database cannot be used or changed, or has pending migrations.
     """
-    with connected(url) as used:
-        if not used.embedded:
-            ensure_migrated(used)
+    with connected(url) as database:
+        if not database.embedded:
+            ensure_migrated(database)
             return
     migrate(url)
 
 
 def ensure_migrated(database: Database) -> None:
-    """Make sure that a database has the schema of this release, or of a later one, which leaves room for this one.
+    """Check that a database has no pending migrations; those of later releases are compatible.
 
     Raises:
-        ConfigurationError: It has an older one.
+        ConfigurationError: It has pending migrations.
     """
     status = Runner(database, str(DIRECTORY)).status()
-    if lacking := [migration.name for migration in status if not migration.applied]:
+    if pending := [migration.name for migration in status if not migration.applied]:
         raise ConfigurationError(
-            f"The schema of the database is older than this release: run tasks-api migrate, for {', '.join(lacking)}."
+            f"The database schema is older than this release: run tasks-api migrate to apply {', '.join(pending)}."
         )
 
 
-async def ensure_ready() -> None:
-    """Make sure that the database that is served from answers, and has the schema of this release or a later one.
+async def ensure_ready(database: Database) -> None:
+    """Check that a started database responds and has no pending migrations.
 
     Raises:
-        UnavailableError: It is out of reach, or has an older schema.
+        UnavailableError: It does not respond, or has pending migrations.
     """
     applied = {name for (name,) in await database.read("SELECT name FROM schema_migration", [])}
-    if lacking := {path.stem for path in DIRECTORY.glob("[0-9]*.py")} - applied:
-        raise UnavailableError(f"the schema of the database lacks {', '.join(sorted(lacking))}; run tasks-api migrate")
+    if pending := {path.stem for path in DIRECTORY.glob("[0-9]*.py")} - applied:
+        raise UnavailableError(f"the database schema lacks {', '.join(sorted(pending))}; run tasks-api migrate")

@@ -1,6 +1,6 @@
-"""A PostgreSQL server, or a CockroachDB cluster: a bounded pool of connections, for which the event loop waits.
+"""A PostgreSQL server or a CockroachDB cluster, used through a connection pool on the event loop.
 
-With psycopg's own asyncio support a read took 24 µs of CPU, with threads that run psycopg 30, with Peewee's 160.
+A read takes 24 µs of CPU with psycopg's asyncio support, 30 with psycopg in threads, and 160 with Peewee.
 """
 
 import asyncio
@@ -10,8 +10,9 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import peewee
 import psycopg
-from peewee import SQL, ColumnBase, Field, Node, NodeList, PostgresqlDatabase, Select, Tuple, fn
+from peewee import SQL, ColumnBase, Field, Node, NodeList, Select, Tuple, fn
 from playhouse.cockroachdb import CockroachDatabase
 from psycopg import AsyncConnection, AsyncCursor, errors
 from psycopg.conninfo import conninfo_to_dict
@@ -20,61 +21,62 @@ from psycopg_pool import AsyncConnectionPool
 from models.database.errors import ConfigurationError, UnavailableError
 from models.database.statements import Execute, Rows
 
-# For so many seconds a request waits for a connection, and then for what it does with it. The server itself gives up
-# before that, so that a lock costs no connection.
-WAIT = 2.0
-RUN = 3.0
-SERVER_TIMEOUT = "2500ms"
-# What the address may say otherwise, in seconds. A peer that vanished is noticed by the keepalives.
+# Seconds that a request waits for a connection, and then for its statements.
+POOL_TIMEOUT = 2.0
+TIMEOUT = 3.0
+# Shorter than TIMEOUT, so that waiting for a lock does not cost a connection.
+STATEMENT_TIMEOUT = "2500ms"
+# Connection options in seconds, which DATABASE_URL may override. Keepalives detect a server that vanished.
 OPTIONS = {"connect_timeout": 2, "keepalives_idle": 10, "keepalives_interval": 2, "keepalives_count": 3}
-# A server may acknowledge commits before they are on its disk, and keep the locks of a client that vanished.
+# By default a server may acknowledge commits that are not on disk, and keep the locks of a client that vanished.
 SESSION = """SELECT
   set_config('synchronous_commit', replace(current_setting('synchronous_commit'), 'off', 'on'), false),
   set_config('idle_in_transaction_session_timeout', '10s', false),
   set_config('statement_timeout', %s, false)"""
-# What ends well if it is done again: another transaction was first.
+# Conflicts with a concurrent transaction, which a retry resolves.
 CONFLICTS = (errors.UniqueViolation, errors.SerializationFailure, errors.DeadlockDetected)
 ATTEMPTS = 5
-# The advisory lock under which a schema is changed, which has to have some number.
-MIGRATION = int.from_bytes(b"tasks")
+# The key of the advisory lock for migrations.
+MIGRATION_LOCK = int.from_bytes(b"tasks")
 
 T = TypeVar("T")
+Work = Callable[..., Coroutine[Any, Any, T]]
 
 
-class Server(PostgresqlDatabase):
-    """A PostgreSQL server, used through a pool of connections; Peewee's own connection is for changes of the schema.
+class PostgresqlDatabase(peewee.PostgresqlDatabase):
+    """A database of a PostgreSQL server. Peewee's own connection is for migrations.
 
     Args:
-        url: Its address, as libpq takes it.
-        connections: How many connections the pool may have.
+        url: The URL, as libpq takes it.
+        connections: The size of the connection pool.
     """
 
     embedded = False
-    # Another node may be migrating, which takes as long as it takes.
+    # Another node may be migrating, for as long as that takes.
     before_migration = "SET statement_timeout = 0"
 
     def __init__(self, url: str, connections: int) -> None:
         try:
             given = conninfo_to_dict(url)
         except psycopg.ProgrammingError as error:
-            raise ConfigurationError(f"DATABASE_URL is no address of a database: {str(error).strip()}.") from None
+            raise ConfigurationError(f"DATABASE_URL is not a valid database URL: {str(error).strip()}.") from None
         self._url = url
         self._connections = connections
         self._options: dict[str, Any] = {name: value for name, value in OPTIONS.items() if name not in given}
         super().__init__(url, prefer_psycopg3=True, **self._options)
 
-    def ensure_usable(self) -> None:
-        """Look at what else has to be right once Peewee is connected.
+    def check(self) -> None:
+        """Check that the connected database stores any text.
 
         Raises:
-            ConfigurationError: The database cannot hold every text.
+            ConfigurationError: Its encoding is not UTF-8.
         """
         ((encoding,),) = self.execute_sql("SELECT current_setting('server_encoding')").fetchall()
         if encoding != "UTF8":
             raise ConfigurationError(f"The database has the encoding {encoding}: create one with ENCODING 'UTF8'.")
 
     async def start(self) -> None:
-        """Open the pool; a server that cannot be reached yet is tried again."""
+        """Open the pool; it retries while the server cannot be reached."""
         self._pool = AsyncConnectionPool(
             self._url,
             kwargs={**self._options, "autocommit": True, "prepare_threshold": 0},
@@ -82,88 +84,89 @@ class Server(PostgresqlDatabase):
             max_size=self._connections,
             open=False,
             configure=_configure,
-            reconnect_timeout=WAIT,
+            reconnect_timeout=POOL_TIMEOUT,
         )
         await self._pool.open()
 
     async def shut_down(self) -> None:
-        """Close the pool, once nothing uses it any more."""
+        """Close the pool once all connections are back."""
         await self._pool.close()
 
     async def read(self, sql: str, parameters: Sequence[Any]) -> Rows:
         """Run a statement that changes nothing, and return its rows.
 
         Raises:
-            UnavailableError: The server is out of reach, or takes too long.
+            UnavailableError: The server cannot be reached, or takes too long.
         """
         return await self._use(_read, sql, parameters)
 
-    async def write(self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> T:
-        """Do some work on the database, and return its outcome once it is committed; each statement is on its own.
+    async def write(self, work: Work[T], *arguments: Any) -> T:
+        """Run some work, whose statements commit separately, and return its result.
 
         Args:
-            work: Is given what runs statements, and the arguments. It is done again if another one was first.
+            work: Receives a function that runs statements, and the arguments. A conflict with another transaction
+                makes it run again.
             arguments: Further arguments of the work.
 
         Raises:
-            UnavailableError: The server is out of reach, or takes too long; the work may have been done all the same.
-            Exception: What the work raised.
+            UnavailableError: The server cannot be reached, or takes too long; it may still carry out the work.
+            Exception: The work raised it.
         """
-        return await self._use(_repeat, _do, work, arguments)
+        return await self._use(_retry, _run, work, arguments)
 
-    async def write_together(self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> T:
-        """Do some work as `write` does, all of it or none."""
-        return await self._use(_repeat, _do_together, work, arguments)
+    async def write_atomically(self, work: Work[T], *arguments: Any) -> T:
+        """Run some work like `write`, in one transaction."""
+        return await self._use(_retry, _run_in_transaction, work, arguments)
 
     def observe_batches(self, _: Callable[[int], None]) -> None:
-        """Do nothing: each write has a commit of its own, and the server lets them share a flush."""
+        """Do nothing: every write has its own commit, and the server shares flushes."""
 
     def queue_depth(self) -> int:
         """Return how many requests wait for a connection."""
         return self._pool.get_stats()["requests_waiting"]
 
     def connection_states(self) -> dict[str, int]:
-        """Return how many connections are in use, and how many are not."""
+        """Return the number of used and idle connections."""
         stats = self._pool.get_stats()
         return {"used": stats["pool_size"] - stats["pool_available"], "idle": stats["pool_available"]}
 
     @contextmanager
     def migration(self) -> Iterator[None]:
-        """Change the schema inside of this, all of it or nothing, while no other process does."""
+        """Run a migration in a transaction that excludes migrations of other processes."""
         self.execute_sql(self.before_migration)
         with self.atomic():
-            self.execute_sql("SELECT pg_advisory_xact_lock(%s)", (MIGRATION,))
+            self.execute_sql("SELECT pg_advisory_xact_lock(%s)", (MIGRATION_LOCK,))
             yield
 
-    def behind(self, column: Field, value: Node, key: Field, after: Node) -> Node:
-        """Return the condition that a row has a value in a column, and a greater key; both in one range of their index.
+    def keyset_condition(self, column: Field, value: Node, key: Field, after: Node) -> Node:
+        """Return the condition for rows with a value in a column and a key after the cursor.
 
-        Otherwise the planner may look for the few rows with this value in the order of all keys.
+        It is one range of their common index. Otherwise the planner may scan all keys for a rare value.
         """
         return NodeList((Tuple(column, key), SQL(">"), Tuple(value, after), SQL("AND"), column <= value))
 
     def json_object(self, columns: Mapping[str, tuple[ColumnBase, Field]]) -> ColumnBase:
-        """Return an object with these properties, as text."""
+        """Return a JSON object with these properties, as text."""
         row = Select(columns=[column.alias(name) for name, (column, _) in columns.items()])
         return fn.row_to_json(NodeList((SQL("(SELECT r FROM"), row, SQL("AS r)")))).cast("text")
 
     def json_array(self, objects: ColumnBase, order: ColumnBase) -> ColumnBase:
-        """Return an array of these objects, as text."""
+        """Return a JSON array of these objects, as text."""
         text = fn.string_agg(objects, NodeList((SQL("',' ORDER BY"), order)))
         return fn.CONCAT(SQL("'['"), text, SQL("']'"))
 
     def as_bytes(self, text: ColumnBase) -> ColumnBase:
-        """Return a text in UTF-8."""
+        """Return a text encoded in UTF-8."""
         return fn.convert_to(text, SQL("'UTF8'"))
 
-    async def _use(self, use: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> T:
+    async def _use(self, use: Work[T], *arguments: Any) -> T:
         try:
             connection = await self._take()
-            timer = asyncio.get_running_loop().call_later(RUN, _abort, connection)
+            timer = asyncio.get_running_loop().call_later(TIMEOUT, _abort, connection)
             try:
                 return await use(connection, *arguments)
             except errors.ReadOnlySqlTransaction:
-                # Another server is the primary now.
+                # After a failover another server is the primary.
                 await connection.close()
                 raise
             finally:
@@ -173,35 +176,35 @@ class Server(PostgresqlDatabase):
             raise UnavailableError(str(error).strip()) from None
 
     async def _take(self) -> AsyncConnection[Any]:
-        """Return a connection of the pool, but none that the server has ended meanwhile."""
+        """Return a connection of the pool that the server has not closed."""
         while True:
-            connection = await self._pool.getconn(WAIT)
-            if not _has_news(connection):
+            connection = await self._pool.getconn(POOL_TIMEOUT)
+            if not _is_readable(connection):
                 return connection
             await connection.close()
             await self._pool.putconn(connection)
 
 
-class CockroachCluster(CockroachDatabase, Server):
+class CockroachCluster(CockroachDatabase, PostgresqlDatabase):
     """A CockroachDB cluster."""
 
-    # Without a sequence, ids are in no order, and beyond what JavaScript counts to.
+    # Ids from a sequence, because the default ids are not ascending and exceed JavaScript's integers.
     before_migration = "SET serial_normalization = 'sql_sequence'"
 
 
 async def _configure(connection: AsyncConnection[Any]) -> None:
-    await connection.execute(SESSION, [SERVER_TIMEOUT])
+    await connection.execute(SESSION, [STATEMENT_TIMEOUT])
 
 
-def _has_news(connection: AsyncConnection[Any]) -> bool:
-    """Tell whether an idle connection has something to read, which is the news of its end."""
+def _is_readable(connection: AsyncConnection[Any]) -> bool:
+    """Return whether an idle connection has data to read: the server closed it."""
     poll = select.poll()
     poll.register(connection.fileno(), select.POLLIN)
     return bool(poll.poll(0))
 
 
 def _abort(connection: AsyncConnection[Any]) -> None:
-    # Not by cancelling who waits for it: psycopg would ask the server to stop, and wait for its answer.
+    # Cancelling the task would make psycopg ask the server to cancel, and wait for that.
     with socket.socket(fileno=socket.dup(connection.fileno())) as end:
         end.shutdown(socket.SHUT_RDWR)
 
@@ -210,26 +213,24 @@ async def _read(connection: AsyncConnection[Any], sql: str, parameters: Sequence
     return await _execute(connection.cursor(binary=True), sql, parameters)
 
 
-async def _repeat(connection: AsyncConnection[Any], do: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> T:
+async def _retry(connection: AsyncConnection[Any], run: Work[T], *arguments: Any) -> T:
     for _ in range(1, ATTEMPTS):
         try:
-            return await do(connection, *arguments)
+            return await run(connection, *arguments)
         except CONFLICTS:
             continue
-    return await do(connection, *arguments)
+    return await run(connection, *arguments)
 
 
-async def _do(
-    connection: AsyncConnection[Any], work: Callable[..., Coroutine[Any, Any, T]], arguments: tuple[Any, ...]
-) -> T:
+async def _run(connection: AsyncConnection[Any], work: Work[T], arguments: tuple[Any, ...]) -> T:
     cursor = connection.cursor(binary=True)
     execute: Execute = lambda sql, parameters: _execute(cursor, sql, parameters)  # noqa: E731
     return await work(execute, *arguments)
 
 
-async def _do_together(connection: AsyncConnection[Any], *arguments: Any) -> Any:
+async def _run_in_transaction(connection: AsyncConnection[Any], *arguments: Any) -> Any:
     async with connection.transaction():
-        return await _do(connection, *arguments)
+        return await _run(connection, *arguments)
 
 
 async def _execute(cursor: AsyncCursor[Any], sql: str, parameters: Sequence[Any]) -> Rows:

@@ -1,4 +1,7 @@
-"""A SQLite file: reads on the event loop, and one thread that commits all writes which wait at the same time."""
+"""A SQLite file: reads on the event loop, writes in one thread with group commit.
+
+Writes that wait at the same time share one transaction and one flush to disk; each has a savepoint of its own.
+"""
 
 import asyncio
 import sqlite3
@@ -15,20 +18,21 @@ from peewee import SQL, BooleanField, ColumnBase, Field, FloatField, Node, Sqlit
 from models.database.errors import UnavailableError
 from models.database.statements import Rows
 
-BUSY_TIMEOUT = 5.0  # seconds
+# Seconds to wait for the lock of another process.
+BUSY_TIMEOUT = 5.0
 BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL}
-# How many seconds pass between two looks at the lock that another process has. SQLite's own waits grow to 0.1 s, and
-# in each a process that writes at full speed would have let the lock go and taken it again many times.
-POLL = 0.001
-# For so many seconds a reader relies on having seen the file: to look at it takes as long as a tenth of a request.
-TRUST = 0.001
+# Seconds between attempts to get the lock. SQLite's own pauses grow to 0.1 s, in which a busy process would have
+# released the lock and taken it again many times.
+POLL_INTERVAL = 0.001
+# Seconds for which a reader does not check again that the file exists; the check takes a tenth of a request.
+CHECK_TTL = 0.001
 PRAGMAS = {"journal_mode": "wal", "synchronous": "full"}
 
 T = TypeVar("T")
 
 
 class Write(NamedTuple):
-    """Work that waits for its commit."""
+    """A write that waits for its commit."""
 
     work: Callable[..., Coroutine[Any, Any, Any]]
     arguments: tuple[Any, ...]
@@ -36,9 +40,10 @@ class Write(NamedTuple):
 
 
 class SqliteFile(SqliteDatabase):
-    """A SQLite file, read on the event loop and written by one thread.
+    """A SQLite file in WAL mode, where readers see the last commit and never wait for a writer.
 
-    Peewee gives each thread a connection of its own. In WAL mode a reader sees the last commit and waits for no writer.
+    Args:
+        path: The file, which is created if necessary.
     """
 
     embedded = True
@@ -50,65 +55,65 @@ class SqliteFile(SqliteDatabase):
         self._observe_batch: Callable[[int], None] = lambda _: None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
 
-    def ensure_usable(self) -> None:
-        """There is nothing else to be right once the file is open."""
+    def check(self) -> None:
+        """Do nothing: a file that opens can be used."""
 
     async def start(self) -> None:
-        """Open the connections of the reader and the writer, and remember which file it is that both have open."""
+        """Open the connections of the reader and the writer; Peewee gives each thread its own."""
         self._reader: sqlite3.Connection = self.connection()
         self._writer: sqlite3.Connection = self._thread.submit(self.connection).result()
         self._thread.submit(self._writer.execute, "PRAGMA busy_timeout = 0").result()
-        self._file = self._file_at_path()
-        self._trusted_until = 0.0
+        self._inode = self._inode_at_path()
+        self._checked_until = 0.0
 
     async def read(self, sql: str, parameters: Sequence[Any]) -> Rows:
         """Run a statement that changes nothing, and return its rows.
 
         Raises:
-            UnavailableError: Another process held the file for longer than the busy timeout, or it is gone.
+            UnavailableError: Another process locked the file for longer than the busy timeout, or it is gone.
         """
-        if monotonic() > self._trusted_until:
-            self._ensure_there()
-            self._trusted_until = monotonic() + TRUST
+        if monotonic() > self._checked_until:
+            self._check_path()
+            self._checked_until = monotonic() + CHECK_TTL
         try:
             return self._reader.execute(sql, parameters).fetchall()
         except sqlite3.OperationalError as error:
-            raise _translated(error) from None
+            raise _translate(error) from None
 
     async def write(self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> T:
-        """Do some work on the database, all of it or none, and return its outcome once the commit is on disk.
+        """Run some work in a transaction, and return its result once the commit is on disk.
 
         Args:
-            work: Is given what runs statements, and the arguments, in a thread of its own; it may wait for nothing
-                else. It is done again if the commit fails that others share.
+            work: Receives a function that runs statements, and the arguments. It runs in the writer thread and must
+                not await anything else. It runs again if the shared commit fails.
             arguments: Further arguments of the work.
 
         Raises:
-            UnavailableError: Another process held the file for longer than the busy timeout, or it is gone.
-            Exception: What the work raised.
+            UnavailableError: Another process locked the file for longer than the busy timeout, or it is gone.
+            Exception: The work raised it.
         """
         loop = asyncio.get_running_loop()
         write = Write(work, arguments, loop.create_future())
         self._waiting.append(write)
         if len(self._waiting) == 1:
-            # In two turns of the event loop, because callers who were answered together come back together, and a
-            # commit costs the same for all of them as for the first.
-            loop.call_soon(loop.call_soon, self._hand_over)
-        outcome: T = await write.done
-        return outcome
+            # After two turns of the event loop: clients that got responses together send their next requests together,
+            # and one commit costs the same for all of them.
+            loop.call_soon(loop.call_soon, self._submit)
+        result: T = await write.done
+        return result
 
-    # To each write here belongs all of its work.
-    write_together = write
+    # Each write is atomic here.
+    write_atomically = write
 
     async def shut_down(self) -> None:
-        """Commit the writes that were accepted, then close the file."""
-        self._hand_over()
+        """Commit the accepted writes, then close the file."""
+        self._submit()
         self._thread.submit(self.close)
         self._thread.shutdown()
         self.close()
 
     def observe_batches(self, observe: Callable[[int], None]) -> None:
-        """Let this be told, in the thread that writes, how many writes have shared a commit."""
+        """Call a function in the writer thread after each commit, with the number of writes in it."""
         self._observe_batch = observe
 
     def queue_depth(self) -> int:
@@ -116,12 +121,12 @@ class SqliteFile(SqliteDatabase):
         return len(self._waiting)
 
     def connection_states(self) -> dict[str, int]:
-        """Return none, since there are always the same two connections."""
+        """Return nothing: there is no connection pool."""
         return {}
 
     @contextmanager
     def migration(self) -> Iterator[None]:
-        """Change the schema inside of this, all of it or nothing, while no other process does."""
+        """Run a migration in a transaction that excludes other processes."""
         with self.atomic("EXCLUSIVE"):
             highest_id = self.highest_id()
             yield
@@ -137,92 +142,92 @@ class SqliteFile(SqliteDatabase):
         rows = self.execute_sql("SELECT seq FROM sqlite_sequence WHERE name = 'task'").fetchall()
         return rows[0][0] if rows else 0
 
-    def behind(self, column: Field, value: Node, key: Field, after: Node) -> Node:
-        """Return the condition that a row has a value in a column, and a greater key."""
+    def keyset_condition(self, column: Field, value: Node, key: Field, after: Node) -> Node:
+        """Return the condition for rows with a value in a column and a key after the cursor."""
         return (column == value) & (key > after)
 
     def json_object(self, columns: Mapping[str, tuple[ColumnBase, Field]]) -> ColumnBase:
-        """Return an object with these properties, as text."""
+        """Return a JSON object with these properties, as text."""
         properties: list[Node] = []
         for name, (column, field) in columns.items():
             properties += [SQL(f"'{name}'"), _json_value(column, field)]
         return fn.json_object(*properties)
 
     def json_array(self, objects: ColumnBase, order: ColumnBase) -> ColumnBase:
-        """Return an array of these objects, as text; they are in order already."""
+        """Return a JSON array of these objects, as text; they are in order already."""
         return fn.printf(SQL("'[%s]'"), fn.group_concat(objects))
 
     def as_bytes(self, text: ColumnBase) -> ColumnBase:
-        """Return a text in UTF-8."""
+        """Return a text encoded in UTF-8."""
         cast: ColumnBase = text.cast("blob")
         return cast
 
-    def _hand_over(self) -> None:
+    def _submit(self) -> None:
         if self._waiting:
             self._thread.submit(self._commit_waiting)
 
     def _commit_waiting(self) -> None:
         while batch := [self._waiting.popleft() for _ in range(len(self._waiting))]:
             loop = batch[0].done.get_loop()
-            loop.call_soon_threadsafe(_answer, batch, self._commit(batch))
+            loop.call_soon_threadsafe(_resolve, batch, self._commit(batch))
 
     def _commit(self, batch: list[Write]) -> list[Any]:
-        """Do all work in one transaction and return the outcome of each, or its error; if it fails, in one each."""
+        """Run a batch in one transaction, or in one each if that fails; return each result or error."""
         try:
             return self._commit_together(batch)
         except Exception as error:
-            failure = _translated(error)
+            failure = _translate(error)
         if len(batch) == 1 or isinstance(failure, UnavailableError):
             return [failure] * len(batch)
-        return [outcome for write in batch for outcome in self._commit([write])]
+        return [result for write in batch for result in self._commit([write])]
 
     def _commit_together(self, batch: list[Write]) -> list[Any]:
-        self._ensure_there()
+        self._check_path()
         self._begin()
         try:
-            outcomes = [self._attempt(write) for write in batch]
+            results = [self._run(write) for write in batch]
             self._writer.execute("COMMIT")
         finally:
-            # An error leaves the transaction open, or SQLite has ended it by itself, as it does when the disk is full.
+            # An error leaves the transaction open, unless SQLite rolled it back itself, as when the disk is full.
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
         self._observe_batch(len(batch))
-        self._ensure_there()
-        return outcomes
+        self._check_path()
+        return results
 
     def _begin(self) -> None:
-        give_up = monotonic() + BUSY_TIMEOUT
+        deadline = monotonic() + BUSY_TIMEOUT
         while True:
             try:
                 self._writer.execute("BEGIN IMMEDIATE")
                 return
             except sqlite3.OperationalError as error:
-                if not _is_busy(error) or monotonic() > give_up:
+                if not _is_busy(error) or monotonic() > deadline:
                     raise
-            sleep(POLL)
+            sleep(POLL_INTERVAL)
 
-    def _attempt(self, write: Write) -> Any:
+    def _run(self, write: Write) -> Any:
         self._writer.execute("SAVEPOINT one")
         try:
-            outcome = _finish(write.work(self._execute, *write.arguments))
+            result = _run_to_end(write.work(self._execute, *write.arguments))
         except Exception as error:
             if not self._writer.in_transaction:
                 raise
             self._writer.execute("ROLLBACK TO one")
-            outcome = error
+            result = error
         self._writer.execute("RELEASE one")
-        return outcome
+        return result
 
     async def _execute(self, sql: str, parameters: Sequence[Any]) -> Rows:
-        # To the end: a statement with rows left would keep its transaction open.
+        # Fetch all: a statement with pending rows would keep the transaction open.
         return self._writer.execute(sql, parameters).fetchall()
 
-    def _ensure_there(self) -> None:
-        # SQLite goes on with a file that was removed, and what it writes there is lost when the process ends.
-        if self._file_at_path() != self._file:
+    def _check_path(self) -> None:
+        # SQLite would go on with a removed file, and lose what it writes there.
+        if self._inode_at_path() != self._inode:
             raise UnavailableError(f"{self._path} was removed or replaced; put it back, or restart the service")
 
-    def _file_at_path(self) -> tuple[int, int] | None:
+    def _inode_at_path(self) -> tuple[int, int] | None:
         try:
             status = self._path.stat()
         except OSError:
@@ -235,38 +240,37 @@ def _json_value(column: ColumnBase, field: Field) -> ColumnBase:
         # SQLite has no booleans.
         case BooleanField():
             return fn.json(fn.iif(column, SQL("'true'"), SQL("'false'")))
-        # Of the digits of a number, SQLite's JSON has only the first 15.
+        # SQLite's JSON functions write only 15 digits of a number.
         case FloatField():
             return fn.json(fn.printf(SQL("'%!.17g'"), column))
         case _:
             return column
 
 
-def _finish(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end."""
+def _run_to_end(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that awaits nothing but statements."""
     try:
         work.send(None)
     except StopIteration as end:
-        outcome: T = end.value
-        return outcome
-    raise RuntimeError("Work on a database may wait for its statements alone.")
+        result: T = end.value
+        return result
+    raise RuntimeError("A write must not await anything but its statements.")
 
 
-def _answer(batch: list[Write], outcomes: list[Any]) -> None:
-    for write, outcome in zip(batch, outcomes, strict=True):
+def _resolve(batch: list[Write], results: list[Any]) -> None:
+    for write, result in zip(batch, results, strict=True):
         if write.done.cancelled():
             continue
-        if isinstance(outcome, Exception):
-            write.done.set_exception(outcome)
+        if isinstance(result, Exception):
+            write.done.set_exception(result)
         else:
-            write.done.set_result(outcome)
+            write.done.set_result(result)
 
 
-def _translated(error: Exception) -> Exception:
-    """Return what an error means for who asked for the statement."""
+def _translate(error: Exception) -> Exception:
     return UnavailableError(str(error)) if _is_busy(error) else error
 
 
 def _is_busy(error: Exception) -> bool:
-    # The lower byte is the kind of error (sqlite.org/rescode.html).
+    # The lower byte is the primary result code (sqlite.org/rescode.html).
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in BUSY

@@ -1,4 +1,4 @@
-"""Moves what is in a SQLite file to a server, when one machine is outgrown."""
+"""Copy a SQLite file to a PostgreSQL server, when one machine is outgrown."""
 
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
@@ -9,10 +9,10 @@ import peewee
 import psycopg
 
 from models.answers import KeptAnswer
-from models.database.address import at, connected, in_a_line
+from models.database.address import connected, one_line, open_database
 from models.database.errors import ConfigurationError
 from models.database.migrate import ensure_migrated, migrate
-from models.database.postgresql import Server
+from models.database.postgresql import PostgresqlDatabase
 from models.database.sqlite import SqliteFile
 from models.keys import ApiKey
 from models.task import Task
@@ -21,25 +21,23 @@ TABLES: tuple[type[peewee.Model], ...] = (Task, KeptAnswer, ApiKey)
 
 
 def copy(source: str, target: str) -> Iterator[tuple[int, int]]:
-    """Copy every task and every kept answer as it is, read all back and compare; all of it or nothing.
-
-    Nobody can write to the source meanwhile, so that no write is left behind.
+    """Copy all rows in one transaction, read them back and compare; lock the source against writes meanwhile.
 
     Args:
-        source: A SQLite file, as `models.database.address.at` takes it.
-        target: A server without tasks, as `models.database.address.at` takes it; it gets the tables if it has none.
+        source: A SQLite file, as for `open_database`.
+        target: A server without tasks, as for `open_database`; it is migrated if it has no tables.
 
     Yields:
-        How many rows were copied or compared, and how many there are to be.
+        How many rows were copied or compared, and how many will be in total.
 
     Raises:
-        ConfigurationError: One of the two cannot be used, the target is not empty, or what it keeps is different.
+        ConfigurationError: One of the two cannot be used, the target is not empty, or it stores something different.
     """
-    named = at(source)
+    named = open_database(source)
     if isinstance(named, SqliteFile) and not Path(named.database).exists():
-        raise ConfigurationError(f"There is no file {named.database}: name the one with the tasks in --from.")
+        raise ConfigurationError(f"There is no file {named.database}: name the file with the tasks in --from.")
     with connected(source) as file, connected(target) as server:
-        if not isinstance(file, SqliteFile) or not isinstance(server, Server):
+        if not isinstance(file, SqliteFile) or not isinstance(server, PostgresqlDatabase):
             raise ConfigurationError("--from must name a SQLite file, and --to a server.")
         ensure_migrated(file)
         if not server.table_exists("task"):
@@ -49,7 +47,7 @@ def copy(source: str, target: str) -> Iterator[tuple[int, int]]:
             with file.atomic("IMMEDIATE"), server.connection().transaction():
                 yield from _copy(file, server.connection())
         except (peewee.DatabaseError, psycopg.Error) as error:
-            raise ConfigurationError(f"Nothing was copied: {in_a_line(error)}.") from error
+            raise ConfigurationError(f"Nothing was copied: {one_line(error)}.") from error
 
 
 def _copy(file: SqliteFile, server: psycopg.Connection[Any]) -> Iterator[tuple[int, int]]:
@@ -62,27 +60,27 @@ def _copy(file: SqliteFile, server: psycopg.Connection[Any]) -> Iterator[tuple[i
             raise ConfigurationError("The target has tasks already: name an empty database in --to.")
         columns = ", ".join(f'"{field.column_name}"' for field in table._meta.sorted_fields)
         select = f"SELECT {columns} FROM {name} ORDER BY 1"
-        copied, kept = sha256(), sha256()
+        copied, stored = sha256(), sha256()
         with server.cursor().copy(f"COPY {name} ({columns}) FROM STDIN") as rows:
-            for row in _rows(table, file.execute_sql(select)):
+            for row in _python_rows(table, file.execute_sql(select)):
                 rows.write_row(row)
                 copied.update(repr(row).encode())
                 done += 1
                 yield done, total
-        with server.cursor(name="kept") as cursor:
-            for row in _rows(table, cursor.execute(select)):
-                kept.update(repr(row).encode())
+        with server.cursor(name="stored") as cursor:
+            for row in _python_rows(table, cursor.execute(select)):
+                stored.update(repr(row).encode())
                 done += 1
                 yield done, total
-        if kept.digest() != copied.digest():
-            raise ConfigurationError(f"The server does not keep the rows of {name} as they are, so nothing was copied.")
-    # The id of a task that was deleted is not given again.
+        if stored.digest() != copied.digest():
+            raise ConfigurationError(f"The server stores other rows of {name} than it was sent: nothing was copied.")
+    # Ids of deleted tasks must not be reused.
     sequence = "pg_get_serial_sequence('task', 'id')"
     server.execute(f"SELECT setval({sequence}, greatest(%s, nextval({sequence})))", [file.highest_id()])
 
 
-def _rows(table: type[peewee.Model], rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-    """Yield rows with the values that Python knows them by, whichever database they come from."""
+def _python_rows(table: type[peewee.Model], rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    """Yield rows with Python's values, which are the same for both databases."""
     converters = [field.python_value for field in table._meta.sorted_fields]
     for row in rows:
         yield tuple(convert(value) for convert, value in zip(converters, row, strict=True))

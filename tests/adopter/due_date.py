@@ -82,8 +82,8 @@ def apply(project: Path) -> None:
 
     next_migration(project / "models/migrations", "add_due_date").write_text(MIGRATION)
     add_after(project / "models/task.py", "Task", "created_at", "due_date = peewee.TextField(null=True)")
-    add_statement(project / "models/queries.py", "narrow", CONDITION)
+    add_statement(project / "models/task.py", "narrow", CONDITION)
 
     handlers = project / "handlers/tasks.py"
     add_parameter(handlers, "list_tasks", "due_before: str | None")
-    add_argument(handlers, "list_tasks", "queries.select_page", "due_before=due_before")
+    add_argument(handlers, "list_tasks", "self.tasks.select_page", "due_before=due_before")

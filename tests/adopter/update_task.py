@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from tests.support.edits import add_to_yaml, append
+from tests.support.edits import add_to_yaml, append_to_class
 
 OPERATION = """
 patch:
@@ -80,15 +80,17 @@ CompletedPatch:
     completed: true
 """
 HANDLER = """
-async def update_task(id: int, body: TaskPatch, if_match: str | None) -> Reply:
-    task = await database.write(queries.patch, id, body, entity_tags.versions(if_match))
-    return Reply(task.json, {"ETag": entity_tags.of_task(task)})
+async def update_task(self, id: int, body: TaskPatch, if_match: str | None) -> Reply:
+    task = await self.database.write(self.tasks.patch, id, body, self._versions(if_match))
+    return Reply(task.json, {"ETag": self._tag(task)})
 """
 QUERY = '''
-async def patch(execute: Execute, id: int, task: schemas.TaskPatch, versions: Collection[int] | None) -> StoredTask:
-    """Change what `task` names, and return the task; for the rest as `update`."""
+async def patch(
+    self, execute: Execute, id: int, task: schemas.TaskPatch, versions: Collection[int] | None
+) -> StoredTask:
+    """Update the columns that `task` sets, and return the task; otherwise like `update`."""
     values = {name: value for name, value in _values(task).items() if name in task.model_fields_set}
-    rows = await _change(execute, _update(tuple(values), _count(versions)), id, versions, values)
+    rows = await self._change(execute, partial(self._update, tuple(values)), id, versions, values)
     return StoredTask(*rows[0])
 '''
 
@@ -110,5 +112,5 @@ def apply(project: Path) -> None:
     text = handlers.read_text()
     (line,) = (line for line in text.splitlines() if line.startswith("from models.schemas import "))
     handlers.write_text(text.replace(line, f"{line}, TaskPatch"))
-    append(handlers, HANDLER)
-    append(project / "models/queries.py", QUERY)
+    append_to_class(handlers, "TaskHandlers", HANDLER)
+    append_to_class(project / "models/task.py", "TaskQueries", QUERY)

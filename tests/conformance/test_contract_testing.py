@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from tests.support.edits import replace_in
-from tests.support.project import FROM_FOLDER, ROOT
+from tests.support.project import ROOT, RUN_FROM_SOURCE
 from tests.support.reports import CONTRACT_TESTS, failures, har_entries, make_contract, run_command
 from tests.support.service import Service, Start
 
@@ -38,12 +38,12 @@ SEED = "1"
 @pytest.fixture
 def broken(start: Start, checkout: Path) -> Service:
     """Return a service that breaks its contract: PUT ignores If-Match, and no operation checks the required key."""
-    replace_in(checkout / "handlers/tasks.py", "replace_task", "entity_tags.versions(if_match)", "None")
+    replace_in(checkout / "handlers/tasks.py", "replace_task", "self._versions(if_match)", "None")
     published = checkout / "handlers/documentation/pages.py"
-    old, new = '("security",), "[]"', '("security",), "[{ApiKey: []}]"'
+    old, new = 'SECURITY.sub("security: []', 'SECURITY.sub("security: [{ApiKey: []}]'
     assert published.read_text().count(old) == 1
     published.write_text(published.read_text().replace(old, new))
-    return start(folder=checkout, command=FROM_FOLDER, variables={"TASKS_API_VALIDATE_RESPONSES": "false"})
+    return start(folder=checkout, command=RUN_FROM_SOURCE, variables={"TASKS_API_VALIDATE_RESPONSES": "false"})
 
 
 def test_make_contract_fails_on_a_finding_and_leaves_no_tasks(broken: Service, tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from handlers.contract import document as contract
-from tests.support.calls import FOREIGN_METHOD, METHODS
-from tests.support.project import FROM_FOLDER
+from handlers.contract import document
+from tests.support.calls import METHODS, UNKNOWN_METHOD
+from tests.support.project import RUN_FROM_SOURCE
 from tests.support.service import Service, Start
 from tests.support.stores import Store
 from tests.support.wire import exchange, request
@@ -28,8 +28,8 @@ TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 def body_examples() -> dict[str, Any]:
     """Return every named example of a request or response body."""
-    named = dict(contract.specification()["components"]["examples"])
-    for response in contract.responses(None).values():
+    named = dict(document.resolved()["components"]["examples"])
+    for response in document.responses(None).values():
         for content in response.get("content", {}).values():
             named |= content["examples"]
     return {name: example["value"] for name, example in named.items()}
@@ -39,7 +39,7 @@ def request_examples() -> list[tuple[str, str, str, Any]]:
     """Return the method, path, example name and example value for each example of a request body."""
     return [
         (method, path, name, example["value"])
-        for path, item in contract.specification()["paths"].items()
+        for path, item in document.resolved()["paths"].items()
         for method in sorted(item.keys() & METHODS)
         if "requestBody" in item[method]
         for name, example in sorted(item[method]["requestBody"]["content"]["application/json"]["examples"].items())
@@ -50,7 +50,7 @@ EXAMPLES = body_examples()
 # The names of the request examples, all in `components`.
 REQUEST_EXAMPLES = {
     reference["$ref"].rpartition("/")[2]
-    for body in contract.document()["components"]["requestBodies"].values()
+    for body in document.raw()["components"]["requestBodies"].values()
     for reference in body["content"]["application/json"]["examples"].values()
 }
 
@@ -80,8 +80,8 @@ def responses(service: Service, folder: Path, store: Store) -> Iterator[tuple[st
     yield "TargetTooLong", client.get("/" + "a" * 9000)
     yield "HeadersTooLarge", client.get("/", headers={"A": "a" * 20000})
     yield "NoSuchPath", client.get("/nowhere")
-    yield "NoSuchMethod", client.request(FOREIGN_METHOD, "/api/tasks")
-    with ThreadPoolExecutor() as pool, store.writes_held():
+    yield "NoSuchMethod", client.request(UNKNOWN_METHOD, "/api/tasks")
+    with ThreadPoolExecutor() as pool, store.block_writes():
         task = {"title": "Twice at once"}
         same = [pool.submit(client.post, "/api/tasks", json=task, headers={"Idempotency-Key": "b"}) for _ in range(2)]
         yield "FirstRequestRunning", next(as_completed(same)).result()
@@ -98,7 +98,7 @@ def responses(service: Service, folder: Path, store: Store) -> Iterator[tuple[st
     yield "GetTaskFailed", client.get("/api/tasks/1")
     yield "ReplaceTaskFailed", client.put("/api/tasks/1", json={"title": "a"})
     yield "DeleteTaskFailed", client.delete("/api/tasks/1")
-    store.lose()
+    store.make_unreachable()
     yield "Unavailable", client.delete("/api/tasks/1")
     (folder / "handlers/documentation/swagger_ui/index.html").unlink()
     yield "Failed", client.get("/docs")
@@ -114,7 +114,7 @@ def masked(body: Any) -> Any:
 
 
 def test_body_examples_match_the_responses(start: Start, checkout: Path, store: Store) -> None:
-    service = start("--rate-limit", f"{RATE_LIMIT}/second", folder=checkout, command=FROM_FOLDER)
+    service = start("--rate-limit", f"{RATE_LIMIT}/second", folder=checkout, command=RUN_FROM_SOURCE)
     replayed = set(REQUEST_EXAMPLES)
 
     for name, response in responses(service, checkout, store):
@@ -147,13 +147,13 @@ def test_request_example_is_accepted(
 def test_parameter_examples_are_accepted(client: httpx.Client) -> None:
     client.post("/api/tasks", json=EXAMPLES["TutorialInput"])
     calls = []
-    for path, item in contract.specification()["paths"].items():
+    for path, item in document.resolved()["paths"].items():
         for method in sorted(item.keys() & METHODS):
             for parameter in [*item.get("parameters", []), *item[method].get("parameters", [])]:
                 named = parameter.get("examples") or {"": {"value": parameter["example"]}}
                 calls += [(method, path, parameter, example["value"]) for example in named.values()]
     names = {parameter["name"] for _, _, parameter, _ in calls}
-    assert names == {parameter["name"] for parameter in contract.document()["components"]["parameters"].values()}
+    assert names == {parameter["name"] for parameter in document.raw()["components"]["parameters"].values()}
     inputs = {(method, path): example for method, path, _, example in request_examples()}
 
     for method, path, parameter, example in calls:
@@ -172,7 +172,7 @@ def test_parameter_examples_are_accepted(client: httpx.Client) -> None:
 
 
 def test_property_examples_are_accepted(client: httpx.Client) -> None:
-    properties = contract.specification()["components"]["schemas"]["TaskInput"]["properties"]
+    properties = document.resolved()["components"]["schemas"]["TaskInput"]["properties"]
     body = {name: schema["example"] for name, schema in properties.items()}
 
     created = client.post("/api/tasks", json=body)
@@ -180,7 +180,7 @@ def test_property_examples_are_accepted(client: httpx.Client) -> None:
     assert created.status_code == 201, (
         f"the service rejects an example in the schema TaskInput of openapi.yaml: {created.text}"
     )
-    kept = contract.specification()["components"]["schemas"]["Task"]["properties"]
+    kept = document.resolved()["components"]["schemas"]["Task"]["properties"]
     expected = {name: schema["example"] for name, schema in kept.items()}
     assert masked(created.json()) == masked(expected), "the examples in the schemas Task and TaskInput must be the same"
 
@@ -188,20 +188,20 @@ def test_property_examples_are_accepted(client: httpx.Client) -> None:
 def test_header_examples_match_the_responses(start: Start, store: Store) -> None:
     service = start("--rate-limit", f"{RATE_LIMIT}/second")
     client = service.client
-    examples = {name: header["example"] for name, header in contract.document()["components"]["headers"].items()}
+    examples = {name: header["example"] for name, header in document.raw()["components"]["headers"].items()}
     created = [client.post("/api/tasks", json={"title": "a"}, headers=KEY) for _ in range(2)]
     for _ in range(50):
         client.post("/api/tasks", json={"title": "a"})
     page = client.get("/api/tasks?limit=50")
-    refused = client.request(FOREIGN_METHOD, "/api/tasks")
-    store.lose()
+    refused = client.request(UNKNOWN_METHOD, "/api/tasks")
+    store.make_unreachable()
     unavailable = client.delete("/api/tasks/1", headers={"X-Request-ID": examples["RequestId"]})
 
     # The hash in an entity tag depends on the JSON format, which the contract does not fix.
     assert re.fullmatch(r'"1-[0-9a-f]{8}"', created[0].headers["etag"])
     assert re.fullmatch(r'"1-[0-9a-f]{8}"', examples.pop("ETag"))
-    assert examples.pop("WwwAuthenticate") == contract.constant_headers("listTasks", 401)["WWW-Authenticate"]
-    allow = contract.specification()["x-responses"]["405"]["headers"]["Allow"]
+    assert examples.pop("WwwAuthenticate") == document.constant_headers("listTasks", 401)["WWW-Authenticate"]
+    allow = document.resolved()["x-responses"]["405"]["headers"]["Allow"]
     assert allow["example"] == refused.headers["allow"], (
         "the example of Allow in openapi.yaml must be the value for /api/tasks"
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from handlers.contract import document as contract
+from handlers.contract import document
 from tests.support.calls import bearer, create, make_key
 from tests.support.reports import CONTRACT_TESTS, failures, har_entries, make_contract, run_command
 from tests.support.service import Start
@@ -49,7 +49,7 @@ def test_service_conforms_to_its_contract(start: Start, store: Store, tmp_path: 
     run = run_command(make_contract(tmp_path, str(client.base_url), KEY=key, EXAMPLES=EXAMPLES, SEED=SEED))
 
     assert run.returncode == 0, run.stdout
-    operations = len(contract.operations())
+    operations = len(document.operations())
     assert f"Selected: {operations}/{operations}" in run.stdout
     assert f"Tested: {operations}" in run.stdout
     for phase in ("Examples", "Coverage", "Fuzzing", "Stateful"):

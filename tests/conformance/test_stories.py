@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.edits import replace_in
-from tests.support.project import FROM_FOLDER, ROOT
+from tests.support.project import ROOT, RUN_FROM_SOURCE
 from tests.support.service import Service, Start
 
 STORIES = ROOT / "tests/contract/stories.arazzo.yaml"
@@ -17,11 +17,11 @@ STORIES = ROOT / "tests/contract/stories.arazzo.yaml"
 DEFECTS = {
     "write-find-complete-delete": (
         "delete_task",
-        "await database.write(queries.delete, id, entity_tags.versions(if_match))",
+        "await self.database.write(self.tasks.delete, id, self._versions(if_match))",
         "pass",
     ),
-    "retry-with-idempotency-key": ("create_task", "caller, idempotency_key)", "caller, None)"),
-    "edit-that-loses-the-race": ("replace_task", "entity_tags.versions(if_match)", "None"),
+    "retry-with-idempotency-key": ("create_task", "request.caller, idempotency_key)", "request.caller, None)"),
+    "edit-that-loses-the-race": ("replace_task", "self._versions(if_match)", "None"),
 }
 HINT = "DEFECTS in tests/conformance/test_stories.py must name each story, with a defect that only this story finds"
 
@@ -89,7 +89,7 @@ def test_make_runs_the_stories(node: Path, service: Service) -> None:
 @pytest.mark.parametrize("story", DEFECTS)
 def test_story_finds_its_defect(node: Path, start: Start, checkout: Path, tmp_path: Path, story: str) -> None:
     replace_in(checkout / "handlers/tasks.py", *DEFECTS[story])
-    service = start(folder=checkout, command=FROM_FOLDER)
+    service = start(folder=checkout, command=RUN_FROM_SOURCE)
 
     status, results = run_stories(node, service, tmp_path)
 

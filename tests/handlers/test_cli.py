@@ -15,7 +15,7 @@ import pytest
 
 from models.database.migrate import DIRECTORY
 from tests.support import inside
-from tests.support.project import FROM_FOLDER
+from tests.support.project import RUN_FROM_SOURCE
 from tests.support.service import Start, run, run_installed
 from tests.support.wire import call, connect
 
@@ -155,7 +155,7 @@ def test_taken_port_is_reported(tmp_path: Path, taken_port: int) -> None:
         (["serve", "--port", "65536"], "--port or TASKS_API_PORT: Input should be less than or equal to 65535."),
         (["serve", "--workers", "0"], "--workers or TASKS_API_WORKERS: Input should be greater than or equal to 1."),
         *(
-            (["serve", f"--public-url={url}"], "--public-url or TASKS_API_PUBLIC_URL: give it as https://")
+            (["serve", f"--public-url={url}"], "--public-url or TASKS_API_PUBLIC_URL: write it as https://")
             for url in (
                 "tasks.example.com",
                 "ftp://example.com",
@@ -165,7 +165,7 @@ def test_taken_port_is_reported(tmp_path: Path, taken_port: int) -> None:
             )
         ),
         *(
-            (["serve", f"--rate-limit={limit}"], "--rate-limit or TASKS_API_RATE_LIMIT: give it as 100/second;")
+            (["serve", f"--rate-limit={limit}"], "--rate-limit or TASKS_API_RATE_LIMIT: write it as 100/second;")
             for limit in ("many/second", "0/second", "9/hour;9/2 days")
         ),
         *(
@@ -174,14 +174,14 @@ def test_taken_port_is_reported(tmp_path: Path, taken_port: int) -> None:
         ),
         (
             ["serve", "--rate-limit", "100/second", "--workers", "2"],
-            "Several workers can keep to --rate-limit only together: name a Redis server in --rate-limit-storage.",
+            "Several workers need a common count for --rate-limit: name a Redis server with --rate-limit-storage.",
         ),
         (["serve", "--prot", "80"], "unrecognized arguments: --prot 80; see tasks-api --help."),
         (["sevre"], "argument {serve,migrate,key,backup,copy}: invalid choice: 'sevre'"),
         (["serve", "--host", "192.0.2.1"], "Cannot listen on 192.0.2.1 port 8000: Cannot assign requested address"),
         (
             ["migrate", "--database-url", "tasks.db"],
-            "DATABASE_URL must name a SQLite file, as in sqlite:///tasks.db, or a s",
+            "DATABASE_URL must name a SQLite file, such as sqlite:///tasks.db, or a s",
         ),
         (["migrate", "--database-url", "mysql://u:secret@h/d"], "DATABASE_URL must name a SQLite file"),
         (["migrate", "--database-url", "sqlite://"], "DATABASE_URL must name a SQLite file"),
@@ -193,7 +193,7 @@ def test_taken_port_is_reported(tmp_path: Path, taken_port: int) -> None:
         (["serve", "--database-url", "sqlite:///log/a.db"], "The folder of log/a.db does not exist: create it"),
         (
             ["serve", "--database-url", "sqlite:///log"],
-            "The database cannot be used: file is not a database; mend that, or change DATABASE_URL.",
+            "The database cannot be used: file is not a database; fix that, or change DATABASE_URL.",
         ),
         (
             ["serve", "--database-url", "sqlite:////proc/tasks.db"],
@@ -271,7 +271,7 @@ def test_link_has_the_scheme_from_a_trusted_proxy(start: Start, proxies: str, sc
 
 
 def test_reload_applies_a_changed_contract(start: Start, checkout: Path) -> None:
-    service = start("--reload", folder=checkout, command=FROM_FOLDER)
+    service = start("--reload", folder=checkout, command=RUN_FROM_SOURCE)
     assert service.client.get("/api/tasks/1").json()["detail"] == "Task not found"
 
     contract = checkout / "openapi.yaml"

@@ -5,8 +5,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from handlers.contract import document as contract
-from tests.support.project import FROM_FOLDER
+from handlers.contract import document
+from tests.support.edits import replace_in
+from tests.support.project import RUN_FROM_SOURCE
 from tests.support.service import Start
 
 
@@ -46,7 +47,7 @@ def test_entity_tag_is_strong_and_changes_with_every_update(shared_client: httpx
 
 
 def test_version_is_not_in_the_body(task: httpx.Response) -> None:
-    assert task.json().keys() == contract.document()["components"]["schemas"]["Task"]["properties"].keys()
+    assert task.json().keys() == document.raw()["components"]["schemas"]["Task"]["properties"].keys()
     assert "version" not in task.json()
 
 
@@ -194,15 +195,14 @@ def test_if_match_accepts_many_entity_tags(shared_client: httpx.Client, task: ht
 @pytest.mark.parametrize("backend", ["sqlite"])
 def test_entity_tag_changes_with_the_json_format(start: Start, checkout: Path) -> None:
     """Otherwise, clients would get 304 for an outdated format after an upgrade of the service."""
-    service = start(folder=checkout, command=FROM_FOLDER)
+    service = start(folder=checkout, command=RUN_FROM_SOURCE)
     created = service.client.post("/api/tasks", json={"title": "a"})
     service.stop()
-    queries = checkout / "models/queries.py"
-    titles = "fn.upper(column) if name == 'title' else column"
-    text = queries.read_text().replace("(getattr(table, name), Task", f"({titles}, Task")
-    queries.write_text(text.replace("in names.items()}\n", "in names.items() for column in [getattr(table, name)]}\n"))
+    column = "getattr(table, name)"
+    upper_case_title = f"fn.upper({column}) if name == 'title' else {column}"
+    replace_in(checkout / "models/task.py", "_json", column, upper_case_title)
 
-    changed = start(folder=checkout, command=FROM_FOLDER).client.get(
+    changed = start(folder=checkout, command=RUN_FROM_SOURCE).client.get(
         created.headers["location"], headers={"If-None-Match": created.headers["etag"]}
     )
 

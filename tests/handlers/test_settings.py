@@ -16,7 +16,7 @@ import uvicorn
 from uvicorn.server import ServerState
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
-from handlers.cli import serve
+from handlers.server.serve import serve
 from handlers.settings import ServerSettings, variable
 from tests.support import inside
 from tests.support.service import environment

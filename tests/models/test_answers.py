@@ -41,7 +41,7 @@ def test_request_gets_409_while_another_with_its_key_is_running(start: Start, st
     url = start().url
     client = httpx.Client(base_url=url, timeout=30)
     with client, ThreadPoolExecutor() as pool:
-        with store.writes_held():
+        with store.block_writes():
             running = [pool.submit(post, client, "key") for _ in range(2)]
             wait_until(lambda: any(future.done() for future in running))
             assert post(client, "key", {"title": "another"}).status_code == 409
@@ -103,9 +103,9 @@ def test_expired_responses_are_purged_while_the_service_runs(start: Start) -> No
 def test_failed_purge_is_retried(start: Start, store: Store) -> None:
     service = start("--idempotency-hours", "0.0001")
     post(service.client, "key")
-    store.lose()
-    wait_until(lambda: "Old answers to requests with an idempotency key are removed later: " in service.log())
-    store.find_again()
+    store.make_unreachable()
+    wait_until(lambda: "Cannot purge expired responses to idempotent requests; retrying later: " in service.log())
+    store.make_reachable()
 
     wait_until(lambda: post(service.client, "key", {"title": "another"}).status_code == 201)
     assert "Traceback" not in service.log()

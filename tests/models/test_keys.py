@@ -11,12 +11,12 @@ import httpx
 import pytest
 import yaml
 
-from handlers.contract import document as contract
-from models.database.address import database
+from handlers.contract import document
+from models import keys
 from models.database.errors import UnavailableError
 from models.database.sqlite import SqliteFile
 from models.database.statements import Rows
-from models.keys import BYTES, PREFIX, KeyRing
+from models.keys import BYTES, PREFIX, KeyCache
 from models.transfer.copy import TABLES
 from tests.support.calls import bearer, make_key, revoke_key, wait_for
 from tests.support.inside import run
@@ -49,7 +49,7 @@ def test_published_document_says_whether_a_key_is_required(start: Start, store: 
 
     assert [yaml.safe_load(before[name].content)["security"] for name in before] == [[], []]
     assert [yaml.safe_load(after[name].content)["security"] for name in after] == [[{"ApiKey": []}]] * 2
-    assert after["yaml"].text == contract.PATH.read_text()
+    assert after["yaml"].text == document.PATH.read_text()
     assert client.get("/api/tasks", headers=bearer(key)).status_code == 200
 
 
@@ -83,7 +83,7 @@ def test_requests_get_503_while_keys_cannot_be_checked(start: Start, store: Stor
     key = make_key(store, tmp_path)
     client = start().client
     assert client.get("/api/tasks", headers=bearer(key)).status_code == 200
-    store.lose()
+    store.make_unreachable()
 
     # With a key and without.
     wait_for(client, 503, headers=bearer(key))
@@ -91,7 +91,7 @@ def test_requests_get_503_while_keys_cannot_be_checked(start: Start, store: Stor
     assert client.get("/nowhere").status_code == 503
     assert client.get("/openapi.json").json()["security"] == [{"ApiKey": []}]
 
-    store.find_again()
+    store.make_reachable()
     wait_for(client, 200, headers=bearer(key))
 
 
@@ -182,27 +182,25 @@ class FakeKeyTable(SqliteFile):
         return [(name, sha256(key).digest(), revoked) for name, key, revoked in self.rows]
 
 
-def test_service_that_had_keys_stays_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_service_that_had_keys_stays_closed() -> None:
     """This holds for keys revoked before or after the start, and for an emptied table."""
     table = FakeKeyTable()
-    monkeypatch.setattr(database, "obj", table)
 
-    def refreshed(ring: KeyRing, *rows: tuple[str, bytes, str | None]) -> KeyRing:
+    def refreshed(cache: KeyCache, *rows: tuple[str, bytes, str | None]) -> KeyCache:
         table.rows = [*rows]
-        ring.fresh_until = -1.0
-        asyncio.run(ring.refresh())
-        return ring
+        asyncio.run(cache.refresh())
+        return cache
 
     valid, revoked = ("app", b"key", None), ("app", b"key", "2026-01-01T00:00:00.000Z")
-    assert KeyRing().required
-    assert not refreshed(KeyRing()).required
+    assert KeyCache(table).required
+    assert not refreshed(KeyCache(table)).required
     for rows in ([valid], [revoked], [valid, revoked], [revoked, valid], [valid, None], [revoked, None]):
-        ring = refreshed(KeyRing())
+        cache = refreshed(KeyCache(table))
         for row in rows:
-            refreshed(ring, *([row] if row else []))
-            assert ring.required
-            assert ring.name_of(b"key") == ("app" if row is valid else None)
-    both = refreshed(KeyRing(), ("old", b"old", revoked[2]), valid)
+            refreshed(cache, *([row] if row else []))
+            assert cache.required
+            assert cache.name_of(b"key") == ("app" if row is valid else None)
+    both = refreshed(KeyCache(table), ("old", b"old", revoked[2]), valid)
     assert (both.required, both.name_of(b"key"), both.name_of(b"old")) == (True, "app", None)
 
 
@@ -221,28 +219,36 @@ class SlowDatabase(SqliteFile):
     async def read(self, *_: object) -> Rows:
         self.reads += 1
         number = self.reads
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(1)
         if number in self._failing:
             raise UnavailableError("busy")
         return []
 
 
 @pytest.mark.parametrize(("failing", "failed"), [((), 0), ((1,), 600)])
-def test_waiting_requests_share_a_slow_refresh(
-    monkeypatch: pytest.MonkeyPatch, failing: tuple[int, ...], failed: int
-) -> None:
-    """Each request refreshes twice, so some continue after others have started the next refresh."""
-    slow, ring = SlowDatabase(*failing), KeyRing()
-    monkeypatch.setattr(database, "obj", slow)
+def test_waiting_requests_share_a_slow_refresh(failing: tuple[int, ...], failed: int) -> None:
+    """Each request waits twice, because the cache is stale again after a slow refresh."""
+    slow = SlowDatabase(*failing)
+    cache = KeyCache(slow)
 
     async def request() -> None:
-        await ring.refresh()
-        await ring.refresh()
+        await cache.ensure_fresh()
+        await cache.ensure_fresh()
 
     async def requests() -> list[BaseException | None]:
-        return await asyncio.gather(*(request() for _ in range(600)), return_exceptions=True)
+        refreshes = asyncio.create_task(cache.refresh_forever())
+        results = await asyncio.gather(*(request() for _ in range(600)), return_exceptions=True)
+        refreshes.cancel()
+        return results
 
     errors = [error for error in asyncio.run(requests()) if error]
     assert [type(error) for error in errors] == [UnavailableError] * failed
-    assert ring.required == bool(failed)
+    assert cache.required == bool(failed)
     assert slow.reads == 2 - len(failing), "waiting requests must share a read"
+
+
+def test_request_does_not_wait_forever_for_a_refresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys, "TIMEOUT", 0.01)
+
+    with pytest.raises(UnavailableError, match="takes too long"):
+        asyncio.run(KeyCache(SlowDatabase()).ensure_fresh())

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from models import answers
-from models.database.address import database
+from models.answers import Answer, AnswerQueries
+from models.database.address import open_database
 from models.database.clock import now
 from models.database.migrate import migrate
 from tests.support import inside
 from tests.support.calls import bearer, make_key, post
 from tests.support.service import Start
-from tests.support.stores import SqliteStore, bind_database
+from tests.support.stores import SqliteStore
 
 # In POSIX notation, which needs no time zone database: 14 hours ahead, 12 behind, and a half-hour offset.
 ZONES = ["AHEAD-14", "BEHIND+12", "HALF-5:30", "UTC0"]
@@ -56,7 +56,8 @@ def test_time_is_utc_in_every_zone(zone: str, ago: timedelta) -> None:
 
 def test_kept_responses_expire_on_time_in_every_zone(zone: str, store: SqliteStore) -> None:
     migrate(store.url)
-    bind_database(store.url)
+    database = open_database(store.url)
+    answers = AnswerQueries(database)
     # In seconds; the retention period is an hour and a half.
     ages = [0, 5390, 5410, 20 * 3600]
 
@@ -64,12 +65,12 @@ def test_kept_responses_expire_on_time_in_every_zone(zone: str, store: SqliteSto
         await database.start()
         try:
             for age in ages:
-                await database.write(answers.keep, str(age).encode(), answers.Answer(b"", 201, {}, b""))
+                await database.write(answers.insert, str(age).encode(), Answer(b"", 201, {}, b""))
                 created = datetime.fromtimestamp(time.time() - age, UTC).isoformat(timespec="milliseconds")
                 written = created.replace("+00:00", "Z")
                 if age:
                     store.execute(f"UPDATE kept_answer SET created_at = '{written}' WHERE key = CAST({age} AS BLOB)")
-            removed: int = await database.write(answers.remove_some, timedelta(hours=1.5))
+            removed: int = await database.write(answers.delete_some, timedelta(hours=1.5))
             return removed
         finally:
             await database.shut_down()

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.project import FROM_FOLDER
+from tests.support.project import RUN_FROM_SOURCE
 from tests.support.service import Start
 from tests.tools.changes import CHANGES, find_failures
 
@@ -30,7 +30,7 @@ def start_changed_service(start: Start, checkout: Path) -> httpx.Client:
     for apply in CHANGES.values():
         apply(checkout)
     subprocess.run([Path(sys.executable).with_name("datamodel-codegen")], cwd=checkout, check=True)
-    return start(folder=checkout, command=FROM_FOLDER).client
+    return start(folder=checkout, command=RUN_FROM_SOURCE).client
 
 
 def test_changes_work(start: Start, checkout: Path) -> None:

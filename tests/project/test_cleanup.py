@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from tests.support.calls import wait_until
-from tests.support.project import PATIENCE, ROOT, tool
+from tests.support.project import ROOT, TIMEOUT, tool
 
 pytestmark = pytest.mark.slow
 
@@ -62,7 +62,7 @@ def test_interrupted_run_leaves_nothing_behind(
         assert "launcher.py" in commands
 
         (os.killpg if to_group else os.kill)(run.pid, number)
-        run.wait(timeout=3 * PATIENCE)
+        run.wait(timeout=3 * TIMEOUT)
     finally:
         run.kill()
 

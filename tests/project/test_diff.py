@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from handlers.contract import document as contract
+from handlers.contract import document
 from tests.support.project import ROOT
 from tests.tools.diff import version_errors
 
-RELEASED = re.sub(r"(?m)^  version: .*", "  version: 1.2.3", contract.PATH.read_text())
+RELEASED = re.sub(r"(?m)^  version: .*", "  version: 1.2.3", document.PATH.read_text())
 SMALLER_BODY = ("x-max-bytes: 65536", "x-max-bytes: 6553")
 OTHER_DEFAULT = ("default: 100\n", "default: 10\n")
 OTHER_EXAMPLE = ("detail: Task not found", "detail: No such task")
@@ -124,4 +124,4 @@ def test_contract_package_and_changelog_have_the_same_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
     assert changelog
-    assert changelog[1] == contract.document()["info"]["version"] == project["version"] == version("tasks-api")
+    assert changelog[1] == document.raw()["info"]["version"] == project["version"] == version("tasks-api")

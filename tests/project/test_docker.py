@@ -25,8 +25,7 @@ import httpx
 import pytest
 import yaml
 
-from handlers.contract import document as contract
-from handlers.contract import problems
+from handlers.contract import document, problems
 from handlers.settings import ServerSettings, variable
 from tests.support import wire
 from tests.support.project import ROOT, SOURCES, tool
@@ -148,7 +147,7 @@ def test_health_check_needs_no_key(start: Start, store: Store, tmp_path: Path) -
 
 def test_health_check_fails_if_the_service_is_not_ready(start: Start, store: Store) -> None:
     service = start()
-    store.lose()
+    store.make_unreachable()
 
     assert check_health(httpx.URL(service.url).port or 80) == 1
 
@@ -330,7 +329,7 @@ def test_request_has_the_same_id_for_the_client_and_in_both_logs(
     with proxy(nginx, [address_of(service)], tmp_path) as client:
         given = client.get("/api/tasks", headers={"X-Request-ID": "given"})
         generated = client.get("/api/tasks")
-        store.lose()
+        store.make_unreachable()
         failed = client.delete("/api/tasks/1")
 
     ids = [response.headers["x-request-id"] for response in (given, generated, failed)]
@@ -355,7 +354,7 @@ def assert_is_as_in_the_contract(response: httpx.Response) -> None:
     assert response.json() == problem
     assert response.headers["content-type"] == "application/problem+json"
     assert response.headers["x-request-id"]
-    for name, value in contract.constant_headers(None, response.status_code).items():
+    for name, value in document.constant_headers(None, response.status_code).items():
         assert response.headers.get_list(name) == [value]
 
 

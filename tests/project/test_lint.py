@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from handlers.contract import document as contract
+from handlers.contract import document
 from tests.support.project import ROOT
 
 RULES = yaml.safe_load((ROOT / "tests/house-rules.spectral.yaml").read_text())["rules"]
@@ -26,12 +26,12 @@ def findings(node: Path, document: dict[str, Any], folder: Path) -> set[tuple[st
 
 
 def test_each_house_rule_finds_its_violations(node: Path, tmp_path: Path) -> None:
-    document = deepcopy(contract.document())
-    components = document["components"]
-    collection, item = document["paths"]["/api/tasks"], document["paths"]["/api/tasks/{id}"]
+    contract = deepcopy(document.raw())
+    components = contract["components"]
+    collection, item = contract["paths"]["/api/tasks"], contract["paths"]["/api/tasks/{id}"]
     del components["parameters"]["Limit"]["example"]
     del components["headers"]["Location"]["example"]
-    del document["x-responses"]["204"]["headers"]["Allow"]["example"]
+    del contract["x-responses"]["204"]["headers"]["Allow"]["example"]
     del components["schemas"]["TaskInput"]["properties"]["completed"]["example"]
     del components["schemas"]["Problem"]["properties"]["errors"]["example"]
     del components["requestBodies"]["TaskInput"]["content"]["application/json"]["examples"]
@@ -48,7 +48,7 @@ def test_each_house_rule_finds_its_violations(node: Path, tmp_path: Path) -> Non
     ):
         path_item[method]["operationId"] = name
 
-    found = {(rule, location) for rule, location in findings(node, document, tmp_path) if rule in RULES}
+    found = {(rule, location) for rule, location in findings(node, contract, tmp_path) if rule in RULES}
 
     assert found == {
         ("parameter-has-example", "components.parameters.Limit"),

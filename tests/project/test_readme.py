@@ -6,11 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from handlers.contract.document import specification
+from handlers.contract.document import resolved
 from tests.support.calls import bearer, wait_for
 from tests.support.edits import add_after, add_to_yaml, next_migration
 from tests.support.pages import block, text
-from tests.support.project import COMMAND, FROM_FOLDER, ROOT
+from tests.support.project import COMMAND, ROOT, RUN_FROM_SOURCE
 from tests.support.service import Service, Start, environment
 from tests.support.stores import Store
 
@@ -34,7 +34,7 @@ def assert_calls_give_the_documented_responses(page: str, service: Service) -> N
         assert MOMENT.sub("moment", output) == MOMENT.sub("moment", response), f"write under {call} in {page}: {output}"
 
 
-def test_calls_give_the_answers_in_the_readme(service: Service) -> None:
+def test_calls_get_the_documented_responses(service: Service) -> None:
     assert_calls_give_the_documented_responses("README.md", service)
 
 
@@ -93,10 +93,10 @@ def test_documented_proxy_timeout_is_in_proxy_conf() -> None:
 
 
 def test_new_field_works_as_documented(start: Start, checkout: Path, store: Store) -> None:
-    if "priority" in specification()["components"]["schemas"]["Task"]["properties"]:
+    if "priority" in resolved()["components"]["schemas"]["Task"]["properties"]:
         # Somebody has followed the recipe.
         return
-    service = start(folder=checkout, command=FROM_FOLDER)
+    service = start(folder=checkout, command=RUN_FROM_SOURCE)
     service.client.post("/api/tasks", json={"title": "Before"})
 
     page = "docs/your-own-api.md"
@@ -110,12 +110,12 @@ def test_new_field_works_as_documented(start: Start, checkout: Path, store: Stor
     add_after(checkout / "models/task.py", "Task", "created_at", block(page, "python", "**3. The table.**"))
     subprocess.run([Path(sys.executable).with_name("datamodel-codegen")], cwd=checkout, check=True)
 
-    migrate = [*FROM_FOLDER, "migrate", "--database-url", store.url]
+    migrate = [*RUN_FROM_SOURCE, "migrate", "--database-url", store.url]
     subprocess.run(migrate, cwd=checkout, check=True)
     # The previous release works with the new schema until it is replaced.
     assert service.client.post("/api/tasks", json={"title": "Meanwhile"}).json()["id"] == 2
     service.stop()
-    client = start(folder=checkout, command=FROM_FOLDER).client
+    client = start(folder=checkout, command=RUN_FROM_SOURCE).client
     assert client.get("/api/tasks/1").json()["priority"] == 3
     assert client.post("/api/tasks", json={"title": "After"}).json()["priority"] == 3
     assert client.put("/api/tasks/3", json={"title": "After", "priority": 5}).json()["priority"] == 5

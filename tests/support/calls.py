@@ -7,16 +7,16 @@ from typing import Any
 
 import httpx
 
-from handlers.contract import document as contract
+from handlers.contract import document
 from models.schemas import Problem
 from tests.support.inside import run
-from tests.support.project import PATIENCE
+from tests.support.project import TIMEOUT
 from tests.support.stores import Store
 
 # The methods of a Path Item Object (OpenAPI 3.0.3).
 METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
 # A method that no contract can define: OpenAPI has no such operation.
-FOREIGN_METHOD = "PROPFIND"
+UNKNOWN_METHOD = "PROPFIND"
 # A request for each operation, and the `detail` of its 500 response.
 CALLS = [
     ("GET", "/api/tasks", "Failed to fetch tasks"),
@@ -31,7 +31,7 @@ TASK = {"title": "Write the tutorial", "completed": False}
 
 def methods(template: str) -> list[str]:
     """Return the methods that a path of the contract allows, with HEAD and OPTIONS."""
-    item = [name.upper() for name in contract.document()["paths"][template] if name in METHODS]
+    item = [name.upper() for name in document.raw()["paths"][template] if name in METHODS]
     return [*(method for name in item for method in ([name, "HEAD"] if name == "GET" else [name])), "OPTIONS"]
 
 
@@ -91,14 +91,14 @@ def wait_for(client: httpx.Client, status: int, path: str = "/api/tasks", **opti
     """Poll until the response has a status; return the seconds it took."""
     start = monotonic()
     while client.get(path, **options).status_code != status:  # type: ignore[arg-type]
-        assert monotonic() - start < PATIENCE
+        assert monotonic() - start < TIMEOUT
         sleep(0.01)
     return monotonic() - start
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
     """Poll until the condition holds."""
-    deadline = monotonic() + PATIENCE
+    deadline = monotonic() + TIMEOUT
     while not condition():
         assert monotonic() < deadline
         sleep(0.01)

@@ -45,9 +45,10 @@ def _value_of(node: yaml.MappingNode, key: str) -> yaml.Node:
     return found
 
 
-def append(file: Path, text: str) -> None:
-    """Append code to a Python file."""
-    file.write_text(f"{file.read_text().rstrip()}\n\n\n{dedent(text).strip()}\n")
+def append_to_class(file: Path, class_: str, text: str) -> None:
+    """Append a method to a class."""
+    end = _definition(file, class_).end_lineno or 0
+    _insert(file, end, 0, "\n" + indent(dedent(text).strip("\n") + "\n", " " * 4), newline=True)
 
 
 def add_after(file: Path, class_: str, field: str, text: str) -> None:

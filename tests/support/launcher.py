@@ -20,7 +20,6 @@ from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from secrets import token_hex
 from typing import IO, Any
 
 if __name__ == "__main__":
@@ -179,8 +178,6 @@ def _set_up_process(message: Any, stdout: int, stderr: int) -> None:
         os.close(descriptor)
     # A test run in the background ignores Ctrl-C; its services must not.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # Each process needs its own prefix for request ids.
-    vars(sys.modules["handlers.server.protocol"])["PROCESS"] = token_hex(8)
     if path := environment.get(SOCKET_VARIABLE):
         give_control_to_test(path)
     sys.argv = ["tasks-api", *arguments]

@@ -11,9 +11,9 @@ ROOT = Path(__file__).parents[2]
 # The installed command.
 COMMAND = str(Path(sys.executable).with_name("tasks-api"))
 # Runs the command from the code in the working directory.
-FROM_FOLDER = (sys.executable, "-c", "from handlers.cli import main; main()")
+RUN_FROM_SOURCE = (sys.executable, "-c", "from handlers.cli import main; main()")
 # Timeout in seconds, long enough for a busy machine.
-PATIENCE = 60
+TIMEOUT = 60
 # The sources of the wheel.
 SOURCES = ("handlers", "models", "tests/contract", "openapi.yaml", "pyproject.toml", "README.md", "LICENSE")
 

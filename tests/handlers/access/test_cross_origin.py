@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from handlers.application import create_app
-from handlers.contract import document as contract
+from handlers.contract import document
 from handlers.settings import ServerSettings
 from tests.support.calls import bearer, make_key, methods, wait_for
 from tests.support.inside import run
@@ -148,7 +148,7 @@ def test_preflight_allows_the_methods_and_headers_of_the_contract(start: Start) 
 
     assert (allowed.status_code, allowed.content, other.status_code, other.content) == (204, b"", 204, b"")
     assert allowed.headers["access-control-allow-origin"] == "https://app.example.com"
-    every = {method for path in contract.document()["paths"] for method in methods(path)} - {"HEAD", "OPTIONS"}
+    every = {method for path in document.raw()["paths"] for method in methods(path)} - {"HEAD", "OPTIONS"}
     assert every >= {"DELETE", "GET", "POST", "PUT"}
     assert allowed.headers["access-control-allow-methods"] == ", ".join(sorted(every))
     assert {"If-Match", "If-None-Match", "Idempotency-Key", "Authorization"} < set(
@@ -157,7 +157,7 @@ def test_preflight_allows_the_methods_and_headers_of_the_contract(start: Start) 
     assert "content-type" not in allowed.headers
     assert "access-control-allow-origin" not in other.headers
     assert options.headers["allow"] == ", ".join(methods("/api/tasks"))
-    responses = [documented for id in contract.operations() for documented in contract.responses(id).values()]
+    responses = [documented for id in document.operations() for documented in document.responses(id).values()]
     assert set(response.headers["access-control-expose-headers"].split(", ")) == {
         name for documented in responses for name in documented["headers"]
     }
@@ -292,6 +292,6 @@ def test_invalid_origin_is_refused(tmp_path: Path, setting: str) -> None:
 
     assert result.returncode == 1
     assert result.stderr == (
-        "--allowed-origins or TASKS_API_ALLOWED_ORIGINS: give them as https://app.example.com,"
+        "--allowed-origins or TASKS_API_ALLOWED_ORIGINS: write it as https://app.example.com,"
         " with commas between, or * for any.\n"
     )

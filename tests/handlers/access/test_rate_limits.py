@@ -21,14 +21,16 @@ from limits.errors import StorageError
 from starlette.types import Message, Receive, Scope, Send
 
 from handlers.access.rate_limits import RateLimits
-from handlers.access.request_counts import PATIENCE, Memory, WhileReachable, Window
+from handlers.access.request_counts import TIMEOUT, CircuitBreaker, Memory, Window
 from handlers.contract.problems import Refusal
-from tests.support.calls import FOREIGN_METHOD, assert_is_problem, bearer, make_key
+from models.database.sqlite import SqliteFile
+from models.keys import KeyCache
+from tests.support.calls import UNKNOWN_METHOD, assert_is_problem, bearer, make_key
 from tests.support.pages import block
 from tests.support.project import tool
 from tests.support.service import Start, environment
 from tests.support.stores import Store
-from tests.support.wire import Answer, exchange, request
+from tests.support.wire import Response, exchange, request
 
 POLICY = '"2-per-4-second";q=2;w=4, "5-per-1-hour";q=5;w=3600'
 FIRST = '"2-per-4-second";r=1;t=4, "5-per-1-hour";r=4;t=3600'
@@ -49,7 +51,7 @@ def new_client_headers() -> dict[str, str]:
     return {"X-Forwarded-For": f"198.51.100.{next(client_numbers)}"}
 
 
-def remaining(response: httpx.Response | Answer) -> list[int]:
+def remaining(response: httpx.Response | Response) -> list[int]:
     """Return the remaining requests of each limit, as the response reports them."""
     return [int(number) for number in re.findall(r";r=(\d+)", response.headers["ratelimit"])]
 
@@ -66,7 +68,7 @@ def remaining(response: httpx.Response | Answer) -> list[int]:
         ("POST /api/tasks", 415, {"content": b"title"}),
         ("DELETE /api/tasks/99", 404, {}),
         ("PUT /api/tasks/99", 404, TASK),
-        (f"{FOREIGN_METHOD} /api/tasks", 405, {}),
+        (f"{UNKNOWN_METHOD} /api/tasks", 405, {}),
         ("OPTIONS /api/tasks", 204, {}),
         ("GET /nowhere", 404, {}),
         ("GET /", 307, {}),
@@ -230,7 +232,7 @@ def test_long_windows_are_reported_in_seconds(monkeypatch: pytest.MonkeyPatch) -
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body"})
 
-    limited = RateLimits(app, "2/second;3/day;5/2 hour", "")
+    limited = RateLimits(app, KeyCache(SqliteFile(Path("never-opened.db"))), "2/second;3/day;5/2 hour", "")
 
     def get() -> dict[str, str]:
         """Return the rate limit headers of the response."""
@@ -329,18 +331,18 @@ def test_circuit_breaker_lets_few_requests_wait_for_redis() -> None:
         await recovered.wait()
         return windows
 
-    async def flood(circuit_breaker: WhileReachable) -> tuple[int, float, list[list[Window]]]:
+    async def flood(circuit_breaker: CircuitBreaker) -> tuple[int, float, list[list[Window]]]:
         calls_before, began = redis_calls, time.monotonic()
         responses = await asyncio.gather(*(circuit_breaker("") for _ in range(320)))
         return redis_calls - calls_before, time.monotonic() - began, responses
 
     async def outage() -> None:
-        circuit_breaker = WhileReachable(count_in_redis)
+        circuit_breaker = CircuitBreaker(count_in_redis)
         # The first group waits for Redis; the requests behind it do not.
         first, seconds, responses = await flood(circuit_breaker)
         assert (first, responses) == (32, [[]] * 320)
         # One group after the other would take ten timeouts.
-        assert seconds < 10 * PATIENCE
+        assert seconds < 10 * TIMEOUT
         assert (await flood(circuit_breaker))[0] == 0
         await asyncio.sleep(1.1)
         # One request tries Redis, which is still down.
@@ -364,7 +366,7 @@ def test_response_to_an_earlier_request_does_not_close_the_circuit_breaker(caplo
         return windows
 
     async def outage() -> None:
-        circuit_breaker = WhileReachable(count_in_redis)
+        circuit_breaker = CircuitBreaker(count_in_redis)
         assert list(await asyncio.gather(circuit_breaker("failing"), circuit_breaker("succeeding"))) == [[], windows]
         assert await circuit_breaker("failing") == []
 
@@ -476,5 +478,5 @@ def test_requests_are_not_limited_while_redis_is_down(start: Start, redis: Redis
     assert remaining(wait_until_limited(client)) == [1]
     assert [client.get(PATH).status_code for _ in range(2)] == [200, 429]
     hung, gone = service.log().splitlines()
-    assert hung.endswith("Redis does not answer, so that requests are not limited: it takes too long")
-    assert "Redis does not answer, so that requests are not limited: Error" in gone
+    assert hung.endswith("Redis does not respond, so requests are not limited: timeout")
+    assert "Redis does not respond, so requests are not limited: Error" in gone

@@ -6,7 +6,7 @@ import time
 import pytest
 from limits import parse_many
 
-from handlers.access.request_counts import Window, counting
+from handlers.access.request_counts import Window, request_counter
 
 DAY = 86400
 START = 1_800_000_000.25
@@ -37,7 +37,7 @@ class Counter:
     """
 
     def __init__(self, limits: str) -> None:
-        self._count = counting(parse_many(limits), "")
+        self._count = request_counter(parse_many(limits), "")
 
     def windows(self, client: str = "app") -> list[Window]:
         """Count a request, and return the window of each limit."""
@@ -56,14 +56,14 @@ def test_long_window_counts_across_short_ones(clock: Clock) -> None:
     for clock.elapsed in (0, 1, 60, 3600, DAY - 1):
         windows = counter.windows()
         counted.append([window.used for window in windows])
-        assert [window.left for window in windows] == [window.limit.amount - window.used for window in windows], (
+        assert [window.remaining for window in windows] == [window.limit.amount - window.used for window in windows], (
             clock.elapsed
         )
     assert counted == [[1, 1, 1, 1], [1, 2, 2, 2], [1, 1, 3, 3], [1, 1, 1, 4], [1, 1, 1, 5]]
 
     clock.elapsed = DAY - 0.25
     windows = counter.windows()
-    assert [(window.used, window.left) for window in windows] == [(2, 0), (2, 1), (2, 2), (6, 0)]
+    assert [(window.used, window.remaining) for window in windows] == [(2, 0), (2, 1), (2, 2), (6, 0)]
     assert [window.seconds for window in windows] == [1, 60, 3600, 1]
 
 

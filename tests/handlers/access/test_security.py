@@ -5,20 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from handlers.contract import document as contract
+from handlers.contract import document
 from models.keys import PREFIX
 from tests.support import wire
-from tests.support.calls import FOREIGN_METHOD, assert_is_problem, bearer, make_key, methods, revoke_key, wait_for
+from tests.support.calls import UNKNOWN_METHOD, assert_is_problem, bearer, make_key, methods, revoke_key, wait_for
 from tests.support.inside import run
 from tests.support.service import Service, Start, running
-from tests.support.stores import Store, opened
+from tests.support.stores import Store, open_store
 
 pytestmark = pytest.mark.slow
 
 CALLS = [
-    *((method, path.replace("{id}", "1")) for path in contract.document()["paths"] for method in methods(path)),
+    *((method, path.replace("{id}", "1")) for path in document.raw()["paths"] for method in methods(path)),
     # Requests that match no operation.
-    (FOREIGN_METHOD, "/api/tasks/1"),
+    (UNKNOWN_METHOD, "/api/tasks/1"),
     ("GET", "/api/tasks/a%2Fb"),
     ("GET", "/api"),
     ("GET", "/nowhere"),
@@ -43,7 +43,7 @@ def protected(
 ) -> Iterator[tuple[Service, str]]:
     """A service with an API key, and that key."""
     folder = tmp_path_factory.mktemp("protected")
-    with opened(backend, folder, request) as store:
+    with open_store(backend, folder, request) as store:
         key = make_key(store, folder)
         with running(backend, folder, variables={"DATABASE_URL": store.url}) as service:
             yield service, key
@@ -145,8 +145,8 @@ def test_open_service_listens_on_loopback_only(store: Store, tmp_path: Path, hos
 
     assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr == (
-        f"Whoever reaches {host or '0.0.0.0'} could read and change every task: make a key with"
-        " tasks-api key new NAME, or say --insecure-open.\n"
+        f"Anyone who reaches {host or '0.0.0.0'} could read and change every task: create an API key with"
+        " tasks-api key new NAME, or allow that with --insecure-open.\n"
     )
 
 

@@ -3,9 +3,9 @@
 import httpx
 import pytest
 
-from handlers.contract import document as contract
+from handlers.contract import document
 from tests.support import wire
-from tests.support.calls import FOREIGN_METHOD
+from tests.support.calls import UNKNOWN_METHOD
 from tests.support.service import Start
 
 REQUESTS = [
@@ -15,7 +15,7 @@ REQUESTS = [
     wire.request("POST", "/api/tasks", {"title": ""}),
     wire.request("GET", "/api/tasks", headers={"If-None-Match": "*"}),
     wire.request("OPTIONS", "/api/tasks"),
-    wire.request(FOREIGN_METHOD, "/api/tasks"),
+    wire.request(UNKNOWN_METHOD, "/api/tasks"),
     wire.request("GET", "/nowhere"),
     wire.request("GET", "/docs"),
     wire.request("GET", "/docs/assets/theme.css"),
@@ -71,7 +71,7 @@ def test_head_has_the_headers_of_get(client: httpx.Client, path: str) -> None:
 
 
 def test_security_headers_match_the_contract() -> None:
-    described = contract.document()["x-headers"]
+    described = document.raw()["x-headers"]
 
     assert {name.lower(): header["example"] for name, header in described.items()} == SECURITY_HEADERS
 

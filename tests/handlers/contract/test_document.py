@@ -17,17 +17,17 @@ from connexion.spec import Specification
 from inflection import underscore
 from openapi_spec_validator import validate
 
-from handlers import tasks
-from handlers.contract import document as contract
-from handlers.contract.dispatch import Plan
+from handlers.contract import document
+from handlers.contract.dispatch import OperationHandler
 from handlers.contract.problems import Refusal
 from handlers.contract.validation import Rules
+from handlers.tasks import TaskHandlers
 from tests.support.calls import METHODS
 from tests.support.project import ROOT
 
 METHOD_OF = {
     operation["operationId"]: method
-    for item in contract.document()["paths"].values()
+    for item in document.raw()["paths"].values()
     for method, operation in item.items()
     if method in METHODS
 }
@@ -46,7 +46,7 @@ def nodes(node: Any, path: str = "#") -> Iterator[tuple[str, dict[str, Any]]]:
 
 def examples() -> Iterator[tuple[str, dict[str, Any], Any]]:
     """Yield every example, with its path and schema."""
-    for path, node in nodes(contract.specification().spec):
+    for path, node in nodes(document.resolved().spec):
         schema = node if "type" in node and "/schemas/" in path else node.get("schema")
         if isinstance(schema, dict):
             if "example" in node:
@@ -56,8 +56,8 @@ def examples() -> Iterator[tuple[str, dict[str, Any], Any]]:
 
 
 def test_contract_is_valid_openapi() -> None:
-    validate(contract.document())
-    assert contract.document()["openapi"] == "3.0.3"
+    validate(document.raw())
+    assert document.raw()["openapi"] == "3.0.3"
 
 
 @pytest.mark.parametrize(("path", "schema", "example"), [pytest.param(*case, id=case[0]) for case in examples()])
@@ -67,7 +67,7 @@ def test_example_fits_its_schema(path: str, schema: dict[str, Any], example: Any
 
 
 def test_every_component_has_an_example() -> None:
-    components = contract.specification()["components"]
+    components = document.resolved()["components"]
     missing = [
         f"{kind}/{name}"
         for kind in ("parameters", "headers", "requestBodies", "responses")
@@ -86,10 +86,10 @@ def test_every_component_has_an_example() -> None:
 
 
 def test_operations_are_described() -> None:
-    operations = contract.operations()
-    tags = [[tag["name"]] for tag in contract.document()["tags"]]
+    operations = document.operations()
+    tags = [[tag["name"]] for tag in document.raw()["tags"]]
     assert operations.keys() == METHOD_OF.keys()
-    for _, operation in operations.values():
+    for _, _, operation in operations.values():
         assert operation["summary"]
         assert operation["description"]
         assert operation["tags"] in tags
@@ -97,24 +97,24 @@ def test_operations_are_described() -> None:
 
 
 def test_every_handler_is_an_operation() -> None:
-    handlers = {name for name, value in vars(tasks).items() if iscoroutinefunction(value) and not name.startswith("_")}
+    handlers = {name for name, value in vars(TaskHandlers).items() if iscoroutinefunction(value) and name[0] != "_"}
 
     assert handlers == {underscore(operation_id) for operation_id in METHOD_OF}
 
 
 @pytest.mark.parametrize("operation_id", [*METHOD_OF, None])
 def test_problem_examples_have_the_status_of_their_response(operation_id: str | None) -> None:
-    for status, response in contract.responses(operation_id).items():
+    for status, response in document.responses(operation_id).items():
         content = response.get("content", {})
         for example in content.get("application/problem+json", {}).get("examples", {}).values():
             assert str(example["value"]["status"]) == status
 
 
 def test_every_component_is_used() -> None:
-    text = contract.PATH.read_text()
+    text = document.PATH.read_text()
     unused = [
         f"{kind}/{name}"
-        for kind, components in contract.document()["components"].items()
+        for kind, components in document.raw()["components"].items()
         for name in components
         # Security schemes are referenced by name only.
         if (f"  - {name}:" if kind == "securitySchemes" else f"#/components/{kind}/{name}'") not in text
@@ -123,11 +123,11 @@ def test_every_component_is_used() -> None:
 
 
 def test_contract_does_not_mention_python_code() -> None:
-    assert not re.search(r"x-openapi-router-controller|handlers|models\.", contract.PATH.read_text())
+    assert not re.search(r"x-openapi-router-controller|handlers|models\.", document.PATH.read_text())
 
 
 def test_descriptions_state_the_size_limits() -> None:
-    with_limit = [node for _, node in nodes(contract.document()) if "x-max-bytes" in node]
+    with_limit = [node for _, node in nodes(document.raw()) if "x-max-bytes" in node]
     # The limits of the body, the request target and the headers.
     assert len(with_limit) >= 3
     for node in with_limit:
@@ -135,40 +135,40 @@ def test_descriptions_state_the_size_limits() -> None:
 
 
 def test_description_states_the_time_limit() -> None:
-    (with_limit,) = [node for _, node in nodes(contract.document()) if "x-seconds" in node]
+    (with_limit,) = [node for _, node in nodes(document.raw()) if "x-seconds" in node]
     assert f"{with_limit['x-seconds']} seconds" in with_limit["description"]
 
 
 def test_integer_formats_match_the_limits() -> None:
     """Client generators choose the integer type by the format."""
-    for path, node in nodes(contract.document()):
+    for path, node in nodes(document.raw()):
         if node.get("type") == "integer":
             largest = max(abs(node.get(limit, 0)) for limit in ("minimum", "maximum"))
             assert node.get("format") == ("int64" if largest >= 2**31 else "int32"), path
 
 
 def test_description_states_the_retention_period() -> None:
-    (with_retention,) = [node for _, node in nodes(contract.document()) if "x-retention-hours" in node]
+    (with_retention,) = [node for _, node in nodes(document.raw()) if "x-retention-hours" in node]
     assert f"{with_retention['x-retention-hours']} hours" in with_retention["description"]
 
 
 def test_every_response_documents_cache_control() -> None:
     for operation_id in (*METHOD_OF, None):
-        for status in contract.responses(operation_id):
+        for status in document.responses(operation_id):
             cacheable = status in ("200", "304") and METHOD_OF.get(operation_id or "") == "get"
-            directive = contract.constant_headers(operation_id, int(status))["Cache-Control"]
+            directive = document.constant_headers(operation_id, int(status))["Cache-Control"]
             assert directive == ("private, no-cache" if cacheable else "no-store")
 
 
 def test_every_response_documents_the_request_id() -> None:
-    for operation_id in (*contract.operations(), None):
-        for status, response in contract.responses(operation_id).items():
+    for operation_id in (*document.operations(), None):
+        for status, response in document.responses(operation_id).items():
             assert "X-Request-ID" in response["headers"], f"{operation_id} {status}"
 
 
 def test_custom_messages_belong_to_keywords() -> None:
     """A message for a keyword that the schema lacks would never be used."""
-    for path, node in nodes(contract.document()["components"]["schemas"]):
+    for path, node in nodes(document.raw()["components"]["schemas"]):
         assert node.get("x-messages", {}).keys() <= {*node, "required"}, path
 
 
@@ -181,7 +181,7 @@ def test_python_repeats_no_sentence_of_the_contract() -> None:
     )
     sentences = {
         value
-        for path, node in nodes(contract.document())
+        for path, node in nodes(document.raw())
         for key, value in node.items()
         if isinstance(value, str) and (key == "detail" or "x-messages" in path) and value.count(" ") > 1
     }
@@ -199,7 +199,7 @@ def test_models_are_generated_from_the_contract() -> None:
 
 def test_schemas_are_compiled_as_json_schema() -> None:
     """Formats are checked, and OpenAPI's nullable adds the type null."""
-    schema = contract.specification()["components"]["schemas"]["Task"]
+    schema = document.resolved()["components"]["schemas"]["Task"]
     task = {name: part["example"] for name, part in schema["properties"].items()}
     task |= {"description": None, "createdAt": "2026-13-12T10:32:14.000Z"}
 
@@ -207,33 +207,37 @@ def test_schemas_are_compiled_as_json_schema() -> None:
 
 
 def test_handler_that_does_not_fit_the_contract_is_refused_at_start() -> None:
+    async def list_tasks(limit: int) -> Any:
+        raise AssertionError
+
     operation = OpenAPIOperation.from_spec(
-        contract.specification(), path="/api/tasks/{id}", method="get", resolver=Resolver(lambda _: tasks.list_tasks)
+        document.resolved(), path="/api/tasks/{id}", method="get", resolver=Resolver(lambda _: list_tasks)
     )
     with pytest.raises(TypeError, match="missing a required argument: 'limit'"):
-        Plan(operation)
+        OperationHandler(operation)
 
 
 def test_missing_required_parameters_are_reported() -> None:
-    text = contract.PATH.read_text().replace("      in: query\n", "      in: query\n      required: true\n")
-    plan = Plan(
+    text = document.PATH.read_text().replace("      in: query\n", "      in: query\n      required: true\n")
+
+    async def unused(*_: object, **__: object) -> Any:
+        raise AssertionError
+
+    handler = OperationHandler(
         OpenAPIOperation.from_spec(
             Specification.load(yaml.safe_load(text)),
             path="/api/tasks",
             method="get",
-            resolver=Resolver(lambda _: tasks.list_tasks),
+            resolver=Resolver(lambda _: unused),
         )
     )
     scope = {"path_params": {}, "query_string": b"after=0", "headers": []}
 
-    async def unused(*_: object) -> Any:
-        raise AssertionError
-
     with pytest.raises(Refusal) as raised:
-        asyncio.run(plan(scope, unused, unused))
+        asyncio.run(handler(scope, unused, unused))
 
     assert raised.value.status_code == 400
-    parameters = contract.operations()["listTasks"][1]["parameters"]
+    parameters = document.operations()["listTasks"].description["parameters"]
     missing = {parameter["name"] for parameter in parameters if parameter["in"] == "query"} - {"after"}
     assert missing >= {"limit", "completed"}
     assert {violation.detail for violation in raised.value.violations} == {f"{name} is required" for name in missing}

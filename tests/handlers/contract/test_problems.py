@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from handlers.contract import document as contract
-from tests.support.calls import FOREIGN_METHOD, assert_is_problem
+from handlers.contract import document
+from tests.support.calls import UNKNOWN_METHOD, assert_is_problem
 from tests.support.service import Service, Start
 from tests.support.stores import Store
 from tests.support.wire import exchange
@@ -27,7 +27,7 @@ REFUSALS: list[tuple[int, str, str, dict[str, Any]]] = [
     (404, "DELETE", "/api/tasks/one", {}),
     (404, "GET", "/nowhere", {}),
     (404, "GET", "/docs/assets/nothing", {}),
-    (405, FOREIGN_METHOD, "/api/tasks", {}),
+    (405, UNKNOWN_METHOD, "/api/tasks", {}),
     (405, "POST", "/docs", {}),
     (400, "DELETE", "/api/tasks/1", {"headers": {"If-Match": "1"}}),
     (412, "PUT", "/api/tasks/1", {**TASK, "headers": {"If-Match": '"0"'}}),
@@ -47,27 +47,27 @@ def test_every_error_is_a_problem_document(start: Start, store: Store) -> None:
         assert_is_problem(status, client.request(method, path, **options))
     (malformed,) = exchange(service.url, b"nonsense\r\n\r\n")
     assert_is_problem(400, httpx.Response(malformed.status, headers=malformed.headers, content=malformed.body))
-    with ThreadPoolExecutor() as pool, store.writes_held():
+    with ThreadPoolExecutor() as pool, store.block_writes():
         options = {**TASK, "headers": {"Idempotency-Key": "b"}}
         simultaneous = [pool.submit(client.request, "POST", "/api/tasks", **options) for _ in range(2)]
         assert_is_problem(409, next(as_completed(simultaneous)).result())
     assert service.log() == ""
     store.execute("DROP TABLE task")
     assert_is_problem(500, client.get("/api/tasks"))
-    store.lose()
+    store.make_unreachable()
     assert_is_problem(503, client.delete("/api/tasks/1"))
 
     # 401, 429 and 408 are tested in test_security.py, test_rate_limits.py and test_slow_callers.py.
     tested = {400, 401, 408, 409, 429, 500, 503} | {status for status, *_ in REFUSALS}
-    documented = {int(status) for id in (*contract.operations(), None) for status in contract.responses(id)}
+    documented = {int(status) for id in (*document.operations(), None) for status in document.responses(id)}
     assert tested == {status for status in documented if status >= 400}
 
 
 def operations() -> list[tuple[str, str]]:
     """Return the method and path of a request for each operation, and of some requests without an operation."""
     requests = [
-        (method.upper(), re.sub(r"\{\w+\}", "1", contract.specification().base_path + path))
-        for path, item in contract.specification()["paths"].items()
+        (method.upper(), re.sub(r"\{\w+\}", "1", document.resolved().base_path + path))
+        for path, item in document.resolved()["paths"].items()
         for method in item
         if method.upper() in HTTPMethod.__members__
     ]
@@ -81,7 +81,7 @@ def operations() -> list[tuple[str, str]]:
 
 
 def lose_database(store: Store) -> None:
-    store.lose()
+    store.make_unreachable()
 
 
 def drop_key_table(store: Store) -> None:
@@ -151,7 +151,7 @@ def test_log_of_a_failed_operation_has_no_client_data(start: Start, store: Store
 
 
 def test_number_of_violations_is_limited_by_the_contract(shared_client: httpx.Client) -> None:
-    limit = contract.document()["components"]["schemas"]["Problem"]["properties"]["errors"]["maxItems"]
+    limit = document.raw()["components"]["schemas"]["Problem"]["properties"]["errors"]["maxItems"]
     assert limit == 100
     for count in (limit, limit + 1, 9000):
         for_body = shared_client.post("/api/tasks", json={"title": "a", **{f"{i}": 1 for i in range(count)}})

@@ -9,12 +9,12 @@ import pytest
 from connexion.middleware.abstract import ROUTING_CONTEXT
 from starlette.types import Message, Receive, Scope, Send
 
-from handlers.contract import document as contract
+from handlers.contract import document
 from handlers.contract.responses import InvalidResponseError, ResponseValidation
-from tests.support.project import FROM_FOLDER
+from tests.support.project import RUN_FROM_SOURCE
 from tests.support.service import Start
 
-SCHEMA = contract.specification()["components"]["schemas"]["Task"]
+SCHEMA = document.resolved()["components"]["schemas"]["Task"]
 TASK = {name: part["example"] for name, part in SCHEMA["properties"].items()} | {"description": None}
 PROBLEM = {"type": "about:blank", "title": "Not Found", "status": 404, "detail": "Task not found"}
 JSON = {"content-type": "application/json", "cache-control": "private, no-cache"}
@@ -70,9 +70,9 @@ def test_valid_response_is_sent(operation_id: str | None, status: int, headers: 
 @pytest.mark.parametrize(
     ("operation_id", "status", "headers", "body", "message"),
     [
-        ("getTask", 202, TAGGED, TASK, "The contract does not have a response 202 here"),
-        ("getTask", 413, TAGGED, TASK, "The contract does not have a response 413 here"),
-        ("getTask", 200, {**TAGGED, "link": "1"}, TASK, "The contract does not have the header link here"),
+        ("getTask", 202, TAGGED, TASK, "The contract declares no response 202 here"),
+        ("getTask", 413, TAGGED, TASK, "The contract declares no response 413 here"),
+        ("getTask", 200, {**TAGGED, "link": "1"}, TASK, "The contract declares no header link here"),
         ("getTask", 200, JSON, TASK, "ETag is required"),
         ("getTask", 200, {**JSON, "etag": "1"}, TASK, "ETag must match"),
         ("getTask", 200, {**JSON, "etag": 'W/"1"'}, TASK, "ETag must match"),
@@ -83,18 +83,18 @@ def test_valid_response_is_sent(operation_id: str | None, status: int, headers: 
             TASK,
             "Cache-Control must be one of private, no-cache",
         ),
-        ("getTask", 304, TAGGED, b"", "The contract does not have a body of type application/json here"),
-        ("getTask", 304, {**TAGGED, "content-type": ""}, b"{}", "The contract does not have a body of type  here"),
+        ("getTask", 304, TAGGED, b"", "The contract declares no body of type application/json here"),
+        ("getTask", 304, {**TAGGED, "content-type": ""}, b"{}", "The contract declares no body of type  here"),
         ("createTask", 201, {**CREATED, "idempotency-replayed": "false"}, TASK, "Idempotency-Replayed must be one of"),
         ("createTask", 201, {**TAGGED, "cache-control": "no-store"}, TASK, "Location is required"),
         ("createTask", 201, {**CREATED, "location": "^"}, TASK, "Location must be a uri-reference"),
-        ("getTask", 200, {**TAGGED, "content-type": ""}, TASK, "The contract does not have a body of type  here"),
+        ("getTask", 200, {**TAGGED, "content-type": ""}, TASK, "The contract declares no body of type  here"),
         (
             "getTask",
             200,
             {**TAGGED, "content-type": "text/plain"},
             TASK,
-            "The contract does not have a body of type text/plain here",
+            "The contract declares no body of type text/plain here",
         ),
         ("getTask", 200, TAGGED, {**TASK, "id": 0}, "id: id must be at least 1"),
         ("getTask", 200, TAGGED, {**TASK, "owner": "a"}, "owner: owner is not a property of this object"),
@@ -105,9 +105,9 @@ def test_valid_response_is_sent(operation_id: str | None, status: int, headers: 
             404,
             {**REFUSED, "content-type": "application/json"},
             PROBLEM,
-            "The contract does not have a body of type application/json here",
+            "The contract declares no body of type application/json here",
         ),
-        (None, 418, JSON, PROBLEM, "The contract does not have a response 418 here"),
+        (None, 418, JSON, PROBLEM, "The contract declares no response 418 here"),
     ],
 )
 def test_invalid_response_raises_an_error(
@@ -129,7 +129,7 @@ def test_invalid_response_becomes_a_500_only_with_validation(
     )
     variables = {"TASKS_API_VALIDATE_RESPONSES": "false"}
 
-    service = start(*flags, folder=checkout, command=FROM_FOLDER, variables=variables)
+    service = start(*flags, folder=checkout, command=RUN_FROM_SOURCE, variables=variables)
     service.client.post("/api/tasks", json={"title": "a"})
     response = service.client.get("/api/tasks/1")
 

@@ -242,11 +242,11 @@ def test_messages_for_other_schemas(schema: dict[str, Any], value: Any, message:
 def test_values_that_other_schemas_allow(schema: dict[str, Any], value: Any) -> None:
     rules = Rules(schema, "thing")
 
-    assert rules.allow(value)
+    assert rules.is_valid(value)
     assert list(rules.violations(value)) == []
 
 
 def test_properties_may_be_named_like_keywords() -> None:
     schema = {"type": "object", "properties": {"nullable": {"type": "boolean"}}, "additionalProperties": False}
 
-    assert Rules(schema, "thing").allow({"nullable": False})
+    assert Rules(schema, "thing").is_valid({"nullable": False})

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from handlers.contract import document as contract
+from handlers.contract import document
 from tests.support.project import ROOT
 from tests.support.service import Service
 
@@ -99,7 +99,7 @@ def test_error_responses_expand_on_click(service: Service, page: Page) -> None:
 
 def test_page_has_no_authorize_button_without_keys(service: Service, page: Page) -> None:
     page.goto(f"{service.url}/docs")
-    expect(page.locator(".opblock")).to_have_count(len(contract.operations()))
+    expect(page.locator(".opblock")).to_have_count(len(document.operations()))
 
     expect(page.get_by_role("button", name="Authorize")).to_have_count(0)
 
@@ -117,7 +117,7 @@ def test_page_follows_the_preferred_color_scheme(service: Service, browser: Brow
     for scheme in ("light", "dark"):
         page = browser.new_page(color_scheme="dark" if scheme == "dark" else "light")
         page.goto(f"{service.url}/docs")
-        expect(page.locator(".opblock")).to_have_count(len(contract.operations()))
+        expect(page.locator(".opblock")).to_have_count(len(document.operations()))
         backgrounds[scheme] = page.evaluate("getComputedStyle(document.body).backgroundColor")
         page.close()
 

@@ -23,11 +23,11 @@ from starlette.types import Message, Receive, Scope, Send
 
 from handlers.observability import access_log
 from handlers.observability.observation import Observation
-from tests.support.calls import FOREIGN_METHOD
-from tests.support.project import PATIENCE, ROOT
+from tests.support.calls import UNKNOWN_METHOD
+from tests.support.project import ROOT, TIMEOUT
 from tests.support.service import Service, Start, run, running
 from tests.support.stores import SqliteStore
-from tests.support.wire import HOST, JSON, call, connect, exchange, read_answer, read_to_end, request
+from tests.support.wire import HOST, JSON, call, connect, exchange, read_response, read_to_end, request
 
 pytestmark = pytest.mark.slow
 
@@ -56,7 +56,7 @@ def read_lines(service: Service, count: int) -> list[str]:
     assert service.process.stdout
     output, received = service.process.stdout.fileno(), b""
     while received.count(b"\n") < count:
-        assert select.select([output], [], [], PATIENCE)[0], received
+        assert select.select([output], [], [], TIMEOUT)[0], received
         piece = os.read(output, 65536)
         assert piece, received
         received += piece
@@ -84,9 +84,9 @@ def read_entries(service: Service, count: int) -> list[dict[str, Any]]:
         ("GET /api/tasks", {"headers": {"If-None-Match": "*"}}, "/api/tasks", 304),
         ("OPTIONS /api/tasks/1", {}, "/api/tasks/{id}", 204),
         ("GET /api/tasks/9999", {}, "/api/tasks/{id}", 404),
-        (f"{FOREIGN_METHOD} /api/tasks/1", {}, "/api/tasks/{id}", 405),
-        (f"{FOREIGN_METHOD} /api/tasks/1%2F2", {}, None, 404),
-        (f"{FOREIGN_METHOD} /api%2Ftasks", {}, None, 404),
+        (f"{UNKNOWN_METHOD} /api/tasks/1", {}, "/api/tasks/{id}", 405),
+        (f"{UNKNOWN_METHOD} /api/tasks/1%2F2", {}, None, 404),
+        (f"{UNKNOWN_METHOD} /api%2Ftasks", {}, None, 404),
         ("GET /docs", {}, "/docs", 200),
         ("POST /docs", {}, "/docs", 405),
         ("GET /docs/", {}, None, 307),
@@ -151,7 +151,7 @@ def test_timed_out_request_is_logged_once(
 ) -> None:
     with connect(logging_service.url) as connection:
         connection.sendall(piece.replace(HOST, b"X-Request-ID: slow\r\n" + HOST))
-        assert read_answer(connection).headers["x-request-id"] == "slow"
+        assert read_response(connection).headers["x-request-id"] == "slow"
         read_to_end(connection)
 
     (entry,) = read_entries(logging_service, 1)
@@ -166,7 +166,7 @@ def test_connection_over_the_limit_is_logged(logging_service: Service) -> None:
         for _ in range(CONNECTIONS):
             assert call(stack.enter_context(connect(logging_service.url)), "GET", "/api/tasks").status == 200
         one_more = stack.enter_context(connect(logging_service.url))
-        assert read_answer(one_more).status == 503
+        assert read_response(one_more).status == 503
 
     logged_entries = read_entries(logging_service, CONNECTIONS + 1)
     assert [entry["status"] for entry in logged_entries] == [200] * CONNECTIONS + [503]
@@ -175,7 +175,7 @@ def test_connection_over_the_limit_is_logged(logging_service: Service) -> None:
 @pytest.mark.parametrize("with_reset", [False, True])
 def test_response_to_a_disconnected_client_has_no_status(logging_service: Service, with_reset: bool) -> None:
     store = SqliteStore(Path(f"/proc/{logging_service.process.pid}/cwd/tasks.db"))
-    with connect(logging_service.url) as connection, store.writes_held():
+    with connect(logging_service.url) as connection, store.block_writes():
         connection.sendall(request("POST", "/api/tasks", {"title": "a"}))
         assert logging_service.client.get("/docs").status_code == 200
         if with_reset:
@@ -196,7 +196,7 @@ def test_client_data_is_not_logged(logging_service: Service) -> None:
         ("POST", "/api/tasks?secret=secret"),
         ("GET", "/api/tasks?after=5&secret"),
         ("DELETE", "/api/tasks/secret"),
-        (FOREIGN_METHOD, "/api/tasks/secret"),
+        (UNKNOWN_METHOD, "/api/tasks/secret"),
         ("GET", "/docs/assets/secret"),
         ("GET", "/secret%0A%22"),
     ):
@@ -306,12 +306,12 @@ def test_error_is_logged_once_with_its_request_id(start: Start, store: SqliteSto
 
 def test_request_cut_off_by_shutdown_is_logged(start: Start, store: SqliteStore) -> None:
     service = start("--access-log", "--shutdown-timeout", "1", "--workers", "2")
-    with connect(service.url) as connection, store.writes_held():
+    with connect(service.url) as connection, store.block_writes():
         connection.sendall(request("POST", "/api/tasks", {"title": "a"}))
         assert service.client.get("/docs").status_code == 200
         assert [entry["status"] for entry in read_entries(service, 1)] == [200]
         service.process.send_signal(signal.SIGTERM)
-        assert read_answer(connection).status == 503
+        assert read_response(connection).status == 503
 
     assert [entry["status"] for entry in read_entries(service, 1)] == [503]
 

@@ -30,14 +30,14 @@ def test_running_service_is_live_and_ready(shared_client: httpx.Client, path: st
 def test_service_without_its_database_is_live_but_not_ready(start: Start, store: Store) -> None:
     client = start().client
     assert client.get("/health/ready").status_code == 200
-    store.lose()
+    store.make_unreachable()
 
     unready = client.get("/health/ready")
     assert_is_problem(503, unready)
     assert unready.json()["detail"] == "The service is not ready; retry in a moment"
     assert client.get("/health/live").status_code == 200
 
-    store.find_again()
+    store.make_reachable()
     wait_for(client, 200, "/health/ready")
 
 

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from handlers.settings import ServerSettings
 from tests.support.service import Service, Start, run
 from tests.support.stores import Store
-from tests.support.wire import HOST, JSON, connect, exchange, read_answer, request
+from tests.support.wire import HOST, JSON, connect, exchange, read_response, request
 
 Samples = dict[str, float]
 TASK = {"title": "a"}
@@ -114,7 +114,7 @@ def test_counts_survive_killed_workers(start: Start, store: Store, tmp_path: Pat
     assert len(list(folder.glob("counter_*.db"))) == 3, "each worker must have responded"
 
     before = workers(service)
-    with ThreadPoolExecutor(20) as pool, store.writes_held():
+    with ThreadPoolExecutor(20) as pool, store.block_writes():
         for _ in range(20):
             pool.submit(exchange, service.url, request("POST", "/api/tasks", TASK))
         eventually(lambda: samples(port)["write_queue_depth"] > 0)
@@ -134,7 +134,7 @@ def test_counts_survive_killed_workers(start: Start, store: Store, tmp_path: Pat
 def test_write_queue_and_batches_with_sqlite(start: Start, store: Store, port: int) -> None:
     service = start("--metrics", f"127.0.0.1:{port}")
     eventually(lambda: samples(port)["write_batch_size_sum"] == 1)  # the purge of expired responses
-    with ThreadPoolExecutor(6) as pool, store.writes_held():
+    with ThreadPoolExecutor(6) as pool, store.block_writes():
         first = pool.submit(service.client.post, "/api/tasks", json=TASK)
         # The first POST stays in the queue until the writer thread takes it.
         eventually(lambda: samples(port)["write_queue_depth"] == 0 and first.running())
@@ -180,12 +180,12 @@ def test_durations_are_in_seconds(start: Start, store: Store, port: int) -> None
     service = start("--metrics", f"127.0.0.1:{port}")
     with connect(service.url) as connection:
         began = time.monotonic()
-        with store.writes_held():
+        with store.block_writes():
             connection.sendall(request("POST", "/api/tasks", TASK))
             # The service reads this later request only after the POST.
             assert exchange(service.url, request("GET", "/api/tasks"))[0].status == 200
             time.sleep(0.3)
-        assert read_answer(connection).status in (201, 503)
+        assert read_response(connection).status in (201, 503)
         waited = time.monotonic() - began
     eventually(lambda: samples(port).get("request_duration_seconds_count createTask") == 1)
 
@@ -212,7 +212,7 @@ def test_write_queue_and_connections_with_postgresql(start: Start, store: Store,
 
     eventually(lambda: load() in ((0, 0, 1), (0, 0, 2)))
     with ThreadPoolExecutor(5) as pool:
-        with store.writes_held():
+        with store.block_writes():
             pending = [pool.submit(service.client.post, "/api/tasks", json=TASK) for _ in range(5)]
             eventually(lambda: load() == (3, 2, 0))
         assert {task.result().status_code for task in pending} <= {201, 503}
@@ -268,5 +268,5 @@ def test_valid_metrics_address_is_accepted(address: str) -> None:
     ],
 )
 def test_invalid_metrics_address_is_refused(address: str) -> None:
-    with pytest.raises(ValidationError, match=r"give it as 127\.0\.0\.1:9464 or \[::1\]:9464"):
+    with pytest.raises(ValidationError, match=r"write it as 127\.0\.0\.1:9464 or \[::1\]:9464"):
         ServerSettings(metrics=address)

@@ -11,7 +11,7 @@ import pytest
 from httplint.message import HttpRequestLinter, HttpResponseLinter
 
 from tests.support import wire
-from tests.support.calls import FOREIGN_METHOD
+from tests.support.calls import UNKNOWN_METHOD
 from tests.support.service import Service
 
 TASK = {"title": "Write the tutorial"}
@@ -35,7 +35,7 @@ CALLS = [
     ("DELETE", "/api/tasks/2", None, {"If-Match": '"0"'}),
     ("DELETE", "/api/tasks/2", None, {}),
     ("OPTIONS", "/api/tasks", None, {}),
-    (FOREIGN_METHOD, "/api/tasks/1", None, {}),
+    (UNKNOWN_METHOD, "/api/tasks/1", None, {}),
     ("GET", "/nowhere", None, {}),
     ("GET", "/" + "a" * 9000, None, {}),
     ("GET", "/api/tasks", None, {"A": "a" * 20000}),

@@ -15,7 +15,17 @@ from hypothesis import strategies as st
 from models.schemas import Problem
 from tests.support.service import Service, Start
 from tests.support.stores import Store
-from tests.support.wire import HOST, JSON, Answer, answers, call, connect, exchange, read_answer, read_to_end
+from tests.support.wire import (
+    HOST,
+    JSON,
+    Response,
+    call,
+    connect,
+    exchange,
+    parse_responses,
+    read_response,
+    read_to_end,
+)
 
 GET = b"GET /api/tasks HTTP/1.1\r\n" + HOST + b"\r\n"
 BODY = b'{"title": "a"}'
@@ -30,7 +40,7 @@ def url(shared_client: httpx.Client) -> str:
     return str(shared_client.base_url).rstrip("/")
 
 
-def is_problem(response: Answer) -> bool:
+def is_problem(response: Response) -> bool:
     problem = Problem.model_validate_json(response.body)
     return problem.status == response.status and response.headers["content-type"] == "application/problem+json"
 
@@ -148,7 +158,7 @@ def test_body_is_read_with_any_framing(url: str, head: bytes) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for byte in POST + head:
             connection.sendall(bytes([byte]))
-        bytewise = read_answer(connection)
+        bytewise = read_response(connection)
 
     assert whole.status == bytewise.status == 201
     assert whole.json()["title"] == bytewise.json()["title"] == "a"
@@ -178,13 +188,13 @@ def test_malformed_request_waits_for_the_response_before_it(start: Start, store:
     service = start()
     assert service.client.get("/docs").status_code == 200
     with connect(service.url) as slow:
-        with store.writes_held():
+        with store.block_writes():
             slow.sendall(POST + b"Content-Length: 14\r\n\r\n" + BODY + b"nonsense\r\n\r\n")
             time.sleep(0.2)
             slow.sendall(b"more nonsense\r\n\r\n")
             slow.shutdown(socket.SHUT_WR)
             time.sleep(0.2)
-        created, refused = answers(read_to_end(slow))
+        created, refused = parse_responses(read_to_end(slow))
 
     assert (created.status, refused.status) == (201, 400)
 
@@ -215,7 +225,7 @@ def test_protocol_upgrade_is_ignored(url: str, protocol: bytes) -> None:
     head = b"GET /api/tasks HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\n\r\n"
     with connect(url) as connection:
         connection.sendall(head + GET)
-        (response,) = answers(read_to_end(connection))
+        (response,) = parse_responses(read_to_end(connection))
 
     assert response.status == 200
     assert response.headers["connection"] == "close"
@@ -273,7 +283,7 @@ def test_oversized_request_is_refused_before_it_ends(url: str, head: bytes, floo
         connection.sendall(head)
         for _ in range(16):
             connection.sendall(flood)
-        response = read_answer(connection)
+        response = read_response(connection)
 
     assert response.status == status
     assert is_problem(response)
@@ -288,7 +298,7 @@ def test_client_that_sends_a_whole_oversized_body_can_read_the_413(url: str, ver
         with connect(url) as connection:
             connection.sendall(head)
             connection.sendall(b" " * 8_000_000)
-            assert read_answer(connection).status == 413
+            assert read_response(connection).status == 413
 
 
 def test_chunked_body_is_refused_once_it_exceeds_the_limit(url: str) -> None:
@@ -299,15 +309,15 @@ def test_chunked_body_is_refused_once_it_exceeds_the_limit(url: str) -> None:
             connection.recv(1)
         connection.settimeout(30)
         connection.sendall(b" ")
-        assert read_answer(connection).status == 413
+        assert read_response(connection).status == 413
         connection.sendall(b"\r\n0\r\n\r\n" + GET)
-        assert read_answer(connection).status == 200
+        assert read_response(connection).status == 200
 
 
 def test_malformed_rest_of_a_refused_body_closes_the_connection(url: str) -> None:
     with connect(url) as connection:
         connection.sendall(b"POST /api/tasks HTTP/1.1\r\n" + HOST + CHUNKED + b"\r\n")
-        assert read_answer(connection).status == 415
+        assert read_response(connection).status == 415
         connection.sendall(b"nonsense\r\n")
         assert read_to_end(connection) == b""
 
@@ -318,11 +328,11 @@ def test_expect_100_continue(url: str) -> None:
         connection.sendall(POST + expect)
         assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
         connection.sendall(BODY)
-        assert read_answer(connection).status == 201
+        assert read_response(connection).status == 201
     with connect(url) as connection:
         connection.sendall(b"POST /api/tasks HTTP/1.1\r\n" + HOST + expect)
         # A refused client does not send its body; the service would read the next request as the body.
-        (response,) = answers(read_to_end(connection))
+        (response,) = parse_responses(read_to_end(connection))
         assert response.status == 415
         assert response.headers["connection"] == "close"
 

@@ -62,17 +62,17 @@ def test_shutdown_answers_requests_that_have_arrived(start: Start, store: Store,
     ):
         assert wire.call(idle, "GET", "/api/tasks").status == 200
         slow.sendall(PARTIAL_REQUEST)
-        with store.writes_held():
+        with store.block_writes():
             arrived.sendall(wire.request("POST", "/api/tasks", {"title": "Arrived"}))
             both.sendall(wire.request("POST", "/api/tasks", {"title": "Arrived"}) + PARTIAL_REQUEST)
             # Once a later request is answered, the service has read the earlier ones.
             assert wire.call(idle, "GET", "/api/tasks").status == 200
             service.process.send_signal(signal.SIGTERM)
-            (refused,) = wire.answers(wire.read_to_end(slow))
+            (refused,) = wire.parse_responses(wire.read_to_end(slow))
             assert wire.read_to_end(idle) == b""
             wait_until(lambda: refuses_connections(service))
-        (completed,) = wire.answers(wire.read_to_end(arrived))
-        statuses = [response.status for response in wire.answers(wire.read_to_end(both))]
+        (completed,) = wire.parse_responses(wire.read_to_end(arrived))
+        statuses = [response.status for response in wire.parse_responses(wire.read_to_end(both))]
     service.process.communicate(timeout=30)
 
     assert (refused.status, refused.headers["retry-after"]) == (503, "1")
@@ -89,12 +89,12 @@ def test_request_over_the_shutdown_timeout_gets_503(start: Start, store: Store, 
     service = start("--shutdown-timeout", str(seconds))
     with wire.connect(service.url) as connection, wire.connect(service.url) as other:
         assert wire.call(other, "GET", "/api/tasks").status == 200
-        with store.writes_held():
+        with store.block_writes():
             connection.sendall(wire.request("POST", "/api/tasks", {"title": "a"}))
             assert wire.call(other, "GET", "/api/tasks").status == 200
             service.process.send_signal(signal.SIGTERM)
             began = monotonic()
-            (refused,) = wire.answers(wire.read_to_end(connection))
+            (refused,) = wire.parse_responses(wire.read_to_end(connection))
         service.process.communicate(timeout=30)
 
     assert refused.status == 503

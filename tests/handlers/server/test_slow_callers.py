@@ -53,7 +53,7 @@ def short_timeout_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 def assert_timed_out(received: bytes) -> None:
     """Assert that the last response is a 408 that closes the connection."""
-    last = wire.answers(received)[-1]
+    last = wire.parse_responses(received)[-1]
     assert last.status == 408
     assert last.json()["detail"] == "The request was not received in time; send it again without pauses"
     assert last.headers["connection"] == "close"
@@ -111,7 +111,7 @@ def test_requests_before_a_timeout_are_answered(short_timeout_service: Service) 
             connection.sendall(wire.request("GET", "/api/tasks?limit=1") * 2 + partial)
         for connection in slow:
             received = wire.read_to_end(connection)
-            assert [response.status for response in wire.answers(received)] == [200, 200, 408]
+            assert [response.status for response in wire.parse_responses(received)] == [200, 200, 408]
             assert_timed_out(received)
 
 
@@ -160,7 +160,7 @@ def test_timeout_covers_the_whole_request(short_timeout_service: Service) -> Non
                     del arriving[connection]
 
     for connection, (*_, statuses) in zip(connections, slow, strict=True):
-        assert [response.status for response in wire.answers(received[connection])] == statuses
+        assert [response.status for response in wire.parse_responses(received[connection])] == statuses
         if statuses[-1] == 408:
             assert_timed_out(received[connection])
 
@@ -170,7 +170,7 @@ def test_408_echoes_the_request_id(short_timeout_service: Service) -> None:
         connection.sendall(WITH_LENGTH.replace(b"Host: a\r\n", b"Host: a\r\nX-Request-ID: slow-one\r\n"))
         received = wire.read_to_end(connection)
 
-    assert wire.answers(received)[-1].headers["x-request-id"] == "slow-one"
+    assert wire.parse_responses(received)[-1].headers["x-request-id"] == "slow-one"
 
 
 def test_connection_may_be_idle_beyond_the_request_timeout(short_timeout_service: Service) -> None:
@@ -189,18 +189,18 @@ def test_timeout_pauses_while_an_earlier_request_is_processed(
     """Meanwhile the service stops reading from the connection."""
     store = SqliteStore(next(tmp_path_factory.getbasetemp().glob("short_timeout*")) / "tasks.db")
     with wire.connect(short_timeout_service.url) as connection:
-        with store.writes_held():
+        with store.block_writes():
             connection.sendall(wire.request("DELETE", "/api/tasks/999999") + WITH_LENGTH)
             assert select([connection], [], [], 0.5) == ([], [], [])
             connection.sendall(BODY)
             assert select([connection], [], [], 1.5) == ([], [], [])
         received = b""
-        while len(wire.answers(received)) < 2:
+        while len(wire.parse_responses(received)) < 2:
             piece = connection.recv(65536)
             assert piece, received
             received += piece
 
-    assert [response.status for response in wire.answers(received)] == [404, 201]
+    assert [response.status for response in wire.parse_responses(received)] == [404, 201]
 
 
 def test_unread_response_is_cut_off(short_timeout_service: Service) -> None:
@@ -235,8 +235,8 @@ def test_unread_response_is_cut_off(short_timeout_service: Service) -> None:
             while True:
                 cut_off += stalled_reader.recv(1 << 20)
 
-    assert [response.body for response in wire.answers(received)] == [whole]
-    assert wire.answers(cut_off) == []
+    assert [response.body for response in wire.parse_responses(received)] == [whole]
+    assert wire.parse_responses(cut_off) == []
 
 
 def test_408_does_not_interrupt_a_response(short_timeout_service: Service) -> None:
@@ -256,7 +256,7 @@ def test_408_does_not_interrupt_a_response(short_timeout_service: Service) -> No
         while piece := connection.recv(1 << 20):
             received += piece
 
-    assert [response.body for response in wire.answers(received)] == [whole]
+    assert [response.body for response in wire.parse_responses(received)] == [whole]
 
 
 @pytest.mark.parametrize("limit", [1, 8])
@@ -310,6 +310,6 @@ def test_max_connections_over_the_hard_file_limit_is_refused(tmp_path: Path, mon
 
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == (
-        "--max-connections 300 needs 374 open files, and a process may have 200: raise that, as with ulimit -n, or"
-        " lower the number.\n"
+        "--max-connections 300 needs 374 open files, but a process may have 200: raise that limit, as with ulimit -n,"
+        " or lower the number.\n"
     )

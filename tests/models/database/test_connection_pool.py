@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -12,10 +11,10 @@ import pytest
 from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict
 
-from models.database.address import database
+from models.database.address import Database, open_database
 from models.database.errors import MissingError, UnavailableError
 from models.database.statements import Execute, Rows
-from tests.support.stores import IN_THIS_DATABASE, PostgresqlStore, bind_database
+from tests.support.stores import IN_THIS_DATABASE, PostgresqlStore
 
 SESSION = {
     "synchronous_commit": "on",
@@ -37,7 +36,7 @@ def backend() -> str:
     return "postgresql"
 
 
-async def read(*statements: str) -> Rows:
+async def read(database: Database, *statements: str) -> Rows:
     """Run statements, and return the rows of the last one."""
     rows: Rows = []
     for statement in statements:
@@ -52,29 +51,29 @@ async def run_all(execute: Execute, *statements: str) -> Rows:
     return rows
 
 
-async def write(*statements: str) -> Rows:
+async def write(database: Database, *statements: str) -> Rows:
     """Run statements, each in its own transaction."""
     rows: Rows = await database.write(run_all, *statements)
     return rows
 
 
-async def write_together(*statements: str) -> Rows:
+async def write_atomically(database: Database, *statements: str) -> Rows:
     """Run statements in one transaction."""
-    rows: Rows = await database.write_together(run_all, *statements)
+    rows: Rows = await database.write_atomically(run_all, *statements)
     return rows
 
 
-OPERATIONS = [read, write, write_together]
+OPERATIONS = [read, write, write_atomically]
 
 
-def run_with_pool(store: PostgresqlStore, connections: int, work: Callable[[], Awaitable[Any]]) -> None:
+def run_with_pool(store: PostgresqlStore, connections: int, work: Callable[[Database], Awaitable[Any]]) -> None:
     """Run work in this process, with a pool of the given size."""
-    bind_database(store.url, connections)
+    database = open_database(store.url, connections)
 
     async def start_and_work() -> None:
         await database.start()
         try:
-            await work()
+            await work(database)
         finally:
             await database.shut_down()
 
@@ -89,18 +88,18 @@ async def wait_until(condition: Callable[[], Any]) -> None:
         await asyncio.sleep(0.01)
 
 
-async def assert_connection_is_clean(store: PostgresqlStore) -> None:
+async def assert_connection_is_clean(database: Database, store: PostgresqlStore) -> None:
     """Assert that the only connection is idle, has its settings, and is in no transaction."""
     # The pool replaces a closed connection in the background.
     await wait_until(lambda: database.connection_states() == {"used": 0, "idle": 1})
     for operation in OPERATIONS:
-        assert await operation(f"SELECT {SETTINGS}") == [tuple(SESSION.values())]
+        assert await operation(database, f"SELECT {SETTINGS}") == [tuple(SESSION.values())]
     # No result of an earlier statement is left.
     for number in range(3):
-        assert await read(f"SELECT {number}") == [(number,)]
+        assert await read(database, f"SELECT {number}") == [(number,)]
     before = store.execute("SELECT count(*) FROM task")
-    for insert in (write, write_together):
-        assert await insert(f"{INSERT_EMPTY_TITLE} RETURNING 1") == [(1,)]
+    for insert in (write, write_atomically):
+        assert await insert(database, f"{INSERT_EMPTY_TITLE} RETURNING 1") == [(1,)]
     # Another connection sees only committed rows.
     assert store.execute("SELECT count(*) FROM task") == [(before[0][0] + 2,)]
     assert store.execute("SELECT count(*) FROM task WHERE title = 'lost'") == [(0,)]
@@ -114,7 +113,7 @@ def test_settings_apply_to_every_connection(store: PostgresqlStore, operation: O
         store.execute(f"ALTER DATABASE {store.name} SET {name} = {default}")
     waiting = "SELECT count(*) = 3 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND " + IN_THIS_DATABASE
 
-    async def work() -> None:
+    async def work(database: Database) -> None:
         known: set[int] = set()
         for _ in range(2):
             with psycopg.connect(store.url, autocommit=True) as other:
@@ -145,9 +144,9 @@ def test_lost_server_is_detected(store: PostgresqlStore, monkeypatch: pytest.Mon
         return await connect(conninfo, **options)
 
     monkeypatch.setattr(AsyncConnection, "connect", record_and_connect)
-    run_with_pool(store, 1, partial(read, "SELECT 1"))
+    run_with_pool(store, 1, lambda database: read(database, "SELECT 1"))
     store.url += f"{'&' if '?' in store.url else '?'}connect_timeout=7"
-    run_with_pool(store, 1, partial(read, "SELECT 1"))
+    run_with_pool(store, 1, lambda database: read(database, "SELECT 1"))
 
     for options in seen:
         assert 0 < int(options["keepalives_idle"]) <= 60
@@ -158,9 +157,9 @@ def test_lost_server_is_detected(store: PostgresqlStore, monkeypatch: pytest.Mon
 
 
 def test_statement_is_prepared_at_its_first_use(store: PostgresqlStore) -> None:
-    async def work() -> None:
+    async def work(database: Database) -> None:
         statement = "SELECT statement FROM pg_prepared_statements"
-        assert (statement,) in await read(statement)
+        assert (statement,) in await read(database, statement)
 
     run_with_pool(store, 1, work)
 
@@ -182,15 +181,15 @@ OUTCOMES = {
 
 @pytest.mark.parametrize("statement", OUTCOMES.values(), ids=OUTCOMES.keys())
 def test_connection_is_clean_however_a_statement_ends(store: PostgresqlStore, statement: str) -> None:
-    async def work() -> None:
+    async def work(database: Database) -> None:
         for operation in OPERATIONS:
             # In one transaction, the failing statement also rolls back the one before it.
             before = ["INSERT INTO task (title, completed, created_at) VALUES ('lost', false, '')"]
             succeeds = statement == OUTCOMES["success"]
             with suppress(psycopg.Error, UnavailableError):
-                await operation(*before[: operation is write_together and not succeeds], statement)
+                await operation(database, *before[: operation is write_atomically and not succeeds], statement)
                 assert succeeds
-            await assert_connection_is_clean(store)
+            await assert_connection_is_clean(database, store)
 
     run_with_pool(store, 1, work)
 
@@ -222,17 +221,17 @@ async def lose_connection(execute: Execute) -> None:
     "end", [raise_missing, raise_runtime_error, fail_at_commit, continue_after_an_error, lose_connection]
 )
 def test_connection_is_clean_however_the_work_ends(
-    store: PostgresqlStore, end: Callable[[Execute], Awaitable[None]]
+    store: PostgresqlStore, end: Callable[[Execute], Coroutine[Any, Any, None]]
 ) -> None:
     async def insert_and_end(execute: Execute) -> None:
         await execute(INSERT, ["lost" if end is not continue_after_an_error else "kept"])
         await end(execute)
 
-    async def work() -> None:
-        for write_, work_ in ((database.write, end), (database.write_together, insert_and_end)):
+    async def work(database: Database) -> None:
+        for write_, work_ in ((database.write, end), (database.write_atomically, insert_and_end)):
             with suppress(psycopg.Error, UnavailableError, MissingError, RuntimeError):
                 await write_(work_)
-            await assert_connection_is_clean(store)
+            await assert_connection_is_clean(database, store)
 
     run_with_pool(store, 1, work)
 
@@ -244,17 +243,17 @@ def test_connection_is_clean_after_cancellation_at_any_step(
 ) -> None:
     """With `times` of 2, a second cancellation interrupts the first one."""
 
-    async def work() -> None:
+    async def work(database: Database) -> None:
         for steps in range(24):
-            call = asyncio.create_task(operation(*["SELECT 1", "SELECT 2"]))
+            call = asyncio.create_task(operation(database, *["SELECT 1", "SELECT 2"]))
             for _ in range(times):
                 for _ in range(steps):
                     await asyncio.sleep(0)
                 call.cancel()
             with suppress(asyncio.CancelledError, UnavailableError):
                 await call
-            assert await asyncio.wait_for(read(f"SELECT {steps}"), 30) == [(steps,)]
-        await assert_connection_is_clean(store)
+            assert await asyncio.wait_for(read(database, f"SELECT {steps}"), 30) == [(steps,)]
+        await assert_connection_is_clean(database, store)
 
     run_with_pool(store, 1, work)
 
@@ -263,18 +262,18 @@ def test_connection_is_clean_after_cancellation_at_any_step(
 def test_connection_is_clean_after_a_waiting_call_is_cancelled(store: PostgresqlStore, operation: Operation) -> None:
     """One call waits for the server, the other for a connection."""
 
-    async def work() -> None:
-        running = asyncio.create_task(operation(*["SELECT 1", "SELECT pg_sleep(60)"]))
+    async def work(database: Database) -> None:
+        running = asyncio.create_task(operation(database, *["SELECT 1", "SELECT pg_sleep(60)"]))
         active = f"SELECT 1 FROM pg_stat_activity WHERE datname = '{store.name}' AND query = 'SELECT pg_sleep(60)'"
         await wait_until(lambda: store.execute(active))
-        waiting = asyncio.create_task(operation("SELECT 1"))
+        waiting = asyncio.create_task(operation(database, "SELECT 1"))
         await wait_until(database.queue_depth)
         waiting.cancel()
         running.cancel()
         for call in (waiting, running):
             with pytest.raises(asyncio.CancelledError):
                 await call
-        await assert_connection_is_clean(store)
+        await assert_connection_is_clean(database, store)
         assert database.queue_depth() == 0
 
     run_with_pool(store, 1, work)
@@ -289,13 +288,13 @@ def test_connection_is_clean_after_a_timeout(store: PostgresqlStore) -> None:
             await execute("SELECT 1", [])
             await asyncio.sleep(0.1)
 
-    async def work() -> None:
-        running = asyncio.create_task(database.write_together(take_too_long))
+    async def work(database: Database) -> None:
+        running = asyncio.create_task(database.write_atomically(take_too_long))
         await wait_until(lambda: database.connection_states()["used"])
         with pytest.raises(UnavailableError):
-            await read("SELECT 1")
+            await read(database, "SELECT 1")
         with pytest.raises(UnavailableError):
             await running
-        await assert_connection_is_clean(store)
+        await assert_connection_is_clean(database, store)
 
     run_with_pool(store, 1, work)

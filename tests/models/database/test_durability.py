@@ -57,9 +57,9 @@ class Client:
     def send(self, method: str, path: str, body: dict[str, Any] | None = None) -> None:
         self.connection.sendall(wire.request(method, path, body))
 
-    def response(self) -> wire.Answer:
+    def response(self) -> wire.Response:
         with self.connection:
-            return wire.read_answer(self.connection)
+            return wire.read_response(self.connection)
 
     def has_response(self) -> bool:
         self.connection.setblocking(False)

@@ -97,7 +97,7 @@ def test_pagination_neither_misses_nor_repeats_a_task(urls: list[str]) -> None:
 
 
 def test_many_requests_with_one_key_create_one_task(urls: list[str]) -> None:
-    def post(url: str) -> wire.Answer:
+    def post(url: str) -> wire.Response:
         with wire.connect(url) as connection:
             while True:
                 response = wire.call(connection, "POST", "/api/tasks", TASK, {"Idempotency-Key": "key"})

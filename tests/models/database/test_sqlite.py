@@ -10,65 +10,71 @@ from typing import Any
 import pytest
 from peewee import FloatField, Select, Value
 
-from models import queries
 from models.database import sqlite
-from models.database.address import database
 from models.database.errors import MissingError
 from models.database.migrate import migrate
+from models.database.sqlite import SqliteFile
 from models.database.statements import Execute, Rows
 from models.schemas import TaskInput
-from tests.support.stores import bind_database, page_statement
+from models.task import StoredTask, TaskQueries
+from tests.support.stores import page_statement
 
 
-@pytest.fixture(autouse=True)
-def connected(tmp_path: Path) -> Iterator[None]:
-    url = f"sqlite:///{tmp_path / 'tasks.db'}"
-    migrate(url)
-    bind_database(url)
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[SqliteFile]:
+    path = tmp_path / "tasks.db"
+    migrate(f"sqlite:///{path}")
+    database = SqliteFile(path)
     asyncio.run(database.start())
-    yield
+    yield database
     asyncio.run(database.shut_down())
+
+
+@pytest.fixture
+def tasks(database: SqliteFile) -> TaskQueries:
+    return TaskQueries(database)
 
 
 async def run(execute: Execute, sql: str, *parameters: Any) -> Rows:
     return await execute(sql, parameters)
 
 
-def test_commit_is_flushed_to_disk() -> None:
+def test_commit_is_flushed_to_disk(database: SqliteFile) -> None:
     assert database.synchronous == 2  # FULL
     assert database.journal_mode == "wal"
     assert asyncio.run(database.write(run, "PRAGMA synchronous")) == [(2,)]
 
 
-def test_accepted_writes_are_committed_before_shutdown(tmp_path: Path) -> None:
+def test_accepted_writes_are_committed_before_shutdown(database: SqliteFile, tmp_path: Path) -> None:
+    stopped = SqliteFile(tmp_path / "tasks.db")
+    tasks = TaskQueries(stopped)
+
     async def write_and_shut_down() -> list[int]:
-        work = [database.write(queries.insert, TaskInput(title="a")) for _ in range(20)]
+        await stopped.start()
+        work = [stopped.write(tasks.insert, TaskInput(title="a")) for _ in range(20)]
         writes = [asyncio.ensure_future(write) for write in work]
         await asyncio.sleep(0)
-        await database.shut_down()
+        await stopped.shut_down()
         return [task.id for task in await asyncio.wait_for(asyncio.gather(*writes), 30)]
 
     assert asyncio.run(write_and_shut_down()) == list(range(1, 21))
-    bind_database(f"sqlite:///{tmp_path / 'tasks.db'}")
-    asyncio.run(database.start())
-
-    assert asyncio.run(queries.select_page(100, 0)).last == 20
+    assert asyncio.run(TaskQueries(database).select_page(100, 0)).last_id == 20
 
 
-def test_cancelled_write_is_complete() -> None:
+def test_cancelled_write_is_complete(database: SqliteFile, tasks: TaskQueries) -> None:
     async def write_and_cancel() -> int:
-        work = [database.write(queries.insert, TaskInput(title=title)) for title in "abc"]
+        work = [database.write(tasks.insert, TaskInput(title=title)) for title in "abc"]
         first, cancelled, last = [asyncio.ensure_future(write) for write in work]
         await asyncio.sleep(0)
         cancelled.cancel()
         await asyncio.wait_for(first, 30)
-        task: queries.StoredTask = await asyncio.wait_for(last, 30)
+        task: StoredTask = await asyncio.wait_for(last, 30)
         return task.id
 
     assert asyncio.run(write_and_cancel()) == 3
 
 
-def test_write_with_an_invalid_parameter_fails_alone() -> None:
+def test_write_with_an_invalid_parameter_fails_alone(database: SqliteFile) -> None:
     async def write() -> list[Any]:
         writes = [database.write(run, "DELETE FROM task WHERE id = ?", id) for id in (1, 2**64, 3)]
         return await asyncio.gather(*writes, return_exceptions=True)
@@ -78,17 +84,17 @@ def test_write_with_an_invalid_parameter_fails_alone() -> None:
     assert isinstance(second, OverflowError)
 
 
-def test_work_may_await_only_its_statements() -> None:
+def test_work_may_await_only_its_statements(database: SqliteFile) -> None:
     """Any other wait would block the single writer thread."""
 
     async def sleep(_: Execute) -> None:
         await asyncio.sleep(0)
 
-    with pytest.raises(RuntimeError, match="may wait for its statements alone"):
+    with pytest.raises(RuntimeError, match="must not await anything but its statements"):
         asyncio.run(database.write(sleep))
 
 
-def test_update_is_retried_if_the_task_appears_meanwhile() -> None:
+def test_update_is_retried_if_the_task_appears_meanwhile(tasks: TaskQueries) -> None:
     """The update finds no task, and the check that follows finds one: a race that no test can provoke."""
     row = (1, 1, b"{}")
     outcomes = [[], [row], [row]]
@@ -96,11 +102,11 @@ def test_update_is_retried_if_the_task_appears_meanwhile() -> None:
     async def execute(*_: object) -> Rows:
         return outcomes.pop(0)
 
-    assert asyncio.run(queries.update(execute, 1, TaskInput(title="a"), {1})) == row
+    assert asyncio.run(tasks.update(execute, 1, TaskInput(title="a"), {1})) == row
     assert outcomes == []
 
 
-def test_update_without_a_condition_skips_the_check() -> None:
+def test_update_without_a_condition_skips_the_check(tasks: TaskQueries) -> None:
     """A task that appears meanwhile would look like a changed one."""
     outcomes: list[Rows] = [[], [(1, 1, b"{}")]]
 
@@ -108,10 +114,10 @@ def test_update_without_a_condition_skips_the_check() -> None:
         return outcomes.pop(0)
 
     with pytest.raises(MissingError):
-        asyncio.run(queries.update(execute, 1, TaskInput(title="a"), None))
+        asyncio.run(tasks.update(execute, 1, TaskInput(title="a"), None))
 
 
-def test_failing_commit_fails_alone() -> None:
+def test_failing_commit_fails_alone(database: SqliteFile) -> None:
     """A deferred foreign key fails the commit, and leaves the transaction open."""
     database._thread.submit(database._writer.execute, "PRAGMA foreign_keys = ON").result()
     foreign_key = "REFERENCES task (id) DEFERRABLE INITIALLY DEFERRED"
@@ -127,13 +133,13 @@ def test_failing_commit_fails_alone() -> None:
     assert asyncio.run(database.read("SELECT task_id FROM note", [])) == [(None,), (None,)]
 
 
-def test_write_that_fails_halfway_leaves_nothing() -> None:
+def test_write_that_fails_halfway_leaves_nothing(database: SqliteFile, tasks: TaskQueries) -> None:
     async def insert_and_fail(execute: Execute) -> None:
-        await queries.insert(execute, TaskInput(title="half"))
+        await tasks.insert(execute, TaskInput(title="half"))
         raise ArithmeticError
 
-    async def write() -> list[Any]:
-        first, last = (database.write(queries.insert, TaskInput(title=title)) for title in "ab")
+    async def write() -> Any:
+        first, last = (database.write(tasks.insert, TaskInput(title=title)) for title in "ab")
         writes = [first, database.write(insert_and_fail), last]
         return await asyncio.gather(*writes, return_exceptions=True)
 
@@ -141,7 +147,7 @@ def test_write_that_fails_halfway_leaves_nothing() -> None:
     assert asyncio.run(database.read("SELECT title FROM task ORDER BY id", [])) == [("a",), ("b",)]
 
 
-def test_write_that_rolls_back_the_batch_fails_alone() -> None:
+def test_write_that_rolls_back_the_batch_fails_alone(database: SqliteFile) -> None:
     asyncio.run(database.write(run, "CREATE TABLE note (id UNIQUE ON CONFLICT ROLLBACK)"))
 
     async def write() -> list[Any]:
@@ -155,7 +161,7 @@ def test_write_that_rolls_back_the_batch_fails_alone() -> None:
 
 
 @pytest.mark.parametrize("number", [0.1, 0.1 + 0.2, 1 / 3, 1e300, -5e-324, 3.0])
-def test_number_is_written_with_all_its_digits(number: float) -> None:
+def test_number_is_written_with_all_its_digits(database: SqliteFile, number: float) -> None:
     """No property of the contract is a fraction yet, but a new one may be."""
     sql, parameters = Select(columns=[sqlite._json_value(Value(number), FloatField())]).sql()
 
@@ -170,8 +176,8 @@ def test_number_is_written_with_all_its_digits(number: float) -> None:
         ({"completed": True}, "INDEX task_completed_id (completed=? AND id>?)"),
     ],
 )
-def test_page_is_read_from_an_index(filters: dict[str, Any], index: str) -> None:
-    sql, values = page_statement(**filters)
+def test_page_is_read_from_an_index(database: SqliteFile, filters: dict[str, Any], index: str) -> None:
+    sql, values = page_statement(database, **filters)
     plan = database.execute_sql(f"EXPLAIN QUERY PLAN {sql}", values).fetchall()
     on_table = [step[-1] for step in plan if " t2 " in step[-1]]
 

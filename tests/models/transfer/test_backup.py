@@ -61,7 +61,7 @@ def test_copy_is_one_file_from_which_the_service_starts(start: Start, tmp_path: 
     result = run(tmp_path, "backup", "copy.db")
 
     assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout == "Copied to copy.db, and checked; tasks in the copy: 2\n"
+    assert result.stdout == "Copied 2 tasks to copy.db, and checked the copy.\n"
     assert (tmp_path / "copy.db").stat().st_mode & 0o777 == 0o600
     assert names(tmp_path) == {"tasks.db", "tasks.db-wal", "tasks.db-shm", "copy.db", "elsewhere"}
     copy = (tmp_path / "copy.db").rename(elsewhere / "copy.db")
@@ -202,7 +202,7 @@ def test_content_is_flushed_before_the_name_and_the_folder_after_it(
     assert has_name == [False] * (len(has_name) - 1) + [True]
     assert (status, errors) == (
         1,
-        "copy.db cannot be written: Input/output error; mend that, or name a file elsewhere.\n",
+        "copy.db cannot be written: Input/output error; fix that, or name a file elsewhere.\n",
     )
     assert names(tmp_path) == {"tasks.db"}
 
@@ -216,7 +216,7 @@ def test_file_created_meanwhile_is_not_overwritten(
 
     status, errors = Backup(flush_socket, tmp_path, create_copy).end()
 
-    assert (status, errors) == (1, "copy.db cannot be written: File exists; mend that, or name a file elsewhere.\n")
+    assert (status, errors) == (1, "copy.db cannot be written: File exists; fix that, or name a file elsewhere.\n")
     assert (tmp_path / "copy.db").read_text() == "mine"
     assert names(tmp_path) == {"tasks.db", "copy.db"}
 
@@ -237,7 +237,7 @@ def test_full_disk(source: SqliteStore, tmp_path: Path) -> None:
 
     assert refused.stdout == "1\n"
     assert refused.stderr == (
-        "tasks.db cannot be copied to disk/copy.db: database or disk is full; mend that, or name other files.\n"
+        "tasks.db cannot be copied to disk/copy.db: database or disk is full; fix that, or name other files.\n"
     )
 
 
@@ -276,7 +276,7 @@ def test_wait_for_a_lock_is_limited(source: SqliteStore, tmp_path: Path, monkeyp
     with closing(sqlite3.connect(source.path, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = delete").fetchone()
         connection.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(ConfigurationError, match="database is locked; mend that"):
+        with pytest.raises(ConfigurationError, match="database is locked; fix that"):
             backup(source.url, tmp_path / "copy.db")
 
     assert names(tmp_path) == {"tasks.db"}
@@ -307,13 +307,13 @@ def contents() -> dict[str, bytes]:
         ),
         ("sqlite:///no.db", "copy", "There is no file no.db: name the one with the tasks in DATABASE_URL."),
         ("sqlite:///no/tasks.db", "copy", "The folder of no/tasks.db does not exist: create it"),
-        ("sqlite:///text", "copy", "text cannot be copied to copy: file is not a database; mend that"),
+        ("sqlite:///text", "copy", "text cannot be copied to copy: file is not a database; fix that"),
         ("sqlite:///empty", "copy", "empty has no tasks of this service: name the one with the tasks in DATABASE_URL."),
         ("sqlite:///other.db", "copy", "other.db has no tasks of this service: name the one with the tasks in DATA"),
-        ("sqlite:///tasks.db", "text", "text is there already, and is left as it is: remove it, or name another file."),
-        ("sqlite:///tasks.db", "tasks.db", "tasks.db is there already, and is left as it is"),
+        ("sqlite:///tasks.db", "text", "text exists already and was not changed: remove it, or name another file."),
+        ("sqlite:///tasks.db", "tasks.db", "tasks.db exists already and was not changed"),
         ("sqlite:///tasks.db", "no/copy", "The folder of no/copy does not exist: create it, or name a file elsewhere."),
-        ("sqlite:///tasks.db", "/proc/copy", "/proc/copy cannot be written: No such file or directory; mend that"),
+        ("sqlite:///tasks.db", "/proc/copy", "/proc/copy cannot be written: No such file or directory; fix that"),
     ],
 )
 def test_invalid_source_or_target_is_refused(
@@ -338,6 +338,6 @@ def test_leftover_file_of_the_target_is_refused(
     with pytest.raises(ConfigurationError) as error:
         backup(source.url, tmp_path / "copy.db")
 
-    assert str(error.value) == f"{leftover} is there already, and is left as it is: remove it, or name another file."
+    assert str(error.value) == f"{leftover} exists already and was not changed: remove it, or name another file."
     assert leftover.read_bytes() == content
     assert names(tmp_path) == {"tasks.db", leftover.name}

@@ -133,7 +133,7 @@ def test_invalid_urls_are_refused(
         2: "--from must name a SQLite file, and --to a server.",
     }[len(given)]
     if given[0] == "old":
-        expected = "The schema of the database is older than this release: run tasks-api migrate, for 0001_create_task"
+        expected = "The database schema is older than this release: run tasks-api migrate to apply 0001_create_task"
     if given[0] == "no":
         expected = f"There is no file {tmp_path}/no.db: name the one with the tasks in --from."
         assert not (tmp_path / "no.db").exists()
@@ -143,7 +143,7 @@ def test_invalid_urls_are_refused(
 
 def test_copy_needs_the_write_lock_of_the_source(source: SqliteStore, store: PostgresqlStore, tmp_path: Path) -> None:
     migrate(store.url)
-    with source.writes_held():
+    with source.block_writes():
         refused = run(tmp_path, "copy", "--from", source.url, "--to", store.url)
 
     assert refused.returncode == 1
