@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -15,61 +15,67 @@ from starlette.routing import Router
 
 from handlers.access.cross_origin import CrossOrigin
 from handlers.access.security import BearerKey, Security
-from handlers.contract import document
-from handlers.contract.dispatch import Dispatch
-from handlers.contract.problems import Problems
-from handlers.contract.responses import ResponseValidation
-from handlers.contract.routing import Routing, without_operation
+from handlers.contract import dispatch, document, problems, responses, routing
 from handlers.contract.scope import RequestState
 from handlers.documentation import pages
 from handlers.idempotency import IdempotencyKeys
-from handlers.observability import health
-from handlers.observability.observation import Observation, observers
+from handlers.observability import access_log, health
+from handlers.observability.observation import Observation
 from handlers.settings import ServerSettings
 from handlers.tasks import TaskHandlers
-from models.database.address import Database, open_database
+from models.database.address import open_database
 from models.database.errors import ConfigurationError
 from models.keys import KeyCache
 
 
 def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
-    """Make the application.
-
-    Args:
-        settings: None to read them from the environment.
-    """
+    """Make the application; without settings, read them from the environment."""
     settings = settings or ServerSettings()
     database = open_database(settings.database_url, settings.database_connections)
     keys = KeyCache(database)
     idempotency = IdempotencyKeys(database, timedelta(hours=settings.idempotency_hours))
     handlers = TaskHandlers(database, idempotency)
     open_routes = [*pages.routes(settings.public_url, keys), *health.routes(database)]
+    origins = settings.allowed_origins.replace(",", " ").split()
+    observers = [access_log.write] if settings.access_log else []
+    background = [keys.refresh_forever, idempotency.purge]
+    if settings.metrics:
+        from handlers.observability import metrics  # noqa: PLC0415, installed with an extra
+
+        observers.append(metrics.count)
+        background.append(partial(metrics.watch, database))
+    rate_limits: list[Any] = []
+    if settings.rate_limit:
+        from handlers.access.rate_limits import RateLimits  # noqa: PLC0415, installed with an extra
+
+        limits = partial(RateLimits, keys=keys, rate_limit=settings.rate_limit, storage=settings.rate_limit_storage)
+        # The refusals of the layers behind it get its headers too.
+        rate_limits = [limits, problems.Problems]
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[RequestState]:
         await database.start()
-        background = [asyncio.create_task(work) for work in (keys.refresh_forever(), idempotency.purge())]
-        background += [asyncio.create_task(watch(database)) for watch in _metrics(settings)]
+        tasks = [asyncio.create_task(run()) for run in background]
         # Exclude what exists now from garbage collection: a full collection would take 30 to 40 ms now and then.
         gc.collect()
         gc.freeze()
-        yield {"observers": observers(settings)}
-        for task in background:
+        yield {"observers": observers}
+        for task in tasks:
             task.cancel()
         await database.shut_down()
 
     app = ConnexionMiddleware(
-        Router(open_routes, default=without_operation, lifespan=lifespan),
+        Router(open_routes, default=routing.without_operation, lifespan=lifespan),
         middlewares=[
-            *([Observation] if observers(settings) else []),
-            *_cross_origin(settings),
+            *([Observation] if observers else []),
+            *([partial(CrossOrigin, origins=origins)] if origins else []),
             # Its errors are answered by the Problems outside of it.
-            *([Problems, ResponseValidation] if settings.validate_responses else []),
-            Problems,
-            Routing,
-            *_rate_limits(settings, keys),
+            *([problems.Problems, responses.ResponseValidation] if settings.validate_responses else []),
+            problems.Problems,
+            routing.Routing,
+            *rate_limits,
             partial(Security, keys=keys, open_routes=open_routes),
-            Dispatch,
+            dispatch.Dispatch,
         ],
         resolver=Resolver(lambda operation_id: getattr(handlers, underscore(operation_id))),
         # Requests that match no operation need a key too.
@@ -81,37 +87,10 @@ def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
 
 
 def check_handlers() -> None:
-    """Check that every operation has a handler.
-
-    Raises:
-        ConfigurationError: An operation has none.
-    """
+    """Raise ConfigurationError if an operation has no handler."""
     for operation_id in document.operations():
         if not callable(getattr(TaskHandlers, underscore(operation_id), None)):
             raise ConfigurationError(
                 f"{document.PATH.name}: the operation {operation_id} has no handler: add the method"
                 f" {underscore(operation_id)} to handlers/tasks.py."
             )
-
-
-def _metrics(settings: ServerSettings) -> list[Callable[[Database], Any]]:
-    if not settings.metrics:
-        return []
-    from handlers.observability import metrics  # noqa: PLC0415, installed with an extra
-
-    return [metrics.watch]
-
-
-def _cross_origin(settings: ServerSettings) -> list[Any]:
-    origins = settings.allowed_origins.replace(",", " ").split()
-    return [partial(CrossOrigin, origins=origins)] if origins else []
-
-
-def _rate_limits(settings: ServerSettings, keys: KeyCache) -> list[Any]:
-    if not settings.rate_limit:
-        return []
-    from handlers.access.rate_limits import RateLimits  # noqa: PLC0415, installed with an extra
-
-    limits = partial(RateLimits, keys=keys, rate_limit=settings.rate_limit, storage=settings.rate_limit_storage)
-    # The refusals behind it get its headers too.
-    return [limits, Problems]

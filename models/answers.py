@@ -39,11 +39,7 @@ class Answer(NamedTuple):
 
 
 class AnswerQueries:
-    """The statements on the table, rendered once.
-
-    Args:
-        database: The database in whose dialect they are rendered.
-    """
+    """The statements on the table, rendered once in a database's dialect."""
 
     def __init__(self, database: Database) -> None:
         columns = (getattr(KeptAnswer, name) for name in Answer._fields)

@@ -39,11 +39,7 @@ class ApiKey(peewee.Model):
 
 
 class KeyCache:
-    """The keys in memory. `refresh_forever` keeps them up to date, so that no request waits for the database.
-
-    Args:
-        database: The database with the keys.
-    """
+    """The keys of a database in memory. `refresh_forever` keeps them up to date, so that no request waits for it."""
 
     def __init__(self, database: Database) -> None:
         # Required until the first refresh, and from then on once there was a key.
@@ -77,11 +73,7 @@ class KeyCache:
         self._refreshed.clear()
 
     async def ensure_fresh(self) -> None:
-        """Return at once if the cache is fresh, else after the next refresh.
-
-        Raises:
-            UnavailableError: The refresh failed or takes too long.
-        """
+        """Wait for the next refresh if the cache is stale; raise UnavailableError if that fails or takes too long."""
         if monotonic() < self._fresh_until:
             return
         try:
@@ -99,14 +91,10 @@ class KeyCache:
 
 
 def create(url: str, name: str) -> str:
-    """Store a new key, and return it; it cannot be read again.
-
-    Args:
-        url: The database, as for `open_database`.
-        name: The client; the name of a revoked key may be reused.
+    """Store a new key in the database at a URL, and return it; it cannot be read again.
 
     Raises:
-        ConfigurationError: A valid key has this name, or the database cannot be used.
+        ConfigurationError: A key that is not revoked has this name, or the database cannot be used.
     """
     key = PREFIX + token_urlsafe(BYTES)
     values = {ApiKey.name: name, ApiKey.hash: _hash(key.encode()), ApiKey.created_at: now(), ApiKey.revoked_at: None}
@@ -120,27 +108,16 @@ def create(url: str, name: str) -> str:
 
 
 def find_all(url: str) -> list[ApiKey]:
-    """Return all keys, also the revoked ones, the oldest first.
-
-    Args:
-        url: The database, as for `open_database`.
-
-    Raises:
-        ConfigurationError: The database cannot be used.
-    """
+    """Return all keys in the database at a URL, also the revoked ones, the oldest first."""
     with connected(url) as database:
         return list(ApiKey.select().order_by(ApiKey.created_at, ApiKey.name).execute(database))
 
 
 def revoke(url: str, name: str) -> None:
-    """Revoke a key; every node rejects it within a second.
-
-    Args:
-        url: The database, as for `open_database`.
-        name: The name of the key.
+    """Revoke a key in the database at a URL; every node rejects it within a second.
 
     Raises:
-        ConfigurationError: No valid key has this name, or the database cannot be used.
+        ConfigurationError: No key that is not revoked has this name, or the database cannot be used.
     """
     query = ApiKey.update({ApiKey.revoked_at: now()}).where((ApiKey.name == name) & ApiKey.revoked_at.is_null())
     with connected(url) as database:

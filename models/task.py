@@ -37,27 +37,23 @@ class Task(peewee.Model):
 
 
 class StoredTask(NamedTuple):
-    """A task in the database."""
+    """A task in the database, with the JSON object of the contract."""
 
     id: int
     version: int
-    json: bytes  # as in the contract
+    json: bytes
 
 
 class Page(NamedTuple):
-    """A page of the list of tasks."""
+    """A page of the list: a JSON array of tasks, the id of the last one, and whether a page follows."""
 
-    json: bytes  # an array, as in the contract
+    json: bytes
     last_id: int | None
     has_more: bool
 
 
 class TaskQueries:
-    """The statements on the table, each rendered once.
-
-    Args:
-        database: The database that runs them.
-    """
+    """The statements on the table, rendered once for a database."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -95,11 +91,7 @@ class TaskQueries:
         return Page(*rows[0])
 
     async def select(self, id: int) -> StoredTask:
-        """Return a task.
-
-        Raises:
-            MissingError: No task has this id.
-        """
+        """Return a task; raise MissingError if there is none with this id."""
         rows = await self._database.read(self._select.sql, [id])
         if not rows:
             raise MissingError
@@ -128,17 +120,7 @@ class TaskQueries:
         return StoredTask(*rows[0])
 
     async def delete(self, execute: Execute, id: int, versions: Collection[int] | None) -> None:
-        """Delete a task.
-
-        Args:
-            execute: Runs statements in the transaction.
-            id: The id of the task.
-            versions: The versions that may be deleted; None for any.
-
-        Raises:
-            MissingError: No task has this id.
-            ChangedError: The task has another version.
-        """
+        """Delete a task. The arguments and errors are those of `update`."""
         await self._change(execute, self._delete, id, versions, {})
 
     async def _change(
@@ -164,12 +146,7 @@ class TaskQueries:
 
 
 def _page(database: Database, filters: tuple[str, ...]) -> Query:
-    """Return the query of a page: its tasks as a JSON array, the id of the last, and whether there are more.
-
-    Args:
-        database: The database that runs it.
-        filters: The names of the filters that are given.
-    """
+    """Return the query of a page, with conditions for the named filters."""
 
     def narrow(query: Select, after: Node) -> Select:
         # Add a condition for each new filter here, with the value `parameter("the name of the filter")`.

@@ -8,7 +8,6 @@ from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
-from handlers.contract.parameters import Headers
 from handlers.contract.problems import Refusal
 from handlers.contract.validation import Rules, message, messages
 from models.schemas import Violation
@@ -38,15 +37,19 @@ class RequestBody:
         """
         if not _is_json(scope["headers"]):
             raise Refusal(415)
-        value = self._parse(await self._receive(scope["headers"], receive))
+        content = await self._receive(scope["headers"], receive)
+        try:
+            value = jiter.from_json(content, allow_inf_nan=False, catch_duplicate_keys=True)
+        except ValueError as error:
+            sentence = message("json", self.rules.name, error)
+            raise Refusal(400, [Violation(detail=sentence, pointer="")]) from error
         if not self.rules.is_valid(value):
             found = self.rules.violations(value)
             raise Refusal(400, (Violation(detail=sentence, pointer=_pointer(path)) for path, sentence in found))
         return self.model.model_validate(value)
 
-    async def _receive(self, headers: Headers, receive: Receive) -> bytes:
-        declared = next((int(value) for name, value in headers if name == b"content-length"), 0)
-        if declared > self.max_bytes:
+    async def _receive(self, headers: list[tuple[bytes, bytes]], receive: Receive) -> bytes:
+        if next((int(value) for name, value in headers if name == b"content-length"), 0) > self.max_bytes:
             raise Refusal(413)
         body = bytearray()
         while True:
@@ -59,15 +62,8 @@ class RequestBody:
             if not event.get("more_body"):
                 return bytes(body)
 
-    def _parse(self, body: bytes) -> Any:
-        try:
-            return jiter.from_json(body, allow_inf_nan=False, catch_duplicate_keys=True)
-        except ValueError as error:
-            sentence = message("json", self.rules.name, error)
-            raise Refusal(400, [Violation(detail=sentence, pointer="")]) from error
 
-
-def _is_json(headers: Headers) -> bool:
+def _is_json(headers: list[tuple[bytes, bytes]]) -> bool:
     """Return whether the headers declare JSON once, and no compression (RFC 9110, sections 8.3 and 8.4)."""
     types = [value for name, value in headers if name == b"content-type"]
     codings = [value for name, value in headers if name == b"content-encoding" and value.lower() != b"identity"]

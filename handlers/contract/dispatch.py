@@ -9,7 +9,7 @@ from http import HTTPStatus
 from inspect import signature
 from itertools import chain
 from typing import Any, get_type_hints
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qs, parse_qsl, urlencode
 
 from connexion.middleware.abstract import RoutedAPI, RoutedMiddleware
 from connexion.operations import AbstractOperation
@@ -19,25 +19,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from handlers.contract import document
 from handlers.contract.body import MEDIA_TYPE, RequestBody
-from handlers.contract.parameters import (
-    Headers,
-    Parameter,
-    Parameters,
-    header_values,
-    path_values,
-    query_values,
-    read,
-)
+from handlers.contract.parameters import Parameter, Parameters, read
 from handlers.contract.problems import Refusal
 from handlers.contract.scope import state_of
 from models.schemas import Violation
 
 
 class RequestContext:
-    """The request itself, for a handler that needs more than parameters and body.
-
-    A handler gets it by declaring an argument annotated `RequestContext`.
-    """
+    """The request itself, for handlers that declare an argument annotated `RequestContext`."""
 
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
@@ -50,15 +39,11 @@ class RequestContext:
         return b"\n".join(value for name, value in self._scope["headers"] if name == b"authorization")
 
     def url(self, **query: object) -> str:
-        """Return the URL of the request with some query parameters replaced.
-
-        It is absolute, unless the request has no Host header.
-        """
+        """Return the URL of the request with some query parameters replaced; relative if it has no Host header."""
         scope = self._scope
         host = next((value.decode() for name, value in scope["headers"] if name == b"host"), "")
         origin = f"{scope['scheme']}://{host}" if host else ""
-        replaced = "&".join(f"{name}={value}" for name, value in query.items())
-        return f"{origin}{scope['raw_path'].decode()}?{_without(scope['query_string'], *query)}{replaced}"
+        return f"{origin}{scope['raw_path'].decode()}?{_without(scope['query_string'], *query)}{urlencode(query)}"
 
 
 @lru_cache
@@ -110,13 +95,17 @@ class OperationHandler:
         arguments = self.defaults.copy()
         path, query, header = self.parameters.values()
         # An invalid path parameter identifies no resource.
-        if path and read(path, path_values(scope["path_params"]), arguments):
+        if path and read(path, {name: [value] for name, value in scope["path_params"].items()}, arguments):
             raise Refusal(404)
         violations: list[Violation] = []
         if scope["query_string"]:
-            violations += read(query, query_values(scope["query_string"]), arguments)
-        if values := header_values(header, scope["headers"]):
-            violations += read(header, values, arguments)
+            values = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+            violations += read(query, values, arguments)
+        fields: dict[bytes, list[str]] = {}
+        for name, value in scope["headers"]:
+            if name in header:
+                fields.setdefault(name, []).append(value.decode("latin-1"))
+        violations += read(header, fields, arguments)
         for parameter in self.required:
             if parameter.argument not in arguments:
                 violations += parameter.read(None)[1]
@@ -134,7 +123,7 @@ class OperationHandler:
         return arguments
 
 
-def _headers(operation_id: str, status: int) -> Headers:
+def _headers(operation_id: str, status: int) -> list[tuple[bytes, bytes]]:
     """Return the headers that every response of an operation with this status has."""
     headers = document.constant_headers(operation_id, status)
     if MEDIA_TYPE in document.responses(operation_id)[str(status)].get("content", ()):

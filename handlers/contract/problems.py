@@ -7,7 +7,6 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 from functools import cache
-from http import HTTPStatus
 from itertools import islice
 from typing import Any
 
@@ -38,7 +37,8 @@ class Refusal(HTTPException):
         self, status: int, violations: Iterable[Violation] = (), headers: Mapping[str, str] | None = None
     ) -> None:
         super().__init__(status, headers=headers)
-        self.violations = list(islice(violations, _max_violations()))
+        limit = document.resolved()["components"]["schemas"]["Problem"]["properties"]["errors"]["maxItems"]
+        self.violations = list(islice(violations, limit))
 
 
 class Problems:
@@ -72,34 +72,26 @@ def problem(operation_id: str | None, status: int, violations: Iterable[Violatio
 
 
 def _response(scope: Scope, error: BaseException) -> Response:
-    violations: Iterable[Violation] = ()
-    headers: Mapping[str, str] | None = None
+    status, violations = 500, getattr(error, "violations", ())
+    headers = dict(getattr(error, "headers", None) or {})
+    request = f"{state_of(scope)['request_id']} {scope['method']} {scope['path']}"
     match error:
-        case HTTPException(status_code=status, headers=headers):
-            violations = getattr(error, "violations", ())
+        case HTTPException():
+            status = error.status_code
         case MissingError():
-            status = HTTPStatus.NOT_FOUND
+            status = 404
         case ChangedError():
-            status = HTTPStatus.PRECONDITION_FAILED
+            status = 412
         # uvicorn cancels requests that exceed the shutdown timeout.
         case UnavailableError() | asyncio.CancelledError():
-            status = HTTPStatus.SERVICE_UNAVAILABLE
-            logger.warning("%s: %s", _request_line(scope), str(error) or "the service shut down before the response")
+            status = 503
+            logger.warning("%s: %s", request, str(error) or "the service shut down before the response")
         case _:
-            status = HTTPStatus.INTERNAL_SERVER_ERROR
-            logger.error("%s failed", _request_line(scope), exc_info=error)
+            logger.error("%s failed", request, exc_info=error)
     operation_id = operation_id_of(scope)
     found = problem(operation_id, status, violations)
-    return Response(
-        found.model_dump_json(exclude_none=True),
-        found.status,
-        document.constant_headers(operation_id, found.status) | dict(headers or {}),
-        MEDIA_TYPE,
-    )
-
-
-def _request_line(scope: Scope) -> str:
-    return f"{state_of(scope)['request_id']} {scope['method']} {scope['path']}"
+    headers = document.constant_headers(operation_id, found.status) | headers
+    return Response(found.model_dump_json(exclude_none=True), found.status, headers, MEDIA_TYPE)
 
 
 @cache
@@ -109,9 +101,3 @@ def _example(operation_id: str | None, status: int) -> dict[str, Any]:
     response = responses.get(str(status), responses["500"])
     example: dict[str, Any] = next(iter(response["content"][MEDIA_TYPE]["examples"].values()))["value"]
     return {name: value for name, value in example.items() if name != "errors"}
-
-
-@cache
-def _max_violations() -> int:
-    maximum: int = document.resolved()["components"]["schemas"]["Problem"]["properties"]["errors"]["maxItems"]
-    return maximum

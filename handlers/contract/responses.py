@@ -47,21 +47,20 @@ class ResponseValidation:
             messages.append(message)
 
         await self.app(scope, receive, collect)
-        # There are none if the client disconnected.
-        if messages:
-            status, headers = messages[0]["status"], Headers(raw=messages[0]["headers"])
+        # There are no messages if the client disconnected.
+        for message in messages[:1]:
             body = b"".join(message.get("body", b"") for message in messages)
-            operation_id = operation_id_of(scope)
-            # Without an operation, a success comes from the documentation or a health probe.
-            if operation_id or status >= HTTPStatus.BAD_REQUEST:
-                faults = "; ".join(_faults(operation_id, status, headers, body))
-                if faults:
-                    raise InvalidResponseError(faults)
+            faults = _faults(operation_id_of(scope), message["status"], Headers(raw=message["headers"]), body)
+            if found := "; ".join(faults):
+                raise InvalidResponseError(found)
         for message in messages:
             await send(message)
 
 
 def _faults(operation_id: str | None, status: int, headers: Headers, body: bytes) -> Iterator[str]:
+    # Without an operation, a success comes from the documentation or a health probe.
+    if not operation_id and status < HTTPStatus.BAD_REQUEST:
+        return
     response = document.responses(operation_id).get(str(status))
     if not response:
         yield f"The contract declares no response {status} here"

@@ -17,11 +17,11 @@ from handlers.contract.problems import Refusal
 
 
 class Match(NamedTuple):
-    """The path of the contract that a request's path matches."""
+    """A path of the contract, its operation ids by method, and the path parameters in a request that matches it."""
 
     template: str
-    operations: dict[str, str]  # operation ids by method
-    parameters: dict[str, str]  # path parameters by name
+    operations: dict[str, str]
+    parameters: dict[str, str]
 
 
 def match(scope: Scope) -> Match | None:

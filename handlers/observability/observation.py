@@ -4,20 +4,7 @@ from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from handlers.contract.scope import Observer, state_of
-from handlers.observability import access_log
-from handlers.settings import ServerSettings
-
-
-def observers(settings: ServerSettings) -> list[Observer]:
-    """Return the functions to call after each request."""
-    found: list[Observer] = [access_log.write] if settings.access_log else []
-    if settings.metrics:
-        # prometheus_client is installed with an extra.
-        from handlers.observability import metrics  # noqa: PLC0415
-
-        found.append(metrics.count)
-    return found
+from handlers.contract.scope import state_of
 
 
 class Observation:

@@ -20,7 +20,6 @@ from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from handlers.contract import document, problems
-from handlers.contract.parameters import Headers
 from handlers.contract.scope import state_of
 
 # The parser rejects methods that it does not know. It gets PROPFIND in place of every method that a contract cannot
@@ -260,7 +259,7 @@ class Protocol(HttpToolsProtocol):
             return 431
         return None
 
-    def _request_id(self, headers: Headers) -> str:
+    def _request_id(self, headers: list[tuple[bytes, bytes]]) -> str:
         """Return the client's X-Request-ID if it is valid, else a unique id."""
         given = [value for name, value in headers if name == b"x-request-id"]
         if len(given) == 1 and REQUEST_ID.fullmatch(given[0]):

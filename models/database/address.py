@@ -52,9 +52,6 @@ def open_database(url: str, connections: int = CONNECTIONS) -> Database:
 def connected(url: str) -> Iterator[Database]:
     """Yield the database at a URL with a connection of Peewee's, for commands.
 
-    Args:
-        url: As for `open_database`.
-
     Raises:
         ConfigurationError: As for `open_database`, or the database cannot be reached or used.
     """
@@ -63,9 +60,8 @@ def connected(url: str) -> Iterator[Database]:
         database.connect()
         database.check()
     except DatabaseError as error:
-        raise ConfigurationError(
-            f"The database cannot be used: {one_line(error)}; fix that, or change DATABASE_URL."
-        ) from error
+        message = f"The database cannot be used: {one_line(error)}; fix that, or change DATABASE_URL."
+        raise ConfigurationError(message) from error
     try:
         yield database
     finally:

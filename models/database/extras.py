@@ -6,15 +6,6 @@ from models.database.errors import ConfigurationError
 
 
 def require(module: str, extra: str, setting: str) -> None:
-    """Check that a package is installed.
-
-    Args:
-        module: The name under which it is imported.
-        extra: The extra of this project that installs it.
-        setting: The setting that needs it.
-
-    Raises:
-        ConfigurationError: It is not installed.
-    """
+    """Raise ConfigurationError if a module that a setting needs is not installed; an extra installs it."""
     if not find_spec(module):
         raise ConfigurationError(f"{setting} needs more packages: pip install 'tasks-api[{extra}]'.")

@@ -12,10 +12,7 @@ DIRECTORY = Path(__file__).parents[1] / "migrations"
 
 
 def migrate(url: str) -> list[str]:
-    """Apply the pending migrations, all or none, and return their names.
-
-    Args:
-        url: The database, as for `open_database`.
+    """Apply the pending migrations to the database at a URL, all or none, and return their names.
 
     Raises:
         ConfigurationError: The database cannot be used or changed.
@@ -32,9 +29,6 @@ def migrate(url: str) -> list[str]:
 def prepare(url: str) -> None:
     """Migrate a SQLite file; check that a server, which older releases may be using, is migrated.
 
-    Args:
-        url: The database, as for `open_database`.
-
     Raises:
         ConfigurationError: The database cannot be used or changed, or has pending migrations.
     """
@@ -46,11 +40,7 @@ def prepare(url: str) -> None:
 
 
 def ensure_migrated(database: Database) -> None:
-    """Check that a database has no pending migrations; those of later releases are compatible.
-
-    Raises:
-        ConfigurationError: It has pending migrations.
-    """
+    """Raise ConfigurationError if a database has pending migrations; those of later releases are compatible."""
     status = Runner(database, str(DIRECTORY)).status()
     if pending := [migration.name for migration in status if not migration.applied]:
         raise ConfigurationError(
@@ -59,11 +49,7 @@ def ensure_migrated(database: Database) -> None:
 
 
 async def ensure_ready(database: Database) -> None:
-    """Check that a started database responds and has no pending migrations.
-
-    Raises:
-        UnavailableError: It does not respond, or has pending migrations.
-    """
+    """Raise UnavailableError if a started database does not respond or has pending migrations."""
     applied = {name for (name,) in await database.read("SELECT name FROM schema_migration", [])}
     if pending := {path.stem for path in DIRECTORY.glob("[0-9]*.py")} - applied:
         raise UnavailableError(f"the database schema lacks {', '.join(sorted(pending))}; run tasks-api migrate")

@@ -44,11 +44,9 @@ Work = Callable[..., Coroutine[Any, Any, T]]
 
 
 class PostgresqlDatabase(peewee.PostgresqlDatabase):
-    """A database of a PostgreSQL server. Peewee's own connection is for migrations.
+    """A database of a PostgreSQL server, at a URL that libpq takes. Peewee's own connection is for migrations.
 
-    Args:
-        url: The URL, as libpq takes it.
-        connections: The size of the connection pool.
+    Its methods do what those of `SqliteFile` do.
     """
 
     embedded = False
@@ -93,24 +91,18 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
         await self._pool.close()
 
     async def read(self, sql: str, parameters: Sequence[Any]) -> Rows:
-        """Run a statement that changes nothing, and return its rows.
-
-        Raises:
-            UnavailableError: The server cannot be reached, or takes too long.
-        """
+        """Run a statement that changes nothing, and return its rows."""
         return await self._use(_read, sql, parameters)
 
     async def write(self, work: Work[T], *arguments: Any) -> T:
         """Run some work, whose statements commit separately, and return its result.
 
         Args:
-            work: Receives a function that runs statements, and the arguments. A conflict with another transaction
-                makes it run again.
+            work: Receives a function that runs statements, and the arguments; runs again after a conflict.
             arguments: Further arguments of the work.
 
         Raises:
             UnavailableError: The server cannot be reached, or takes too long; it may still carry out the work.
-            Exception: The work raised it.
         """
         return await self._use(_retry, _run, work, arguments)
 
@@ -122,11 +114,9 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
         """Do nothing: every write has its own commit, and the server shares flushes."""
 
     def queue_depth(self) -> int:
-        """Return how many requests wait for a connection."""
         return self._pool.get_stats()["requests_waiting"]
 
     def connection_states(self) -> dict[str, int]:
-        """Return the number of used and idle connections."""
         stats = self._pool.get_stats()
         return {"used": stats["pool_size"] - stats["pool_available"], "idle": stats["pool_available"]}
 
@@ -146,17 +136,14 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
         return NodeList((Tuple(column, key), SQL(">"), Tuple(value, after), SQL("AND"), column <= value))
 
     def json_object(self, columns: Mapping[str, tuple[ColumnBase, Field]]) -> ColumnBase:
-        """Return a JSON object with these properties, as text."""
         row = Select(columns=[column.alias(name) for name, (column, _) in columns.items()])
         return fn.row_to_json(NodeList((SQL("(SELECT r FROM"), row, SQL("AS r)")))).cast("text")
 
     def json_array(self, objects: ColumnBase, order: ColumnBase) -> ColumnBase:
-        """Return a JSON array of these objects, as text."""
         text = fn.string_agg(objects, NodeList((SQL("',' ORDER BY"), order)))
         return fn.CONCAT(SQL("'['"), text, SQL("']'"))
 
     def as_bytes(self, text: ColumnBase) -> ColumnBase:
-        """Return a text encoded in UTF-8."""
         return fn.convert_to(text, SQL("'UTF8'"))
 
     async def _use(self, use: Work[T], *arguments: Any) -> T:
