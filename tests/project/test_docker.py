@@ -66,7 +66,7 @@ def test_image_gets_only_the_sources_of_the_wheel() -> None:
     copied = {name for names in re.findall(r"^COPY ([^-].*) \S+$", DOCKERFILE, re.MULTILINE) for name in names.split()}
 
     assert "*" in lines
-    assert included == copied == {*SOURCES, "requirements.lock"}
+    assert included == copied == {*SOURCES, "requirements-all.lock"}
 
 
 def test_image_runs_without_root_and_without_writing() -> None:
