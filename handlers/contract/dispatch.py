@@ -37,12 +37,13 @@ class RequestContext:
             return f"key {name}".encode()
         return b"\n".join(value for name, value in self._scope["headers"] if name == b"authorization")
 
-    def url(self, **query: object) -> str:
+    def url(self, **query: int | None) -> str:
         """Return the URL of the request with some query parameters replaced; relative if it has no Host header."""
         scope = self._scope
         host = next((value.decode() for name, value in scope["headers"] if name == b"host"), "")
         origin = f"{scope['scheme']}://{host}" if host else ""
-        return f"{origin}{scope['raw_path'].decode()}?{_without(scope['query_string'], *query)}{urlencode(query)}"
+        replaced = "&".join([f"{name}={value}" for name, value in query.items()])
+        return f"{origin}{scope['raw_path'].decode()}?{_without(scope['query_string'], *query)}{replaced}"
 
 
 @lru_cache
