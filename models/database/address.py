@@ -26,12 +26,8 @@ def open_database(url: str, connections: int = CONNECTIONS) -> Database:
 
     Args:
         url: `sqlite:///` and the path of a file, relative to the working directory, or absolute with a fourth slash;
-            or `postgresql://` or `cockroachdb://` and the rest as libpq takes it
-            (postgresql.org/docs/current/libpq-connect.html, section 32.1.1.2).
+            or `postgresql://` or `cockroachdb://` and the rest as libpq takes it.
         connections: The size of the connection pool; SQLite needs none.
-
-    Raises:
-        ConfigurationError: The URL has neither form, the file cannot be opened for writing, or psycopg is missing.
     """
     scheme, _, rest = url.partition("://")
     if scheme == "sqlite":
@@ -50,11 +46,7 @@ def open_database(url: str, connections: int = CONNECTIONS) -> Database:
 
 @contextmanager
 def connected(url: str) -> Iterator[Database]:
-    """Yield the database at a URL with a connection of Peewee's, for commands.
-
-    Raises:
-        ConfigurationError: As for `open_database`, or the database cannot be reached or used.
-    """
+    """Yield the database at a URL with a connection of Peewee's, for commands."""
     database = open_database(url)
     try:
         database.connect()
@@ -69,7 +61,6 @@ def connected(url: str) -> Iterator[Database]:
 
 
 def one_line(error: Exception) -> str:
-    """Return the message of an error in one line."""
     return " ".join(str(error).split())
 
 

@@ -6,48 +6,42 @@ A read takes 24 µs of CPU with psycopg's asyncio support, 30 with psycopg in th
 import asyncio
 import select
 import socket
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import Any
 
 import peewee
 import psycopg
 from peewee import SQL, ColumnBase, Field, Node, NodeList, Select, Tuple, fn
 from playhouse.cockroachdb import CockroachDatabase
-from psycopg import AsyncConnection, AsyncCursor, errors
+from psycopg import AsyncConnection, errors
 from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool
 
 from models.database.errors import ConfigurationError, UnavailableError
-from models.database.statements import Execute, Rows
+from models.database.statements import Rows, T, Work
 
 # Seconds that a request waits for a connection, and then for its statements.
 POOL_TIMEOUT = 2.0
 TIMEOUT = 3.0
-# Shorter than TIMEOUT, so that waiting for a lock does not cost a connection.
-STATEMENT_TIMEOUT = "2500ms"
 # Connection options in seconds, which DATABASE_URL may override. Keepalives detect a server that vanished.
 OPTIONS = {"connect_timeout": 2, "keepalives_idle": 10, "keepalives_interval": 2, "keepalives_count": 3}
 # By default a server may acknowledge commits that are not on disk, and keep the locks of a client that vanished.
+# The statement timeout is shorter than TIMEOUT, so that waiting for a lock does not cost a connection.
 SESSION = """SELECT
   set_config('synchronous_commit', replace(current_setting('synchronous_commit'), 'off', 'on'), false),
   set_config('idle_in_transaction_session_timeout', '10s', false),
-  set_config('statement_timeout', %s, false)"""
+  set_config('statement_timeout', '2500ms', false)"""
 # Conflicts with a concurrent transaction, which a retry resolves.
 CONFLICTS = (errors.UniqueViolation, errors.SerializationFailure, errors.DeadlockDetected)
 ATTEMPTS = 5
 # The key of the advisory lock for migrations.
 MIGRATION_LOCK = int.from_bytes(b"tasks")
 
-T = TypeVar("T")
-Work = Callable[..., Coroutine[Any, Any, T]]
-
 
 class PostgresqlDatabase(peewee.PostgresqlDatabase):
-    """A database of a PostgreSQL server, at a URL that libpq takes. Peewee's own connection is for migrations.
-
-    Its methods do what those of `SqliteFile` do.
-    """
+    """A database of a server, with the methods of `SqliteFile`. Peewee's own connection is for migrations."""
 
     embedded = False
     # Another node may be migrating, for as long as that takes.
@@ -64,11 +58,7 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
         super().__init__(url, prefer_psycopg3=True, **self._options)
 
     def check(self) -> None:
-        """Check that the connected database stores any text.
-
-        Raises:
-            ConfigurationError: Its encoding is not UTF-8.
-        """
+        """Raise ConfigurationError if the database cannot store any text."""
         ((encoding,),) = self.execute_sql("SELECT current_setting('server_encoding')").fetchall()
         if encoding != "UTF8":
             raise ConfigurationError(f"The database has the encoding {encoding}: create one with ENCODING 'UTF8'.")
@@ -92,23 +82,19 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
 
     async def read(self, sql: str, parameters: Sequence[Any]) -> Rows:
         """Run a statement that changes nothing, and return its rows."""
-        return await self._use(_read, sql, parameters)
+        return await self._use(_execute, sql, parameters)
 
     async def write(self, work: Work[T], *arguments: Any) -> T:
-        """Run some work, whose statements commit separately, and return its result.
-
-        Args:
-            work: Receives a function that runs statements, and the arguments; runs again after a conflict.
-            arguments: Further arguments of the work.
+        """Run some work, whose statements commit separately, and return its result; retry after a conflict.
 
         Raises:
             UnavailableError: The server cannot be reached, or takes too long; it may still carry out the work.
         """
-        return await self._use(_retry, _run, work, arguments)
+        return await self._use(_write, nullcontext, work, arguments)
 
     async def write_atomically(self, work: Work[T], *arguments: Any) -> T:
         """Run some work like `write`, in one transaction."""
-        return await self._use(_retry, _run_in_transaction, work, arguments)
+        return await self._use(_write, AsyncConnection.transaction, work, arguments)
 
     def observe_batches(self, _: Callable[[int], None]) -> None:
         """Do nothing: every write has its own commit, and the server shares flushes."""
@@ -166,7 +152,10 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
         """Return a connection of the pool that the server has not closed."""
         while True:
             connection = await self._pool.getconn(POOL_TIMEOUT)
-            if not _is_readable(connection):
+            poll = select.poll()
+            poll.register(connection, select.POLLIN)
+            # An idle connection has data to read if the server closed it.
+            if not poll.poll(0):
                 return connection
             await connection.close()
             await self._pool.putconn(connection)
@@ -180,14 +169,7 @@ class CockroachCluster(CockroachDatabase, PostgresqlDatabase):
 
 
 async def _configure(connection: AsyncConnection[Any]) -> None:
-    await connection.execute(SESSION, [STATEMENT_TIMEOUT])
-
-
-def _is_readable(connection: AsyncConnection[Any]) -> bool:
-    """Return whether an idle connection has data to read: the server closed it."""
-    poll = select.poll()
-    poll.register(connection.fileno(), select.POLLIN)
-    return bool(poll.poll(0))
+    await connection.execute(SESSION)
 
 
 def _abort(connection: AsyncConnection[Any]) -> None:
@@ -196,30 +178,23 @@ def _abort(connection: AsyncConnection[Any]) -> None:
         end.shutdown(socket.SHUT_RDWR)
 
 
-async def _read(connection: AsyncConnection[Any], sql: str, parameters: Sequence[Any]) -> Rows:
-    return await _execute(connection.cursor(binary=True), sql, parameters)
-
-
-async def _retry(connection: AsyncConnection[Any], run: Work[T], *arguments: Any) -> T:
-    for _ in range(1, ATTEMPTS):
+async def _write(
+    connection: AsyncConnection[Any],
+    transaction: Callable[[AsyncConnection[Any]], AbstractAsyncContextManager[Any]],
+    work: Work[T],
+    arguments: tuple[Any, ...],
+) -> T:
+    attempts = 0
+    while True:
         try:
-            return await run(connection, *arguments)
+            async with transaction(connection):
+                return await work(partial(_execute, connection), *arguments)
         except CONFLICTS:
-            continue
-    return await run(connection, *arguments)
+            attempts += 1
+            if attempts == ATTEMPTS:
+                raise
 
 
-async def _run(connection: AsyncConnection[Any], work: Work[T], arguments: tuple[Any, ...]) -> T:
-    cursor = connection.cursor(binary=True)
-    execute: Execute = lambda sql, parameters: _execute(cursor, sql, parameters)  # noqa: E731
-    return await work(execute, *arguments)
-
-
-async def _run_in_transaction(connection: AsyncConnection[Any], *arguments: Any) -> Any:
-    async with connection.transaction():
-        return await _run(connection, *arguments)
-
-
-async def _execute(cursor: AsyncCursor[Any], sql: str, parameters: Sequence[Any]) -> Rows:
-    await cursor.execute(sql, parameters)
+async def _execute(connection: AsyncConnection[Any], sql: str, parameters: Sequence[Any]) -> Rows:
+    cursor = await connection.execute(sql, parameters, binary=True)
     return await cursor.fetchall() if cursor.description else []

@@ -1,13 +1,16 @@
 """SQL that Peewee renders once, to be run with other values each time; rendering costs 100 µs."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from peewee import Database, Query, Value
 
+T = TypeVar("T")
 Rows = list[tuple[Any, ...]]
 # Runs SQL with the values of its parameters inside of a transaction, and returns the rows.
 Execute = Callable[[str, Sequence[Any]], Awaitable[Rows]]
+# A write: receives `Execute` and further arguments.
+Work = Callable[..., Coroutine[Any, Any, T]]
 
 
 class Statement(NamedTuple):
