@@ -52,10 +52,17 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
             given = conninfo_to_dict(url)
         except psycopg.ProgrammingError as error:
             raise ConfigurationError(f"DATABASE_URL is not a valid database URL: {str(error).strip()}.") from None
-        self._url = url
-        self._connections = connections
-        self._options: dict[str, Any] = {name: value for name, value in OPTIONS.items() if name not in given}
-        super().__init__(url, prefer_psycopg3=True, **self._options)
+        options: dict[str, Any] = {name: value for name, value in OPTIONS.items() if name not in given}
+        super().__init__(url, prefer_psycopg3=True, **options)
+        self._pool = AsyncConnectionPool(
+            url,
+            kwargs={**options, "autocommit": True, "prepare_threshold": 0},
+            min_size=1,
+            max_size=connections,
+            open=False,
+            configure=_configure,
+            reconnect_timeout=POOL_TIMEOUT,
+        )
 
     def check(self) -> None:
         """Raise ConfigurationError if the database cannot store any text."""
@@ -65,15 +72,6 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
 
     async def start(self) -> None:
         """Open the pool; it retries while the server cannot be reached."""
-        self._pool = AsyncConnectionPool(
-            self._url,
-            kwargs={**self._options, "autocommit": True, "prepare_threshold": 0},
-            min_size=1,
-            max_size=self._connections,
-            open=False,
-            configure=_configure,
-            reconnect_timeout=POOL_TIMEOUT,
-        )
         await self._pool.open()
 
     async def shut_down(self) -> None:

@@ -15,19 +15,9 @@ TABLES = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN ('
 
 
 def backup(url: str, file: Path) -> int:
-    """Copy a consistent snapshot of a SQLite file, and check the copy; all or nothing.
+    """Copy a consistent snapshot of a SQLite file, check the copy, and return its number of tasks; all or nothing.
 
     Services may go on reading and writing. The copy is one file, readable by its owner only.
-
-    Args:
-        url: A SQLite file, as for `open_database`.
-        file: The copy, which must not exist.
-
-    Returns:
-        The number of tasks in the copy.
-
-    Raises:
-        ConfigurationError: One of the two cannot be used, or the database is damaged.
     """
     source = _source(url)
     _ensure_free(file)

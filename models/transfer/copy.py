@@ -23,15 +23,8 @@ TABLES: tuple[type[peewee.Model], ...] = (Task, KeptAnswer, ApiKey)
 def copy(source: str, target: str) -> Iterator[tuple[int, int]]:
     """Copy all rows in one transaction, read them back and compare; lock the source against writes meanwhile.
 
-    Args:
-        source: A SQLite file, as for `open_database`.
-        target: A server without tasks, as for `open_database`; it is migrated if it has no tables.
-
     Yields:
         How many rows were copied or compared, and how many will be in total.
-
-    Raises:
-        ConfigurationError: One of the two cannot be used, the target is not empty, or it stores something different.
     """
     named = open_database(source)
     if isinstance(named, SqliteFile) and not Path(named.database).exists():
