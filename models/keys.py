@@ -10,7 +10,7 @@ import peewee
 from models.database.address import Database, connected
 from models.database.clock import now
 from models.database.errors import ConfigurationError, UnavailableError
-from models.database.statements import render
+from models.database.statements import Statement
 
 # Secret scanners find leaked keys by this prefix.
 PREFIX = "tasks_"
@@ -47,7 +47,7 @@ class KeyCache:
         self._error: Exception | None = None
         self._refreshed = asyncio.Event()
         self._database = database
-        self._select = render(ApiKey.select(ApiKey.name, ApiKey.hash, ApiKey.revoked_at), database)
+        self._select = Statement(ApiKey.select(ApiKey.name, ApiKey.hash, ApiKey.revoked_at), database)
 
     async def refresh_forever(self) -> None:
         """Refresh the cache until cancelled."""

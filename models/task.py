@@ -16,7 +16,7 @@ from models import schemas
 from models.database.address import Database
 from models.database.clock import now
 from models.database.errors import ChangedError, MissingError
-from models.database.statements import Execute, Statement, parameter, render
+from models.database.statements import Execute, Statement, parameter
 
 # The versions of a task that may be changed; None for any.
 Versions = Collection[int] | None
@@ -61,22 +61,22 @@ class TaskQueries:
         self._database = database
         stored = Task.id, Task.version, database.as_bytes(_json(Task, database))
         columns = {name: parameter(name) for name in ["created_at", *schemas.TaskInput.model_fields]}
-        self._select = render(Task.select(*stored).where(_by_id()), database)
-        self._insert = render(Task.insert(columns).returning(*stored), database)
+        self._select = Statement(Task.select(*stored).where(_by_id()), database)
+        self._insert = Statement(Task.insert(columns).returning(*stored), database)
         # Fingerprint of the JSON format, so that entity tags change when it does.
         self.fingerprint = sha256(self._select.sql.encode()).hexdigest()[:8]
 
         def update(names: tuple[str, ...], versions: int | None) -> Statement:
             values: dict[str, Node] = {name: parameter(name) for name in names}
             query = Task.update({**values, "version": Task.version + SQL("1")})
-            return render(query.where(_by_id(versions)).returning(*stored), database)
+            return Statement(query.where(_by_id(versions)).returning(*stored), database)
 
         def delete(_: tuple[str, ...], versions: int | None) -> Statement:
-            return render(Task.delete().where(_by_id(versions)).returning(Task.id), database)
+            return Statement(Task.delete().where(_by_id(versions)).returning(Task.id), database)
 
         # The client chooses how many versions it names, so the number of cached statements is limited.
         self._update, self._delete = lru_cache(update), lru_cache(delete)
-        self._select_page = cache(lambda filters: render(_page(database, filters), database))
+        self._select_page = cache(lambda filters: Statement(_page(database, filters), database))
 
     async def select_page(self, limit: int, after: int, **filters: Any) -> Page:
         """Return the first `limit` tasks with an id greater than `after`; None stands for no filter."""

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -47,17 +47,14 @@ def open_database(url: str, connections: int = CONNECTIONS) -> Database:
 @contextmanager
 def connected(url: str) -> Iterator[Database]:
     """Yield the database at a URL with a connection of Peewee's, for commands."""
-    database = open_database(url)
-    try:
-        database.connect()
-        database.check()
-    except DatabaseError as error:
-        message = f"The database cannot be used: {one_line(error)}; fix that, or change DATABASE_URL."
-        raise ConfigurationError(message) from error
-    try:
+    with closing(open_database(url)) as database:
+        try:
+            database.connect()
+            database.check()
+        except DatabaseError as error:
+            message = f"The database cannot be used: {one_line(error)}; fix that, or change DATABASE_URL."
+            raise ConfigurationError(message) from error
         yield database
-    finally:
-        database.close()
 
 
 def one_line(error: Exception) -> str:

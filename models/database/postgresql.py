@@ -79,15 +79,10 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
         await self._pool.close()
 
     async def read(self, sql: str, parameters: Sequence[Any]) -> Rows:
-        """Run a statement that changes nothing, and return its rows."""
         return await self._use(_execute, sql, parameters)
 
     async def write(self, work: Work[T], *arguments: Any) -> T:
-        """Run some work, whose statements commit separately, and return its result; retry after a conflict.
-
-        Raises:
-            UnavailableError: The server cannot be reached, or takes too long; it may still carry out the work.
-        """
+        """Run some work, whose statements commit separately; UnavailableError does not mean that they did not."""
         return await self._use(_write, nullcontext, work, arguments)
 
     async def write_atomically(self, work: Work[T], *arguments: Any) -> T:
@@ -113,10 +108,7 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
             yield
 
     def keyset_condition(self, column: Field, value: Node, key: Field, after: Node) -> Node:
-        """Return the condition for rows with a value in a column and a key after the cursor.
-
-        It is one range of their common index. Otherwise the planner may scan all keys for a rare value.
-        """
+        # One range of their common index. Otherwise the planner may scan all keys for a rare value.
         return NodeList((Tuple(column, key), SQL(">"), Tuple(value, after), SQL("AND"), column <= value))
 
     def json_object(self, columns: Mapping[str, tuple[ColumnBase, Field]]) -> ColumnBase:

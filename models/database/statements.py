@@ -1,7 +1,7 @@
 """SQL that Peewee renders once, to be run with other values each time; rendering costs 100 µs."""
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from peewee import Database, Query, Value
 
@@ -13,23 +13,17 @@ Execute = Callable[[str, Sequence[Any]], Awaitable[Rows]]
 Work = Callable[..., Coroutine[Any, Any, T]]
 
 
-class Statement(NamedTuple):
-    """Rendered SQL, and the names of its parameters in order."""
+class Statement:
+    """A query in a database's dialect; every value in the query must be a `parameter`."""
 
-    sql: str
-    names: tuple[str, ...]
+    def __init__(self, query: Query, database: Database) -> None:
+        self.sql, self._names = query.bind(database).sql()
 
     def order(self, values: Mapping[str, Any]) -> list[Any]:
         """Return the values in the order of the parameters."""
-        return [values[name] for name in self.names]
+        return [values[name] for name in self._names]
 
 
 def parameter(name: str) -> Value:
     """Return the placeholder for a value in a query."""
     return Value(name, converter=False)
-
-
-def render(query: Query, database: Database) -> Statement:
-    """Return the SQL of a query in the database's dialect; every value in it must be a `parameter`."""
-    sql, names = query.bind(database).sql()
-    return Statement(sql, tuple(names))
