@@ -59,12 +59,11 @@ def _copy(file: SqliteFile, server: psycopg.Connection[Any]) -> Iterator[tuple[i
                 done += 1
                 yield done, total
         with server.cursor(name="stored") as cursor:
-            stored = _python_rows(table, cursor.execute(select))
-            for pair in zip_longest(_python_rows(table, file.execute_sql(select)), stored):
-                if pair[0] != pair[1]:
-                    raise ConfigurationError(
-                        f"The server stores other rows of {name} than it was sent: nothing was copied."
-                    )
+            stored_rows = _python_rows(table, cursor.execute(select))
+            for sent, stored in zip_longest(_python_rows(table, file.execute_sql(select)), stored_rows):
+                if sent != stored:
+                    message = f"The server stores other rows of {name} than it was sent: nothing was copied."
+                    raise ConfigurationError(message)
                 done += 1
                 yield done, total
     # Ids of deleted tasks must not be reused.
