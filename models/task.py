@@ -66,12 +66,12 @@ class TaskQueries:
         # Fingerprint of the JSON format, so that entity tags change when it does.
         self.fingerprint = sha256(self._select.sql.encode()).hexdigest()[:8]
 
-        def update(names: tuple[str, ...], versions: int | None) -> Statement:
+        def update(versions: int | None, *names: str) -> Statement:
             values: dict[str, Node] = {name: parameter(name) for name in names}
             query = Task.update({**values, "version": Task.version + SQL("1")})
             return Statement(query.where(_by_id(versions)).returning(*stored), database)
 
-        def delete(_: tuple[str, ...], versions: int | None) -> Statement:
+        def delete(versions: int | None) -> Statement:
             return Statement(Task.delete().where(_by_id(versions)).returning(Task.id), database)
 
         # The client chooses how many versions it names, so the number of cached statements is limited.
@@ -107,7 +107,7 @@ class TaskQueries:
     async def _change(
         self, execute: Execute, change: Callable[..., Statement], id: int, values: dict[str, Any], versions: Versions
     ) -> tuple[Any, ...]:
-        statement = change(tuple(values), None if versions is None else len(versions))
+        statement = change(None if versions is None else len(versions), *values)
         for number, version in enumerate(versions or ()):
             values[f"version{number}"] = version
         values["id"] = id

@@ -17,7 +17,8 @@ from models.database.sqlite import SqliteFile
 from models.keys import ApiKey
 from models.task import Task
 
-TABLES: tuple[type[peewee.Model], ...] = (Task, KeptAnswer, ApiKey)
+# Each table, and a column by which both databases sort alike, as texts are sorted in the order of the server's locale.
+TABLES: dict[type[peewee.Model], str] = {Task: "id", KeptAnswer: "key", ApiKey: "hash"}
 
 
 def copy(source: str, target: str) -> Iterator[tuple[int, int]]:
@@ -48,11 +49,12 @@ def _copy(file: SqliteFile, server: psycopg.Connection[Any]) -> Iterator[tuple[i
     server.execute(f"LOCK TABLE {', '.join(tables.values())}")
     total = 2 * sum(file.execute_sql(f"SELECT count(*) FROM {name}").fetchone()[0] for name in tables.values())
     done = 0
-    for table, name in tables.items():
+    for table, sort_column in TABLES.items():
+        name = tables[table]
         if server.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchone():
             raise ConfigurationError("The target has tasks already: name an empty database in --to.")
         columns = ", ".join(f'"{field.column_name}"' for field in table._meta.sorted_fields)
-        select = f"SELECT {columns} FROM {name} ORDER BY 1"
+        select = f"SELECT {columns} FROM {name} ORDER BY {sort_column}"
         with server.cursor().copy(f"COPY {name} ({columns}) FROM STDIN") as target:
             for row in _python_rows(table, file.execute_sql(select)):
                 target.write_row(row)
