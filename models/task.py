@@ -29,7 +29,7 @@ class Task(peewee.Model):
     title = peewee.TextField()
     description = peewee.TextField(null=True)
     completed = peewee.BooleanField()
-    created_at = peewee.TextField()
+    created_at = peewee.TextField(default=now)
     # Incremented by every change, for entity tags; not part of the contract.
     version = peewee.BigIntegerField(constraints=[SQL("DEFAULT 1")])
 
@@ -60,7 +60,7 @@ class TaskQueries:
     def __init__(self, database: Database) -> None:
         self._database = database
         stored = Task.id, Task.version, database.as_bytes(_json(Task, database))
-        columns = {name: parameter(name) for name in ["created_at", *schemas.TaskInput.model_fields]}
+        columns = {name: parameter(name) for name in [*Task._meta.get_default_dict(), *schemas.TaskInput.model_fields]}
         self._select = Statement(Task.select(*stored).where(_by_id()), database)
         self._insert = Statement(Task.insert(columns).returning(*stored), database)
         # Fingerprint of the JSON format, so that entity tags change when it does.
@@ -93,7 +93,7 @@ class TaskQueries:
 
     async def insert(self, execute: Execute, task: schemas.TaskInput) -> StoredTask:
         """Insert a task, and return it."""
-        rows = await execute(self._insert.sql, self._insert.order({"created_at": now(), **_values(task)}))
+        rows = await execute(self._insert.sql, self._insert.order({**Task._meta.get_default_dict(), **_values(task)}))
         return StoredTask(*rows[0])
 
     async def update(self, execute: Execute, id: int, task: BaseModel, versions: Versions) -> StoredTask:
