@@ -5,8 +5,8 @@ RUN python -m venv --without-pip /venv
 ENV PIP_PYTHON=/venv/bin/python
 WORKDIR /build
 # Copied before the code, so that a code change reuses the layer of the dependencies.
-COPY requirements.lock ./
-RUN pip install --no-compile --require-hashes -r requirements.lock
+COPY requirements-all.lock ./
+RUN pip install --no-compile --require-hashes -r requirements-all.lock
 COPY pyproject.toml openapi.yaml README.md LICENSE ./
 COPY handlers handlers
 COPY models models

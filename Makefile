@@ -27,10 +27,10 @@ help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 run: $(VENV)/runtime ## Serve the API on http://127.0.0.1:8000
-	$(BIN)/tasks-api serve
+	@$(BIN)/tasks-api serve
 
 dev: $(VENV)/runtime ## Serve the API, and restart when the code or the contract changes
-	$(BIN)/tasks-api serve --reload
+	@$(BIN)/tasks-api serve --reload
 
 check: $(VENV)/development node ## Lint and run the quick tests, in seconds; run it after every edit
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint quick
@@ -138,7 +138,9 @@ lock: $(VENV)/development ## Update the locked versions of all dependencies
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --custom-compile-command "make lock" \
 	  --group build -o requirements.lock pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --custom-compile-command "make lock" \
-	  --group build --group dev -c requirements.lock -o requirements-dev.lock pyproject.toml
+	  --extra all --group build -c requirements.lock -o requirements-all.lock pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --custom-compile-command "make lock" \
+	  --extra all --group build --group dev -c requirements-all.lock -o requirements-dev.lock pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --custom-compile-command "make lock" \
 	  --group benchmark -c requirements-dev.lock -o requirements-benchmark.lock
 	@! command -v npm >/dev/null || npm update --prefix tests/node --package-lock-only --ignore-scripts --no-audit --no-fund
@@ -154,23 +156,26 @@ clean: ## Remove everything that the targets created, but no databases
 
 $(VENV)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.12 ...")'
-	$(PYTHON) -m venv $(VENV)
-	touch $@
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
 
+# Twice quiet: errors only, since pip's warnings about its own configuration would hide the output of the targets.
 $(VENV)/runtime: requirements.lock pyproject.toml | $(VENV)/python
-	$(BIN)/pip install --quiet --require-hashes -r requirements.lock
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
-	touch $@
+	@echo "Installing the service into $(VENV) ..."
+	@$(BIN)/pip install -qq --require-hashes -r requirements.lock
+	@$(BIN)/pip install -qq --no-deps --no-build-isolation -e .
+	@touch $@
 
 $(VENV)/development: requirements-dev.lock $(VENV)/runtime
-	$(BIN)/pip install --quiet --require-hashes -r requirements-dev.lock
-	touch $@
+	@echo "Installing the development tools into $(VENV) ..."
+	@$(BIN)/pip install -qq --require-hashes -r requirements-dev.lock
+	@touch $@
 
 # Only the runtime dependencies: some packages load more code if others are installed.
-build/service: requirements.lock pyproject.toml
+build/service: requirements-all.lock pyproject.toml
 	$(PYTHON) -m venv --clear $@
-	$@/bin/pip install --quiet --require-hashes -r requirements.lock
-	$@/bin/pip install --quiet --no-deps --no-build-isolation -e .
+	$@/bin/pip install -qq --require-hashes -r requirements-all.lock
+	$@/bin/pip install -qq --no-deps --no-build-isolation -e .
 	touch $@
 
 # Skip the targets that need Node if it is not installed, but fail in CI.
@@ -186,5 +191,5 @@ build/node/installed: tests/node/package.json tests/node/package-lock.json
 	touch $@
 
 $(VENV)/benchmark: requirements-benchmark.lock $(VENV)/development
-	$(BIN)/pip install --quiet --require-hashes -r requirements-benchmark.lock
+	$(BIN)/pip install -qq --require-hashes -r requirements-benchmark.lock
 	touch $@

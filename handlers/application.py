@@ -35,7 +35,7 @@ def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
     keys = KeyCache(database)
     idempotency = IdempotencyKeys(database, timedelta(hours=settings.idempotency_hours))
     handlers = TaskHandlers(database, idempotency)
-    open_routes = [*pages.routes(settings.public_url, keys), *health.routes(database)]
+    open_routes = [*pages.routes(settings.public_url.rstrip("/"), keys), *health.routes(database)]
     origins = settings.allowed_origins.replace(",", " ").split()
     observers = [access_log.write] if settings.access_log else []
     background = [keys.refresh_forever, idempotency.purge]

@@ -70,15 +70,18 @@ class KeyCache:
         self._refreshed.clear()
 
     async def ensure_fresh(self) -> None:
-        """Wait for the next refresh if the cache is stale; raise UnavailableError if that fails or takes too long."""
+        """Wait for the next refresh if the cache is stale; raise an error if that or the last one failed."""
         if monotonic() < self._fresh_until:
             return
-        try:
-            await asyncio.wait_for(self._refreshed.wait(), TIMEOUT)
-        except TimeoutError:
-            raise UnavailableError("cannot read the API keys: the database takes too long") from None
-        if self._error:
+        if not self._error:
+            try:
+                await asyncio.wait_for(self._refreshed.wait(), TIMEOUT)
+            except TimeoutError:
+                raise UnavailableError("cannot read the API keys: the database takes too long") from None
+        if isinstance(self._error, UnavailableError):
             raise UnavailableError(f"cannot read the API keys: {self._error}")
+        if self._error:
+            raise RuntimeError("cannot read the API keys") from self._error
 
     def name_of(self, key: bytes) -> str | None:
         """Return the name of a valid key, else None."""

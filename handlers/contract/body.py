@@ -16,12 +16,7 @@ MEDIA_TYPE = "application/json"
 
 
 class RequestBody:
-    """The body of an operation.
-
-    Args:
-        description: The request body in the contract, with its references resolved.
-        model: The type of the handler's argument `body`.
-    """
+    """The body of an operation, as described in the contract and typed by the handler's argument `body`."""
 
     def __init__(self, description: dict[str, Any], model: type[BaseModel]) -> None:
         self.max_bytes: int = description["x-max-bytes"]

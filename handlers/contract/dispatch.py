@@ -22,7 +22,6 @@ from handlers.contract.body import MEDIA_TYPE, RequestBody
 from handlers.contract.parameters import Parameter, Parameters, read
 from handlers.contract.problems import Refusal
 from handlers.contract.scope import state_of
-from models.schemas import Violation
 
 
 class RequestContext:
@@ -55,9 +54,7 @@ def _without(query_string: bytes, *names: str) -> str:
 class OperationHandler:
     """An ASGI application for one operation, prepared at start.
 
-    Raises:
-        KeyError: A parameter's location or type is not supported.
-        TypeError: The handler's signature does not fit the operation.
+    Raises KeyError for an unsupported parameter, and TypeError for a handler whose signature does not fit.
     """
 
     def __init__(self, operation: AbstractOperation) -> None:
@@ -97,10 +94,8 @@ class OperationHandler:
         # An invalid path parameter identifies no resource.
         if path and read(path, {name: [value] for name, value in scope["path_params"].items()}, arguments):
             raise Refusal(404)
-        violations: list[Violation] = []
-        if scope["query_string"]:
-            values = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-            violations += read(query, values, arguments)
+        text = scope["query_string"].decode("latin-1")
+        violations = read(query, parse_qs(text, keep_blank_values=True), arguments) if text else []
         fields: dict[bytes, list[str]] = {}
         for name, value in scope["headers"]:
             if name in header:

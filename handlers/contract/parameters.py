@@ -20,14 +20,7 @@ CONVERTERS: dict[str, Callable[[str], Any]] = {
 
 
 class Parameter:
-    """A parameter of an operation.
-
-    Args:
-        description: The parameter in the contract, with its references resolved.
-
-    Raises:
-        KeyError: Its type is not supported.
-    """
+    """A parameter of an operation, as described in the contract. Raises KeyError for an unsupported type."""
 
     def __init__(self, description: dict[str, Any]) -> None:
         schema = description["schema"]

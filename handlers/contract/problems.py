@@ -25,13 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class Refusal(HTTPException):
-    """The request is answered with a problem document.
-
-    Args:
-        status: The status of the response.
-        violations: The rules that the request broke, for a 400; read up to the contract's limit.
-        headers: Further headers of the response.
-    """
+    """Answers a request with a problem document, which lists the violations up to the contract's limit."""
 
     def __init__(
         self, status: int, violations: Iterable[Violation] = (), headers: Mapping[str, str] | None = None
@@ -57,13 +51,7 @@ class Problems:
 
 
 def problem(operation_id: str | None, status: int, violations: Iterable[Violation] = ()) -> Problem:
-    """Return a problem document.
-
-    Args:
-        operation_id: The refused operation; None if the request matched none.
-        status: The status of the response; one that the contract lacks becomes 500.
-        violations: The rules that the request broke.
-    """
+    """Return a problem document for an operation, or None; a status that the contract lacks becomes 500."""
     found = Problem.model_validate(_example(operation_id, status))
     errors = list(violations)
     if not errors:

@@ -5,7 +5,7 @@ contract's: the schema's own `x-messages` by keyword, else those at the top leve
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 from jsonschema_rs import Draft4Validator, Draft202012Validator, ValidationError
 
@@ -22,12 +22,7 @@ LATER_FORMATS: dict[str, Callable[[str], bool]] = {
 
 
 class Rules:
-    """A compiled schema.
-
-    Args:
-        schema: An OpenAPI 3.0 schema with its references resolved.
-        name: The name of the value in messages.
-    """
+    """A compiled OpenAPI 3.0 schema, whose references are resolved; messages call the value by its name."""
 
     def __init__(self, schema: dict[str, Any], name: str) -> None:
         self.name = name
@@ -65,18 +60,11 @@ class Rules:
 
 def messages() -> dict[str, str]:
     """Return the contract's top-level messages by rule."""
-    found: dict[str, str] = document.raw()["x-messages"]
-    return found
+    return cast(dict[str, str], document.raw()["x-messages"])
 
 
 def message(rule: str, name: str, limit: object = None) -> str:
-    """Return the contract's message for a violated rule.
-
-    Args:
-        rule: A key of the contract's top-level `x-messages`.
-        name: The property or parameter that violates it.
-        limit: The value that the rule sets.
-    """
+    """Return the contract's message about a property or parameter that violates a rule, such as `maxLength`."""
     return messages()[rule].format(name=name, limit=limit)
 
 

@@ -103,7 +103,7 @@ def test_key_is_long_and_shown_once(store: Store, tmp_path: Path) -> None:
     assert BYTES * 8 == 256
     assert re.fullmatch(PREFIX + "[A-Za-z0-9_-]{43}", key)
     assert created.stderr == "Send it in the header Authorization: Bearer ...; it is not shown again.\n"
-    assert re.fullmatch(r"app  made \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\n", listed.stdout)
+    assert re.fullmatch(r"app  created \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\n", listed.stdout)
     ((name, stored, revoked),) = store.execute("SELECT name, hash, revoked_at FROM api_key")
     assert (name, len(bytes(stored)), revoked) == ("app", 32, None)
     assert key.encode() not in bytes(stored) and key.removeprefix(PREFIX).encode() not in bytes(stored)
@@ -118,8 +118,8 @@ def test_name_can_be_reused_after_its_key_is_revoked(store: Store, tmp_path: Pat
     new = make_key(store, tmp_path)
 
     assert (again.returncode, again.stdout) == (1, "")
-    assert again.stderr == "There is a key app: revoke it first, or choose another name.\n"
-    assert re.fullmatch(r"app  made \S+Z, revoked \S+Z\n", listed)
+    assert again.stderr == "The key app exists already: revoke it first, or choose another name.\n"
+    assert re.fullmatch(r"app  created \S+Z, revoked \S+Z\n", listed)
     client = start().client
     assert [client.get("/api/tasks", headers=bearer(key)).status_code for key in (old, new)] == [401, 200]
 
@@ -127,9 +127,9 @@ def test_name_can_be_reused_after_its_key_is_revoked(store: Store, tmp_path: Pat
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("revoke", "app"), "There is no key app to revoke: tasks-api key list shows all."),
-        (("new", "a b"), "Name a key with 1 to 64 letters, digits, dots, underscores and hyphens."),
-        (("new", "a" * 65), "Name a key with 1 to 64 letters, digits, dots, underscores and hyphens."),
+        (("revoke", "app"), "There is no key app to revoke: tasks-api key list shows all keys."),
+        (("new", "a b"), "A key's name has 1 to 64 letters, digits, dots, underscores and hyphens."),
+        (("new", "a" * 65), "A key's name has 1 to 64 letters, digits, dots, underscores and hyphens."),
     ],
 )
 def test_command_explains_the_error(store: Store, tmp_path: Path, arguments: tuple[str, ...], sentence: str) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.project import ROOT
 
-PACKAGES = re.findall(r"^([a-z0-9-]+)[\[=]", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+PACKAGES = re.findall(r"^([a-z0-9-]+)[\[=]", (ROOT / "requirements-all.lock").read_text(), re.MULTILINE)
 # In the format of https://ossf.github.io/osv-schema.
 ADVISORY = {
     "id": "PYSEC-1",
@@ -71,7 +71,7 @@ def test_every_package_is_audited() -> None:
         completed = audit(f"--osv-url={url}")
 
     assert (completed.returncode, completed.stderr) == (0, "")
-    assert completed.stdout == f"Audited {len(queried)} packages of requirements.lock with the advisories of OSV.\n"
+    assert completed.stdout == f"Audited {len(queried)} packages of requirements-all.lock with the advisories of OSV.\n"
     # Packages for other platforms are not queried.
     assert set(queried) <= set(PACKAGES)
     assert {"click", "connexion", "peewee", "uvicorn"} <= set(queried)

@@ -66,7 +66,7 @@ def test_image_gets_only_the_sources_of_the_wheel() -> None:
     copied = {name for names in re.findall(r"^COPY ([^-].*) \S+$", DOCKERFILE, re.MULTILINE) for name in names.split()}
 
     assert "*" in lines
-    assert included == copied == {*SOURCES, "requirements.lock"}
+    assert included == copied == {*SOURCES, "requirements-all.lock"}
 
 
 def test_image_runs_without_root_and_without_writing() -> None:
@@ -87,7 +87,7 @@ def test_image_serves_nobody_until_there_is_a_key(start: Start, store: Store, tm
     client = start(variables=variables).client
 
     assert refused.returncode == 1
-    assert "make a key with tasks-api key new NAME" in refused.stderr
+    assert "create an API key with tasks-api key new NAME" in refused.stderr
     assert client.get("/api/tasks").status_code == 401
     assert client.get("/api/tasks", headers={"Authorization": f"Bearer {key}"}).status_code == 200
 

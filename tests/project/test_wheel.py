@@ -1,5 +1,6 @@
-"""The wheel, installed in an empty virtual environment and run in an empty folder."""
+"""The wheel, installed without extras in an empty virtual environment, and run in an empty folder."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -45,3 +46,13 @@ def test_wheel_serves_in_an_empty_folder(start: Start, checkout: Path, tmp_path:
         assert service.client.get(f"/docs/contract/{name}").text == (ROOT / "tests/contract" / name).read_text()
     assert service.stop() == 0
     assert service.log() == ""
+    command = [python.with_name("tasks-api")]
+    for extra, arguments in (
+        ("postgresql", ["serve", "--database-url", "postgresql://127.0.0.1/tasks"]),
+        ("postgresql", ["copy", "--from", "sqlite:///tasks.db", "--to", "postgresql://127.0.0.1/tasks"]),
+        ("rate-limits", ["serve", "--rate-limit", "1/second"]),
+        ("metrics", ["serve", "--metrics", "127.0.0.1:9464"]),
+    ):
+        refused = subprocess.run([*command, *arguments], cwd=empty, capture_output=True, text=True, check=False)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert re.fullmatch(rf"\S.* needs more packages: pip install 'tasks-api\[{extra}\]'\.\n", refused.stderr)

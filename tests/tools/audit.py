@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-LOCK = "requirements.lock"
+LOCK = "requirements-all.lock"
 COMMAND = [str(Path(sys.executable).with_name("pip-audit")), "--requirement", LOCK, "--require-hashes", "--disable-pip"]
 DATABASES = {"pypi": "PyPI", "osv": "OSV"}
 

@@ -293,5 +293,5 @@ def test_invalid_origin_is_refused(tmp_path: Path, setting: str) -> None:
     assert result.returncode == 1
     assert result.stderr == (
         "--allowed-origins or TASKS_API_ALLOWED_ORIGINS: write it as https://app.example.com,"
-        " with commas between, or * for any.\n"
+        " separated by commas, or *.\n"
     )

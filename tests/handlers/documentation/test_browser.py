@@ -89,7 +89,7 @@ def test_examples_are_shown_but_not_sent(service: Service, page: Page) -> None:
 def test_error_responses_expand_on_click(service: Service, page: Page) -> None:
     page.goto(f"{service.url}/docs")
     block = open_operation(page, "getTask")
-    missing = block.get_by_role("row", name="404")
+    missing = block.locator("tr.response").filter(has_text="404").first
 
     expect(missing).to_contain_text("There is no task with this id.")
     expect(missing).not_to_contain_text("Task not found")

@@ -120,7 +120,7 @@ def test_settings_apply_to_every_connection(store: PostgresqlStore, operation: O
                 other.execute("SELECT pg_advisory_lock(%s)", [LOCK])
                 # Each call waits for the lock, so the next one needs another connection.
                 statement = f"SELECT pg_backend_pid(), {SETTINGS}, pg_advisory_xact_lock_shared({LOCK})"
-                calls = [asyncio.create_task(operation(statement)) for _ in range(3)]
+                calls = [asyncio.create_task(operation(database, statement)) for _ in range(3)]
                 await wait_until(lambda: store.execute(waiting) == [(True,)])
                 other.execute("SELECT pg_advisory_unlock(%s)", [LOCK])
                 rows = [(await call)[0] for call in calls]

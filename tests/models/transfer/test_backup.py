@@ -263,7 +263,7 @@ def test_damage_is_reported_and_not_copied(
     damage(source)
 
     with pytest.raises(
-        ConfigurationError, match=rf"tasks\.db is damaged, so no copy was made: {reason}.*; go back to an ear"
+        ConfigurationError, match=rf"tasks\.db is damaged, so no copy was made: {reason}.*; restore an ear"
     ):
         backup(source.url, tmp_path / "copy.db")
 
@@ -303,13 +303,21 @@ def contents() -> dict[str, bytes]:
         (
             "postgresql://localhost/tasks",
             "copy",
-            "DATABASE_URL names a server: back that up with its own tools, as pg_",
+            "DATABASE_URL names a server: back it up with its own tools, such as pg_",
         ),
-        ("sqlite:///no.db", "copy", "There is no file no.db: name the one with the tasks in DATABASE_URL."),
+        ("sqlite:///no.db", "copy", "There is no file no.db: name the file with the tasks in DATABASE_URL."),
         ("sqlite:///no/tasks.db", "copy", "The folder of no/tasks.db does not exist: create it"),
         ("sqlite:///text", "copy", "text cannot be copied to copy: file is not a database; fix that"),
-        ("sqlite:///empty", "copy", "empty has no tasks of this service: name the one with the tasks in DATABASE_URL."),
-        ("sqlite:///other.db", "copy", "other.db has no tasks of this service: name the one with the tasks in DATA"),
+        (
+            "sqlite:///empty",
+            "copy",
+            "empty is not a database of this service: name the file with the tasks in DATABASE_URL.",
+        ),
+        (
+            "sqlite:///other.db",
+            "copy",
+            "other.db is not a database of this service: name the file with the tasks in DATA",
+        ),
         ("sqlite:///tasks.db", "text", "text exists already and was not changed: remove it, or name another file."),
         ("sqlite:///tasks.db", "tasks.db", "tasks.db exists already and was not changed"),
         ("sqlite:///tasks.db", "no/copy", "The folder of no/copy does not exist: create it, or name a file elsewhere."),

@@ -56,7 +56,7 @@ def read_tasks(client: httpx.Client) -> list[tuple[str, bytes]]:
 def test_copy_preserves_everything(source: SqliteStore, store: Store, start: Start, tmp_path: Path) -> None:
     copied = run(tmp_path, "copy", "--from", source.url, "--to", store.url)
 
-    assert (copied.returncode, copied.stdout) == (0, "Copied 9 rows, each of which was compared.\n")
+    assert (copied.returncode, copied.stdout) == (0, "Copied and compared 9 rows.\n")
     assert "Copying and comparing" in copied.stderr
     before = Service(tmp_path, variables={"DATABASE_URL": source.url})
     client = start().client
@@ -98,7 +98,7 @@ def test_row_changed_by_the_target_is_detected(
     refused = run(tmp_path, "copy", "--from", source.url, "--to", store.url)
 
     assert refused.returncode == 1
-    assert f'The server does not keep the rows of "{table}" as they are, so nothing was copied.\n' in refused.stderr
+    assert f'The server stores other rows of "{table}" than it was sent: nothing was copied.\n' in refused.stderr
     assert store.execute("SELECT id FROM task") == []
 
 
@@ -135,7 +135,7 @@ def test_invalid_urls_are_refused(
     if given[0] == "old":
         expected = "The database schema is older than this release: run tasks-api migrate to apply 0001_create_task"
     if given[0] == "no":
-        expected = f"There is no file {tmp_path}/no.db: name the one with the tasks in --from."
+        expected = f"There is no file {tmp_path}/no.db: name the file with the tasks in --from."
         assert not (tmp_path / "no.db").exists()
     assert sentence.startswith(expected)
     assert "Traceback" not in refused.stderr
