@@ -52,17 +52,9 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
             given = conninfo_to_dict(url)
         except psycopg.ProgrammingError as error:
             raise ConfigurationError(f"DATABASE_URL is not a valid database URL: {str(error).strip()}.") from None
-        options: dict[str, Any] = {name: value for name, value in OPTIONS.items() if name not in given}
-        super().__init__(url, prefer_psycopg3=True, **options)
-        self._pool = AsyncConnectionPool(
-            url,
-            kwargs={**options, "autocommit": True, "prepare_threshold": 0},
-            min_size=1,
-            max_size=connections,
-            open=False,
-            configure=_configure,
-            reconnect_timeout=POOL_TIMEOUT,
-        )
+        self._options: dict[str, Any] = {name: value for name, value in OPTIONS.items() if name not in given}
+        super().__init__(url, prefer_psycopg3=True, **self._options)
+        self._connections = connections
 
     def check(self) -> None:
         """Raise ConfigurationError if the database cannot store any text."""
@@ -72,6 +64,15 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
 
     async def start(self) -> None:
         """Open the pool; it retries while the server cannot be reached."""
+        self._pool = AsyncConnectionPool(
+            self.database,
+            kwargs={**self._options, "autocommit": True, "prepare_threshold": 0},
+            min_size=1,
+            max_size=self._connections,
+            open=False,
+            configure=_configure,
+            reconnect_timeout=POOL_TIMEOUT,
+        )
         await self._pool.open()
 
     async def shut_down(self) -> None:
