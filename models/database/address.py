@@ -22,12 +22,10 @@ CONNECTIONS = 10
 
 
 def open_database(url: str, connections: int = CONNECTIONS) -> Database:
-    """Return the database at a URL; its `start` method prepares it to serve.
+    """Return the database at a URL; its `start` method prepares it to serve, with a pool of so many connections.
 
-    Args:
-        url: `sqlite:///` and the path of a file, relative to the working directory, or absolute with a fourth slash;
-            or `postgresql://` or `cockroachdb://` and the rest as libpq takes it.
-        connections: The size of the connection pool; SQLite needs none.
+    The URL is `sqlite:///` and the path of a file, relative to the working directory, or absolute with a fourth slash;
+    or `postgresql://` or `cockroachdb://` and the rest as libpq takes it.
     """
     scheme, _, rest = url.partition("://")
     if scheme == "sqlite":

@@ -22,8 +22,7 @@ from models.database.statements import Rows, T, Work
 # Seconds to wait for the lock of another process.
 BUSY_TIMEOUT = 5.0
 BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL}
-# Seconds between attempts to get the lock. SQLite's own pauses grow to 0.1 s, in which a busy process would have
-# released the lock and taken it again many times.
+# Seconds between attempts to get the lock. In SQLite's own pauses, a busy process takes it again many times.
 POLL_INTERVAL = 0.001
 # Seconds for which a reader does not check again that the file exists; the check takes a tenth of a request.
 CHECK_TTL = 0.001
@@ -74,11 +73,8 @@ class SqliteFile(SqliteDatabase):
     async def write(self, work: Work[T], *arguments: Any) -> T:
         """Run some work in a transaction, and return its result once the commit is on disk.
 
-        The work runs in the writer thread, where it must await nothing but its statements; it runs again if the
-        transaction fails because of another write in it.
-
-        Raises:
-            UnavailableError: Another process locked the file for longer than the busy timeout, or it is gone.
+        The work runs in the writer thread and must await only its statements. It runs again if a shared commit fails.
+        UnavailableError means that another process locked the file for too long, or that the file is gone.
         """
         loop = asyncio.get_running_loop()
         write = Write(work, arguments, loop.create_future())

@@ -1,6 +1,6 @@
 """Copy a SQLite file to a PostgreSQL server, when one machine is outgrown."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from models.database.sqlite import SqliteFile
 from models.keys import ApiKey
 from models.task import Task
 
-# Each table, and a column by which both databases sort alike, as texts are sorted in the order of the server's locale.
+# Each table, and a column that both databases sort alike; PostgreSQL sorts texts by its locale.
 TABLES: dict[type[peewee.Model], str] = {Task: "id", KeptAnswer: "key", ApiKey: "hash"}
 
 
@@ -54,15 +54,15 @@ def _copy(file: SqliteFile, server: psycopg.Connection[Any]) -> Iterator[tuple[i
         if server.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchone():
             raise ConfigurationError("The target has tasks already: name an empty database in --to.")
         columns = ", ".join(f'"{field.column_name}"' for field in table._meta.sorted_fields)
-        select = f"SELECT {columns} FROM {name} ORDER BY {sort_column}"
+        rows = table.select().order_by(getattr(table, sort_column)).tuples()
         with server.cursor().copy(f"COPY {name} ({columns}) FROM STDIN") as target:
-            for row in _python_rows(table, file.execute_sql(select)):
+            for row in rows.clone().iterator(file):
                 target.write_row(row)
                 done += 1
                 yield done, total
         with server.cursor(name="stored") as cursor:
-            stored_rows = _python_rows(table, cursor.execute(select))
-            for sent, stored in zip_longest(_python_rows(table, file.execute_sql(select)), stored_rows):
+            stored_rows = cursor.execute(f"SELECT {columns} FROM {name} ORDER BY {sort_column}")
+            for sent, stored in zip_longest(rows.clone().iterator(file), stored_rows):
                 if sent != stored:
                     message = f"The server stores other rows of {name} than it was sent: nothing was copied."
                     raise ConfigurationError(message)
@@ -71,10 +71,3 @@ def _copy(file: SqliteFile, server: psycopg.Connection[Any]) -> Iterator[tuple[i
     # Ids of deleted tasks must not be reused.
     sequence = "pg_get_serial_sequence('task', 'id')"
     server.execute(f"SELECT setval({sequence}, greatest(%s, nextval({sequence})))", [file.highest_id()])
-
-
-def _python_rows(table: type[peewee.Model], rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-    """Yield rows with Python's values, which are the same for both databases."""
-    converters = [field.python_value for field in table._meta.sorted_fields]
-    for row in rows:
-        yield tuple(convert(value) for convert, value in zip(converters, row, strict=True))
