@@ -10,7 +10,7 @@ ANY = "*"
 
 
 def of_version(version: int, fingerprint: str) -> str:
-    """Return the entity tag of a row; it also changes with the fingerprint of the JSON format."""
+    """Return the entity tag of a version of a row, in the JSON format with this fingerprint."""
     return f'"{version}-{fingerprint}"'
 
 

@@ -79,7 +79,7 @@ class TaskQueries:
         self._select_page = cache(lambda filters: Statement(_page(database, filters), database))
 
     async def select_page(self, limit: int, after: int, **filters: Any) -> Page:
-        """Return the first `limit` tasks with an id greater than `after`; None stands for no filter."""
+        """Return the first `limit` tasks with an id greater than `after`; a filter that is None does not apply."""
         statement = self._select_page(tuple(name for name, value in filters.items() if value is not None))
         rows = await self._database.read(statement.sql, statement.order({"limit": limit, "after": after, **filters}))
         return Page(*rows[0])

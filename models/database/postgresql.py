@@ -83,7 +83,7 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
         return await self._use(_execute, sql, parameters)
 
     async def write(self, work: Work[T], *arguments: Any) -> T:
-        """Run some work, whose statements commit separately; UnavailableError does not mean that they did not."""
+        """Run some work, whose statements commit separately, perhaps even if this raises UnavailableError."""
         return await self._use(_write, nullcontext, work, arguments)
 
     async def write_atomically(self, work: Work[T], *arguments: Any) -> T:
