@@ -10,12 +10,7 @@ ANY = "*"
 
 
 def of_version(version: int, fingerprint: str) -> str:
-    """Return the entity tag of a stored resource.
-
-    Args:
-        version: The version of the row, which every change increments.
-        fingerprint: The fingerprint of the JSON format, so that entity tags change when it does.
-    """
+    """Return the entity tag of a version of a row, in the JSON format with this fingerprint."""
     return f'"{version}-{fingerprint}"'
 
 
@@ -25,12 +20,7 @@ def of_content(*content: bytes) -> str:
 
 
 def versions(if_match: str | None, fingerprint: str) -> set[int] | None:
-    """Return the versions that If-Match names, or None if any version will do.
-
-    Args:
-        if_match: The value of the header field; None if the request has none.
-        fingerprint: As for `of_version`.
-    """
+    """Return the versions that If-Match names, or None if any version will do."""
     if if_match in (None, ANY):
         return None
     ours = re.compile(rf'"([1-9][0-9]{{0,17}})-{fingerprint}"')

@@ -6,10 +6,8 @@ tells a retry from a different request with the same key (draft-ietf-httpapi-ide
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from hashlib import sha256
-from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
@@ -18,24 +16,17 @@ from handlers.contract.problems import Refusal
 from handlers.contract.reply import Reply
 from models.answers import Answer, AnswerQueries
 from models.database.address import Database
-from models.database.statements import Execute
+from models.database.statements import Execute, Work
 
 REPLAYED = {"Idempotency-Replayed": "true"}
 # Purge expired responses this many times per retention period.
 PURGES_PER_RETENTION = 100
 
-Body = TypeVar("Body", bound=BaseModel)
-
 logger = logging.getLogger(__name__)
 
 
 class IdempotencyKeys:
-    """Runs requests with an idempotency key once.
-
-    Args:
-        database: Stores the responses beside the tables that requests change.
-        retention: How long a response is kept.
-    """
+    """Runs requests with an idempotency key once, and keeps each response for the retention period."""
 
     def __init__(self, database: Database, retention: timedelta) -> None:
         self._database = database
@@ -43,29 +34,16 @@ class IdempotencyKeys:
         self._answers = AnswerQueries(database)
         self._running: set[bytes] = set()
 
-    async def run(
-        self,
-        operation_id: str,
-        work: Callable[[Execute, Body], Coroutine[Any, Any, Reply]],
-        body: Body,
-        caller: bytes,
-        key: str | None,
-    ) -> Reply:
-        """Run the work of a request in a transaction, or replay the response of its first run.
+    async def run(self, operation_id: str, work: Work[Reply], body: BaseModel, caller: bytes, key: str | None) -> Reply:
+        """Run the work of a request in a transaction, or replay its first response to this key.
 
-        Args:
-            operation_id: The requested operation.
-            work: Carries out the request inside of the transaction.
-            body: The body of the request, passed to the work.
-            caller: The client; idempotency keys of different clients are independent.
-            key: The idempotency key; None to run the work unconditionally.
+        Callers have keys of their own. Without a key, the work always runs.
 
         Raises:
             Refusal: 409 while the first request with this key is running, 422 if that was a different request.
         """
         if key is None:
-            reply: Reply = await self._database.write(work, body)
-            return reply
+            return await self._database.write(work, body)
         name = sha256(caller + b"\n" + key.encode()).digest()
         fingerprint = sha256(f"{operation_id} {body.model_dump_json()}".encode()).digest()
 
@@ -84,8 +62,7 @@ class IdempotencyKeys:
             raise Refusal(409)
         self._running.add(name)
         try:
-            reply = await self._database.write_atomically(replay_or_run)
-            return reply
+            return await self._database.write_atomically(replay_or_run)
         finally:
             self._running.remove(name)
 

@@ -9,7 +9,7 @@ import peewee
 
 from models.database.address import Database
 from models.database.clock import now
-from models.database.statements import Execute, parameter, render
+from models.database.statements import Execute, Statement, parameter
 
 # Rows per purge; other writes wait for it.
 PURGE_LIMIT = 100
@@ -42,13 +42,14 @@ class AnswerQueries:
     """The statements on the table, rendered once in a database's dialect."""
 
     def __init__(self, database: Database) -> None:
-        columns = (getattr(KeptAnswer, name) for name in Answer._fields)
-        self._select = render(KeptAnswer.select(*columns).where(KeptAnswer.key == parameter("key")), database)
-        self._insert = render(KeptAnswer.insert({name: parameter(name) for name in KeptAnswer._meta.fields}), database)
+        answer = (getattr(KeptAnswer, name) for name in Answer._fields)
+        columns = {name: parameter(name) for name in KeptAnswer._meta.fields}
+        self._select = Statement(KeptAnswer.select(*answer).where(KeptAnswer.key == parameter("key")), database)
+        self._insert = Statement(KeptAnswer.insert(columns), database)
         expired = KeptAnswer.select(KeptAnswer.key).where(KeptAnswer.created_at < parameter("before"))
         oldest = expired.order_by(KeptAnswer.created_at).limit(parameter("count"))
-        delete = KeptAnswer.delete().where(KeptAnswer.key.in_(oldest)).returning(KeptAnswer.key)
-        self._delete = render(delete, database)
+        delete = KeptAnswer.delete().where(KeptAnswer.key.in_(oldest))
+        self._delete = Statement(delete.returning(KeptAnswer.key), database)
 
     async def find(self, execute: Execute, key: bytes) -> Answer | None:
         """Return the response that is kept for a key, or None."""

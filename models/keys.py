@@ -2,7 +2,6 @@
 
 import asyncio
 from hashlib import sha256
-from hmac import compare_digest
 from secrets import token_urlsafe
 from time import monotonic
 
@@ -11,7 +10,7 @@ import peewee
 from models.database.address import Database, connected
 from models.database.clock import now
 from models.database.errors import ConfigurationError, UnavailableError
-from models.database.statements import render
+from models.database.statements import Statement
 
 # Secret scanners find leaked keys by this prefix.
 PREFIX = "tasks_"
@@ -22,8 +21,6 @@ REFRESH_INTERVAL = 0.25
 CACHE_TTL = 0.9
 # Seconds that a request waits for a stale cache to be refreshed.
 TIMEOUT = 2.0
-# Bytes of the hash by which a key is looked up. The time that a lookup takes may reveal them, but nothing of the key.
-LOOKUP_BYTES = 8
 
 
 class ApiKey(peewee.Model):
@@ -45,12 +42,12 @@ class KeyCache:
         # Required until the first refresh, and from then on once there was a key.
         self.required = True
         self._had_keys = False
-        self._names: dict[bytes, tuple[bytes, str]] = {}
+        self._names: dict[bytes, str] = {}
         self._fresh_until = 0.0
         self._error: Exception | None = None
         self._refreshed = asyncio.Event()
         self._database = database
-        self._select = render(ApiKey.select(ApiKey.name, ApiKey.hash, ApiKey.revoked_at), database)
+        self._select = Statement(ApiKey.select(ApiKey.name, ApiKey.hash, ApiKey.revoked_at), database)
 
     async def refresh_forever(self) -> None:
         """Refresh the cache until cancelled."""
@@ -66,7 +63,7 @@ class KeyCache:
         except Exception as error:
             self._error = error
         else:
-            self._names = {digest[:LOOKUP_BYTES]: (digest, name) for name, digest, revoked_at in rows if not revoked_at}
+            self._names = {digest: name for name, digest, revoked_at in rows if not revoked_at}
             self.required = self._had_keys = self._had_keys or bool(rows)
             self._fresh_until, self._error = started + CACHE_TTL, None
         self._refreshed.set()
@@ -88,19 +85,16 @@ class KeyCache:
 
     def name_of(self, key: bytes) -> str | None:
         """Return the name of a valid key, else None."""
-        presented = _hash(key)
-        stored, name = self._names.get(presented[:LOOKUP_BYTES], (b"", ""))
-        return name if compare_digest(stored, presented) else None
+        # The time that a lookup takes may reveal a hash, but nothing of its key.
+        return self._names.get(sha256(key).digest())
 
 
 def create(url: str, name: str) -> str:
-    """Store a new key in the database at a URL, and return it; it cannot be read again.
-
-    Raises:
-        ConfigurationError: A key that is not revoked has this name, or the database cannot be used.
-    """
+    """Store a new key in the database at a URL, and return it; it cannot be read again."""
     key = PREFIX + token_urlsafe(BYTES)
-    values = {ApiKey.name: name, ApiKey.hash: _hash(key.encode()), ApiKey.created_at: now(), ApiKey.revoked_at: None}
+    # A fast hash is enough, because nobody can try 2 ** 256 keys.
+    digest = sha256(key.encode()).digest()
+    values = {ApiKey.name: name, ApiKey.hash: digest, ApiKey.created_at: now(), ApiKey.revoked_at: None}
     query = ApiKey.insert(values).on_conflict(
         conflict_target=[ApiKey.name], update=values, where=ApiKey.revoked_at.is_null(False)
     )
@@ -117,17 +111,8 @@ def find_all(url: str) -> list[ApiKey]:
 
 
 def revoke(url: str, name: str) -> None:
-    """Revoke a key in the database at a URL; every node rejects it within a second.
-
-    Raises:
-        ConfigurationError: No key that is not revoked has this name, or the database cannot be used.
-    """
+    """Revoke a key in the database at a URL; every node rejects it within a second."""
     query = ApiKey.update({ApiKey.revoked_at: now()}).where((ApiKey.name == name) & ApiKey.revoked_at.is_null())
     with connected(url) as database:
         if not query.execute(database):
             raise ConfigurationError(f"There is no key {name} to revoke: tasks-api key list shows all keys.")
-
-
-def _hash(key: bytes) -> bytes:
-    # A fast hash is enough, because nobody can try 2 ** 256 keys.
-    return sha256(key).digest()

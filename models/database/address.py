@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -22,16 +22,10 @@ CONNECTIONS = 10
 
 
 def open_database(url: str, connections: int = CONNECTIONS) -> Database:
-    """Return the database at a URL; its `start` method prepares it to serve.
+    """Return the database at a URL; its `start` method prepares it to serve, with a pool of so many connections.
 
-    Args:
-        url: `sqlite:///` and the path of a file, relative to the working directory, or absolute with a fourth slash;
-            or `postgresql://` or `cockroachdb://` and the rest as libpq takes it
-            (postgresql.org/docs/current/libpq-connect.html, section 32.1.1.2).
-        connections: The size of the connection pool; SQLite needs none.
-
-    Raises:
-        ConfigurationError: The URL has neither form, the file cannot be opened for writing, or psycopg is missing.
+    The URL is `sqlite:///` and the path of a file, relative to the working directory, or absolute with a fourth slash;
+    or `postgresql://` or `cockroachdb://` and the rest as libpq takes it.
     """
     scheme, _, rest = url.partition("://")
     if scheme == "sqlite":
@@ -50,26 +44,18 @@ def open_database(url: str, connections: int = CONNECTIONS) -> Database:
 
 @contextmanager
 def connected(url: str) -> Iterator[Database]:
-    """Yield the database at a URL with a connection of Peewee's, for commands.
-
-    Raises:
-        ConfigurationError: As for `open_database`, or the database cannot be reached or used.
-    """
-    database = open_database(url)
-    try:
-        database.connect()
-        database.check()
-    except DatabaseError as error:
-        message = f"The database cannot be used: {one_line(error)}; fix that, or change DATABASE_URL."
-        raise ConfigurationError(message) from error
-    try:
+    """Yield the database at a URL with a connection of Peewee's, for commands."""
+    with closing(open_database(url)) as database:
+        try:
+            database.connect()
+            database.check()
+        except DatabaseError as error:
+            message = f"The database cannot be used: {one_line(error)}; fix that, or change DATABASE_URL."
+            raise ConfigurationError(message) from error
         yield database
-    finally:
-        database.close()
 
 
 def one_line(error: Exception) -> str:
-    """Return the message of an error in one line."""
     return " ".join(str(error).split())
 
 

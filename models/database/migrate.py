@@ -12,26 +12,18 @@ DIRECTORY = Path(__file__).parents[1] / "migrations"
 
 
 def migrate(url: str) -> list[str]:
-    """Apply the pending migrations to the database at a URL, all or none, and return their names.
-
-    Raises:
-        ConfigurationError: The database cannot be used or changed.
-    """
+    """Apply the pending migrations to the database at a URL, all or none, and return their names."""
     with connected(url) as database:
         try:
             with database.migration():
                 applied: list[str] = Runner(database, str(DIRECTORY)).up()
+                return applied
         except DatabaseError as error:
             raise ConfigurationError(f"The database could not be migrated: {one_line(error)}.") from error
-    return applied
 
 
 def prepare(url: str) -> None:
-    """Migrate a SQLite file; check that a server, which older releases may be using, is migrated.
-
-    Raises:
-        ConfigurationError: The database cannot be used or changed, or has pending migrations.
-    """
+    """Migrate a SQLite file; ensure that a server, which older releases may be using, is migrated."""
     with connected(url) as database:
         if not database.embedded:
             ensure_migrated(database)

@@ -6,48 +6,42 @@ A read takes 24 µs of CPU with psycopg's asyncio support, 30 with psycopg in th
 import asyncio
 import select
 import socket
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import Any
 
 import peewee
 import psycopg
 from peewee import SQL, ColumnBase, Field, Node, NodeList, Select, Tuple, fn
 from playhouse.cockroachdb import CockroachDatabase
-from psycopg import AsyncConnection, AsyncCursor, errors
+from psycopg import AsyncConnection, errors
 from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool
 
 from models.database.errors import ConfigurationError, UnavailableError
-from models.database.statements import Execute, Rows
+from models.database.statements import Rows, T, Work
 
 # Seconds that a request waits for a connection, and then for its statements.
 POOL_TIMEOUT = 2.0
 TIMEOUT = 3.0
-# Shorter than TIMEOUT, so that waiting for a lock does not cost a connection.
-STATEMENT_TIMEOUT = "2500ms"
 # Connection options in seconds, which DATABASE_URL may override. Keepalives detect a server that vanished.
 OPTIONS = {"connect_timeout": 2, "keepalives_idle": 10, "keepalives_interval": 2, "keepalives_count": 3}
 # By default a server may acknowledge commits that are not on disk, and keep the locks of a client that vanished.
+# The statement timeout is shorter than TIMEOUT, so that waiting for a lock does not cost a connection.
 SESSION = """SELECT
   set_config('synchronous_commit', replace(current_setting('synchronous_commit'), 'off', 'on'), false),
   set_config('idle_in_transaction_session_timeout', '10s', false),
-  set_config('statement_timeout', %s, false)"""
+  set_config('statement_timeout', '2500ms', false)"""
 # Conflicts with a concurrent transaction, which a retry resolves.
 CONFLICTS = (errors.UniqueViolation, errors.SerializationFailure, errors.DeadlockDetected)
 ATTEMPTS = 5
 # The key of the advisory lock for migrations.
 MIGRATION_LOCK = int.from_bytes(b"tasks")
 
-T = TypeVar("T")
-Work = Callable[..., Coroutine[Any, Any, T]]
-
 
 class PostgresqlDatabase(peewee.PostgresqlDatabase):
-    """A database of a PostgreSQL server, at a URL that libpq takes. Peewee's own connection is for migrations.
-
-    Its methods do what those of `SqliteFile` do.
-    """
+    """A database of a server, with the methods of `SqliteFile`. Peewee's own connection is for migrations."""
 
     embedded = False
     # Another node may be migrating, for as long as that takes.
@@ -58,17 +52,12 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
             given = conninfo_to_dict(url)
         except psycopg.ProgrammingError as error:
             raise ConfigurationError(f"DATABASE_URL is not a valid database URL: {str(error).strip()}.") from None
-        self._url = url
-        self._connections = connections
         self._options: dict[str, Any] = {name: value for name, value in OPTIONS.items() if name not in given}
         super().__init__(url, prefer_psycopg3=True, **self._options)
+        self._connections = connections
 
     def check(self) -> None:
-        """Check that the connected database stores any text.
-
-        Raises:
-            ConfigurationError: Its encoding is not UTF-8.
-        """
+        """Raise ConfigurationError if the database cannot store any text."""
         ((encoding,),) = self.execute_sql("SELECT current_setting('server_encoding')").fetchall()
         if encoding != "UTF8":
             raise ConfigurationError(f"The database has the encoding {encoding}: create one with ENCODING 'UTF8'.")
@@ -76,7 +65,7 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
     async def start(self) -> None:
         """Open the pool; it retries while the server cannot be reached."""
         self._pool = AsyncConnectionPool(
-            self._url,
+            self.database,
             kwargs={**self._options, "autocommit": True, "prepare_threshold": 0},
             min_size=1,
             max_size=self._connections,
@@ -91,24 +80,15 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
         await self._pool.close()
 
     async def read(self, sql: str, parameters: Sequence[Any]) -> Rows:
-        """Run a statement that changes nothing, and return its rows."""
-        return await self._use(_read, sql, parameters)
+        return await self._use(_execute, sql, parameters)
 
     async def write(self, work: Work[T], *arguments: Any) -> T:
-        """Run some work, whose statements commit separately, and return its result.
-
-        Args:
-            work: Receives a function that runs statements, and the arguments; runs again after a conflict.
-            arguments: Further arguments of the work.
-
-        Raises:
-            UnavailableError: The server cannot be reached, or takes too long; it may still carry out the work.
-        """
-        return await self._use(_retry, _run, work, arguments)
+        """Run some work, whose statements commit separately, perhaps even if this raises UnavailableError."""
+        return await self._use(_write, nullcontext, work, arguments)
 
     async def write_atomically(self, work: Work[T], *arguments: Any) -> T:
         """Run some work like `write`, in one transaction."""
-        return await self._use(_retry, _run_in_transaction, work, arguments)
+        return await self._use(_write, AsyncConnection.transaction, work, arguments)
 
     def observe_batches(self, _: Callable[[int], None]) -> None:
         """Do nothing: every write has its own commit, and the server shares flushes."""
@@ -129,10 +109,7 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
             yield
 
     def keyset_condition(self, column: Field, value: Node, key: Field, after: Node) -> Node:
-        """Return the condition for rows with a value in a column and a key after the cursor.
-
-        It is one range of their common index. Otherwise the planner may scan all keys for a rare value.
-        """
+        # One range of their common index. Otherwise the planner may scan all keys for a rare value.
         return NodeList((Tuple(column, key), SQL(">"), Tuple(value, after), SQL("AND"), column <= value))
 
     def json_object(self, columns: Mapping[str, tuple[ColumnBase, Field]]) -> ColumnBase:
@@ -166,7 +143,10 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
         """Return a connection of the pool that the server has not closed."""
         while True:
             connection = await self._pool.getconn(POOL_TIMEOUT)
-            if not _is_readable(connection):
+            poll = select.poll()
+            poll.register(connection, select.POLLIN)
+            # An idle connection has data to read if the server closed it.
+            if not poll.poll(0):
                 return connection
             await connection.close()
             await self._pool.putconn(connection)
@@ -180,14 +160,7 @@ class CockroachCluster(CockroachDatabase, PostgresqlDatabase):
 
 
 async def _configure(connection: AsyncConnection[Any]) -> None:
-    await connection.execute(SESSION, [STATEMENT_TIMEOUT])
-
-
-def _is_readable(connection: AsyncConnection[Any]) -> bool:
-    """Return whether an idle connection has data to read: the server closed it."""
-    poll = select.poll()
-    poll.register(connection.fileno(), select.POLLIN)
-    return bool(poll.poll(0))
+    await connection.execute(SESSION)
 
 
 def _abort(connection: AsyncConnection[Any]) -> None:
@@ -196,30 +169,23 @@ def _abort(connection: AsyncConnection[Any]) -> None:
         end.shutdown(socket.SHUT_RDWR)
 
 
-async def _read(connection: AsyncConnection[Any], sql: str, parameters: Sequence[Any]) -> Rows:
-    return await _execute(connection.cursor(binary=True), sql, parameters)
-
-
-async def _retry(connection: AsyncConnection[Any], run: Work[T], *arguments: Any) -> T:
-    for _ in range(1, ATTEMPTS):
+async def _write(
+    connection: AsyncConnection[Any],
+    transaction: Callable[[AsyncConnection[Any]], AbstractAsyncContextManager[Any]],
+    work: Work[T],
+    arguments: tuple[Any, ...],
+) -> T:
+    attempts = 0
+    while True:
         try:
-            return await run(connection, *arguments)
+            async with transaction(connection):
+                return await work(partial(_execute, connection), *arguments)
         except CONFLICTS:
-            continue
-    return await run(connection, *arguments)
+            attempts += 1
+            if attempts == ATTEMPTS:
+                raise
 
 
-async def _run(connection: AsyncConnection[Any], work: Work[T], arguments: tuple[Any, ...]) -> T:
-    cursor = connection.cursor(binary=True)
-    execute: Execute = lambda sql, parameters: _execute(cursor, sql, parameters)  # noqa: E731
-    return await work(execute, *arguments)
-
-
-async def _run_in_transaction(connection: AsyncConnection[Any], *arguments: Any) -> Any:
-    async with connection.transaction():
-        return await _run(connection, *arguments)
-
-
-async def _execute(cursor: AsyncCursor[Any], sql: str, parameters: Sequence[Any]) -> Rows:
-    await cursor.execute(sql, parameters)
+async def _execute(connection: AsyncConnection[Any], sql: str, parameters: Sequence[Any]) -> Rows:
+    cursor = await connection.execute(sql, parameters, binary=True)
     return await cursor.fetchall() if cursor.description else []

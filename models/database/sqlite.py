@@ -6,45 +6,39 @@ Writes that wait at the same time share one transaction and one flush to disk; e
 import asyncio
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from os.path import samestat
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from peewee import SQL, BooleanField, ColumnBase, Field, FloatField, Node, SqliteDatabase, fn
 
 from models.database.errors import UnavailableError
-from models.database.statements import Rows
+from models.database.statements import Rows, T, Work
 
 # Seconds to wait for the lock of another process.
 BUSY_TIMEOUT = 5.0
 BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL}
-# Seconds between attempts to get the lock. SQLite's own pauses grow to 0.1 s, in which a busy process would have
-# released the lock and taken it again many times.
+# Seconds between attempts to get the lock. In SQLite's own pauses, a busy process takes it again many times.
 POLL_INTERVAL = 0.001
 # Seconds for which a reader does not check again that the file exists; the check takes a tenth of a request.
 CHECK_TTL = 0.001
 PRAGMAS = {"journal_mode": "wal", "synchronous": "full"}
 
-T = TypeVar("T")
-
 
 class Write(NamedTuple):
     """A write that waits for its commit."""
 
-    work: Callable[..., Coroutine[Any, Any, Any]]
+    work: Work[Any]
     arguments: tuple[Any, ...]
     done: asyncio.Future[Any]
 
 
 class SqliteFile(SqliteDatabase):
-    """A SQLite file in WAL mode, where readers see the last commit and never wait for a writer.
-
-    Args:
-        path: The file, which is created if necessary.
-    """
+    """A SQLite file in WAL mode, where readers see the last commit and never wait for a writer."""
 
     embedded = True
 
@@ -63,15 +57,11 @@ class SqliteFile(SqliteDatabase):
         self._reader: sqlite3.Connection = self.connection()
         self._writer: sqlite3.Connection = self._thread.submit(self.connection).result()
         self._thread.submit(self._writer.execute, "PRAGMA busy_timeout = 0").result()
-        self._inode = self._inode_at_path()
+        self._status = self._path.stat()
         self._checked_until = 0.0
 
     async def read(self, sql: str, parameters: Sequence[Any]) -> Rows:
-        """Run a statement that changes nothing, and return its rows.
-
-        Raises:
-            UnavailableError: Another process locked the file for longer than the busy timeout, or it is gone.
-        """
+        """Run a statement that changes nothing, and return its rows; raise UnavailableError as `write` does."""
         if monotonic() > self._checked_until:
             self._check_path()
             self._checked_until = monotonic() + CHECK_TTL
@@ -80,17 +70,11 @@ class SqliteFile(SqliteDatabase):
         except sqlite3.OperationalError as error:
             raise _translate(error) from None
 
-    async def write(self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> T:
+    async def write(self, work: Work[T], *arguments: Any) -> T:
         """Run some work in a transaction, and return its result once the commit is on disk.
 
-        Args:
-            work: Receives a function that runs statements, and the arguments. It runs in the writer thread and must
-                not await anything else. It runs again if the shared commit fails.
-            arguments: Further arguments of the work.
-
-        Raises:
-            UnavailableError: Another process locked the file for longer than the busy timeout, or it is gone.
-            Exception: The work raised it.
+        The work runs in the writer thread and must await only its statements. It runs again if a shared commit fails.
+        UnavailableError means that another process locked the file for too long, or that the file is gone.
         """
         loop = asyncio.get_running_loop()
         write = Write(work, arguments, loop.create_future())
@@ -209,7 +193,11 @@ class SqliteFile(SqliteDatabase):
     def _run(self, write: Write) -> Any:
         self._writer.execute("SAVEPOINT one")
         try:
-            result = _run_to_end(write.work(self._execute, *write.arguments))
+            # Work that awaits only its statements ends at once.
+            write.work(self._execute, *write.arguments).send(None)
+            raise RuntimeError("A write must not await anything but its statements.")
+        except StopIteration as end:
+            result = end.value
         except Exception as error:
             if not self._writer.in_transaction:
                 raise
@@ -224,15 +212,10 @@ class SqliteFile(SqliteDatabase):
 
     def _check_path(self) -> None:
         # SQLite would go on with a removed file, and lose what it writes there.
-        if self._inode_at_path() != self._inode:
-            raise UnavailableError(f"{self._path} was removed or replaced; put it back, or restart the service")
-
-    def _inode_at_path(self) -> tuple[int, int] | None:
-        try:
-            status = self._path.stat()
-        except OSError:
-            return None
-        return status.st_dev, status.st_ino
+        with suppress(OSError):
+            if samestat(self._path.stat(), self._status):
+                return
+        raise UnavailableError(f"{self._path} was removed or replaced; put it back, or restart the service")
 
 
 def _json_value(column: ColumnBase, field: Field) -> ColumnBase:
@@ -245,16 +228,6 @@ def _json_value(column: ColumnBase, field: Field) -> ColumnBase:
             return fn.json(fn.printf(SQL("'%!.17g'"), column))
         case _:
             return column
-
-
-def _run_to_end(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine that awaits nothing but statements."""
-    try:
-        work.send(None)
-    except StopIteration as end:
-        result: T = end.value
-        return result
-    raise RuntimeError("A write must not await anything but its statements.")
 
 
 def _resolve(batch: list[Write], results: list[Any]) -> None:

@@ -15,19 +15,9 @@ TABLES = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN ('
 
 
 def backup(url: str, file: Path) -> int:
-    """Copy a consistent snapshot of a SQLite file, and check the copy; all or nothing.
+    """Copy a consistent snapshot of a SQLite file, check the copy, and return its number of tasks; all or nothing.
 
     Services may go on reading and writing. The copy is one file, readable by its owner only.
-
-    Args:
-        url: A SQLite file, as for `open_database`.
-        file: The copy, which must not exist.
-
-    Returns:
-        The number of tasks in the copy.
-
-    Raises:
-        ConfigurationError: One of the two cannot be used, or the database is damaged.
     """
     source = _source(url)
     _ensure_free(file)
@@ -40,16 +30,14 @@ def backup(url: str, file: Path) -> int:
             tasks = _check(copy, source)
             _publish(copy, file)
     except OSError as error:
-        raise ConfigurationError(
-            f"{file} cannot be written: {error.strerror}; fix that, or name a file elsewhere."
-        ) from error
+        message = f"{file} cannot be written: {error.strerror}; fix that, or name a file elsewhere."
+        raise ConfigurationError(message) from error
     except sqlite3.Error as error:
         # The lower byte is the primary result code (sqlite.org/rescode.html).
         if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT:
             raise _damaged(source, one_line(error)) from error
-        raise ConfigurationError(
-            f"{source} cannot be copied to {file}: {one_line(error)}; fix that, or name other files."
-        ) from error
+        message = f"{source} cannot be copied to {file}: {one_line(error)}; fix that, or name other files."
+        raise ConfigurationError(message) from error
     return tasks
 
 

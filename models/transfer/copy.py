@@ -1,7 +1,7 @@
 """Copy a SQLite file to a PostgreSQL server, when one machine is outgrown."""
 
-from collections.abc import Iterable, Iterator
-from hashlib import sha256
+from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +17,15 @@ from models.database.sqlite import SqliteFile
 from models.keys import ApiKey
 from models.task import Task
 
-TABLES: tuple[type[peewee.Model], ...] = (Task, KeptAnswer, ApiKey)
+# Each table, and a column that both databases sort alike; PostgreSQL sorts texts by its locale.
+TABLES: dict[type[peewee.Model], str] = {Task: "id", KeptAnswer: "key", ApiKey: "hash"}
 
 
 def copy(source: str, target: str) -> Iterator[tuple[int, int]]:
     """Copy all rows in one transaction, read them back and compare; lock the source against writes meanwhile.
 
-    Args:
-        source: A SQLite file, as for `open_database`.
-        target: A server without tasks, as for `open_database`; it is migrated if it has no tables.
-
     Yields:
         How many rows were copied or compared, and how many will be in total.
-
-    Raises:
-        ConfigurationError: One of the two cannot be used, the target is not empty, or it stores something different.
     """
     named = open_database(source)
     if isinstance(named, SqliteFile) and not Path(named.database).exists():
@@ -55,32 +49,25 @@ def _copy(file: SqliteFile, server: psycopg.Connection[Any]) -> Iterator[tuple[i
     server.execute(f"LOCK TABLE {', '.join(tables.values())}")
     total = 2 * sum(file.execute_sql(f"SELECT count(*) FROM {name}").fetchone()[0] for name in tables.values())
     done = 0
-    for table, name in tables.items():
+    for table, sort_column in TABLES.items():
+        name = tables[table]
         if server.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchone():
             raise ConfigurationError("The target has tasks already: name an empty database in --to.")
         columns = ", ".join(f'"{field.column_name}"' for field in table._meta.sorted_fields)
-        select = f"SELECT {columns} FROM {name} ORDER BY 1"
-        copied, stored = sha256(), sha256()
-        with server.cursor().copy(f"COPY {name} ({columns}) FROM STDIN") as rows:
-            for row in _python_rows(table, file.execute_sql(select)):
-                rows.write_row(row)
-                copied.update(repr(row).encode())
+        rows = table.select().order_by(getattr(table, sort_column)).tuples()
+        with server.cursor().copy(f"COPY {name} ({columns}) FROM STDIN") as target:
+            for row in rows.clone().iterator(file):
+                target.write_row(row)
                 done += 1
                 yield done, total
         with server.cursor(name="stored") as cursor:
-            for row in _python_rows(table, cursor.execute(select)):
-                stored.update(repr(row).encode())
+            stored_rows = cursor.execute(f"SELECT {columns} FROM {name} ORDER BY {sort_column}")
+            for sent, stored in zip_longest(rows.clone().iterator(file), stored_rows):
+                if sent != stored:
+                    message = f"The server stores other rows of {name} than it was sent: nothing was copied."
+                    raise ConfigurationError(message)
                 done += 1
                 yield done, total
-        if stored.digest() != copied.digest():
-            raise ConfigurationError(f"The server stores other rows of {name} than it was sent: nothing was copied.")
     # Ids of deleted tasks must not be reused.
     sequence = "pg_get_serial_sequence('task', 'id')"
     server.execute(f"SELECT setval({sequence}, greatest(%s, nextval({sequence})))", [file.highest_id()])
-
-
-def _python_rows(table: type[peewee.Model], rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-    """Yield rows with Python's values, which are the same for both databases."""
-    converters = [field.python_value for field in table._meta.sorted_fields]
-    for row in rows:
-        yield tuple(convert(value) for convert, value in zip(converters, row, strict=True))

@@ -85,13 +85,10 @@ async def update_task(self, id: int, body: TaskPatch, if_match: str | None) -> R
     return Reply(task.json, {"ETag": self._tag(task)})
 """
 QUERY = '''
-async def patch(
-    self, execute: Execute, id: int, task: schemas.TaskPatch, versions: Collection[int] | None
-) -> StoredTask:
+async def patch(self, execute: Execute, id: int, task: schemas.TaskPatch, versions: Versions) -> StoredTask:
     """Update the columns that `task` sets, and return the task; otherwise like `update`."""
     values = {name: value for name, value in _values(task).items() if name in task.model_fields_set}
-    rows = await self._change(execute, partial(self._update, tuple(values)), id, versions, values)
-    return StoredTask(*rows[0])
+    return StoredTask(*await self._change(execute, self._update, id, values, versions))
 '''
 
 
