@@ -15,12 +15,7 @@ REQUEST_HEADERS = {"Authorization", "Content-Type", "X-Request-ID"}
 
 
 class CrossOrigin(CORSMiddleware):
-    """Starlette's CORS middleware, with the methods and headers of the contract.
-
-    Args:
-        app: The next application.
-        origins: The allowed origins, such as `https://app.example.com`; `*` for any.
-    """
+    """Starlette's CORS middleware, with the methods and headers of the contract; the origin `*` allows any."""
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
         methods = {method.upper() for item in document.resolved()["paths"].values() for method in item}

@@ -8,14 +8,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from connexion.lifecycle import ConnexionRequest
-from connexion.middleware.abstract import ROUTING_CONTEXT
 from connexion.middleware.security import SecurityMiddleware
 from connexion.security import BearerSecurityHandler
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from handlers.contract.problems import Refusal
-from handlers.contract.scope import state_of
+from handlers.contract.scope import operation_id_of, state_of
 from models.keys import KeyCache
 
 
@@ -44,13 +43,7 @@ class BearerKey(BearerSecurityHandler):
 
 
 class Security(SecurityMiddleware):
-    """Middleware that requires a key, unless the service has none or the route is open.
-
-    Args:
-        app: The next application.
-        keys: The API keys.
-        open_routes: The routes beside the contract that need no key.
-    """
+    """Middleware that requires a key, unless the service has none or the route is one of the open routes."""
 
     def __init__(self, app: ASGIApp, keys: KeyCache, open_routes: Sequence[BaseRoute]) -> None:
         super().__init__(app)
@@ -58,14 +51,12 @@ class Security(SecurityMiddleware):
         self.open_routes = open_routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not self._is_open(scope):
+        app = self.app
+        if scope["type"] == "http" and (operation_id_of(scope) or not self._is_open(scope)):
             await self.keys.ensure_fresh()
             if self.keys.required:
-                await super().__call__(scope, receive, send)
-                return
-        await self.app(scope, receive, send)
+                app = super().__call__
+        await app(scope, receive, send)
 
     def _is_open(self, scope: Scope) -> bool:
-        if "operation_id" in scope["extensions"][ROUTING_CONTEXT]:
-            return False
         return any(route.matches(scope)[0] is not Match.NONE for route in self.open_routes)

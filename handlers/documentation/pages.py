@@ -5,7 +5,6 @@ import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -31,39 +30,31 @@ SERVER_URL = re.compile(r"^(servers:\s+- url: ).*", re.MULTILINE)
 
 
 def routes(public_url: str, keys: KeyCache) -> list[BaseRoute]:
-    """Return the routes of everything that is published.
-
-    Args:
-        public_url: The URL of the service in the published contract; empty for the contract's own.
-        keys: The API keys; without any, the published contract requires none.
-    """
+    """Return the routes of everything that is published; an empty URL stands for the contract's own."""
     text, contract = document.PATH.read_text(), document.raw()
     if public_url:
         first, *others = contract["servers"]
         contract = {**contract, "servers": [{**first, "url": public_url}, *others]}
         text = SERVER_URL.sub(lambda line: line[1] + json.dumps(public_url), text)
+    to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
     # What is published while there are keys, and while there are none.
-    as_yaml = text.encode(), SECURITY.sub("security: []\n", text).encode()
-    as_json = _as_json(contract), _as_json({**contract, "security": []})
+    published = {
+        "/openapi.yaml": (text.encode(), SECURITY.sub("security: []\n", text).encode()),
+        "/openapi.json": (to_json(contract).encode(), to_json({**contract, "security": []}).encode()),
+    }
 
-    async def is_open() -> bool:
+    async def contract_page(request: Request) -> Response:
         # While the database is unavailable, the last known state is published.
         with suppress(UnavailableError):
             await keys.ensure_fresh()
-        return not keys.required
-
-    async def yaml_page(request: Request) -> Response:
-        return _respond(request, as_yaml[await is_open()], "application/yaml")
-
-    async def json_page(request: Request) -> Response:
-        return _respond(request, as_json[await is_open()], "application/json")
+        path: str = request.scope["path"]
+        return _respond(request, published[path][not keys.required], path.replace("/openapi.", "application/"))
 
     return [
         Route("/", _root),
         Route(PATH, _page),
         Mount(f"{PATH}/assets", StaticFiles(directory=ASSETS)),
-        Route("/openapi.yaml", yaml_page),
-        Route("/openapi.json", json_page),
+        *(Route(path, contract_page) for path in published),
         *(Route(f"{PATH}/contract/{file.name}", _file(file)) for file in document.TESTS.iterdir() if file.is_file()),
     ]
 
@@ -93,7 +84,3 @@ def _respond(request: Request, content: bytes, media_type: str) -> Response:
     if_none_match = ", ".join(request.headers.getlist("If-None-Match")) or None
     reply = entity_tags.not_modified_or(reply, if_none_match)
     return Response(reply.body, reply.status or 200, reply.headers, media_type if reply.body else None)
-
-
-def _as_json(contract: dict[str, Any]) -> bytes:
-    return json.dumps(contract, ensure_ascii=False, separators=(",", ":")).encode()

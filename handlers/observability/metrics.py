@@ -49,14 +49,7 @@ class AllProcesses:
 
 
 def serve(address: str) -> None:
-    """Serve the metrics in a thread until this process ends.
-
-    Args:
-        address: A host and a port, such as `127.0.0.1:9464`.
-
-    Raises:
-        ConfigurationError: The address cannot be used.
-    """
+    """Serve the metrics in a thread until this process ends; raise ConfigurationError if the address is unusable."""
     registry = CollectorRegistry()
     registry.register(AllProcesses())
     host, _, port = address.rpartition(":")
@@ -87,15 +80,11 @@ async def watch(database: Database) -> None:
 
 def _counts(file: Path) -> bool:
     """Return whether to read a file, whose name consists of its kind and its process id."""
-    if not file.stat().st_size:
-        return False
     kind, *_, process = file.stem.split("_")
-    return kind != "gauge" or _is_running(int(process))
-
-
-def _is_running(process: int) -> bool:
     try:
-        os.kill(process, 0)
+        if kind == "gauge":
+            # Fails if the process has ended.
+            os.kill(int(process), 0)
     except OSError:
         return False
-    return True
+    return file.stat().st_size > 0
