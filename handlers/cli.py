@@ -13,7 +13,6 @@ import click
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_settings import BaseSettings, CliApp, CliPositionalArg, CliSubCommand, CliToggleFlag, get_subcommand
 from pydantic_settings.exceptions import SettingsError
-from pydantic_settings.sources import PydanticBaseSettingsSource
 
 from handlers.server.serve import serve
 from handlers.settings import ServerSettings, Settings, variable
@@ -126,12 +125,7 @@ class Copy(BaseModel, use_attribute_docstrings=True):
 
 
 class Command(
-    BaseSettings,
-    cli_prog_name="tasks-api",
-    cli_avoid_json=True,
-    cli_implicit_flags="dual",
-    cli_kebab_case=True,
-    use_attribute_docstrings=True,
+    BaseSettings, cli_prog_name="tasks-api", cli_avoid_json=True, cli_implicit_flags="dual", cli_kebab_case=True
 ):
     """A contract-first tasks API.
 
@@ -139,8 +133,7 @@ class Command(
     --database-url as DATABASE_URL.
     """
 
-    version: CliToggleFlag[bool] = False
-    """print the version and exit"""
+    version: CliToggleFlag[bool] = Field(default=False, description="print the version and exit")
     serve: CliSubCommand[Serve] = Field(description=Serve.__doc__)
     migrate: CliSubCommand[Migrate] = Field(description=Migrate.__doc__)
     key: CliSubCommand[Key] = Field(description=Key.__doc__)
@@ -149,9 +142,7 @@ class Command(
     move: CliSubCommand[Copy] = Field(validation_alias="copy", description=Copy.__doc__)
 
     @classmethod
-    def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
+    def settings_customise_sources(cls, settings_cls: Any, init_settings: Any, *_: Any, **__: Any) -> Any:
         """Ignore the environment, where `TASKS_API_VERSION` may mean something else."""
         return (init_settings,)
 

@@ -16,6 +16,7 @@ from models.database.extras import require
 COMPONENTS = document.raw()["components"]
 HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+)"
 PORT = r"(?:[1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5])"
+ORIGIN = r"(\*|https?://[^/?#@,\s]+)"
 
 
 def _checked(is_valid: Callable[[str], object], hint: str) -> AfterValidator:
@@ -54,13 +55,7 @@ Limits = Annotated[
 ]
 Listener = Annotated[str, _matching(f"{HOST}:{PORT}", "127.0.0.1:9464 or [::1]:9464")]
 Url = Annotated[str, _matching(rf"https?://{HOST}(:{PORT})?(/[^?#\s]*)?", "https://tasks.example.com")]
-Origins = Annotated[
-    str,
-    _matching(
-        r"(\*|https?://[^/?#@,\s]+)([,\s]+(\*|https?://[^/?#@,\s]+))*",
-        "https://app.example.com, separated by commas, or *",
-    ),
-]
+Origins = Annotated[str, _matching(rf"{ORIGIN}([,\s]+{ORIGIN})*", "https://app.example.com, separated by commas, or *")]
 RedisUrl = Annotated[str, _matching(rf"rediss?://([^/?#@\s]*@)?{HOST}:{PORT}(/\d*)?", "redis://127.0.0.1:6379/0")]
 
 

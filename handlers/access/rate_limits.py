@@ -1,5 +1,6 @@
 """Limit the requests of each client; imported only if `--rate-limit` is set."""
 
+from contextlib import suppress
 from functools import cache, lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 
@@ -63,11 +64,9 @@ def _network(host: str) -> str:
 
     On a dual-stack socket IPv4 addresses arrive as IPv6 (RFC 4291, section 2.5.5.2).
     """
-    try:
+    # A proxy may identify a client by another name (RFC 7239, section 6).
+    with suppress(ValueError):
         address = ip_address(host)
-    except ValueError:
-        # A proxy may identify a client by another name (RFC 7239, section 6).
-        return host
-    if isinstance(address, IPv6Address):
-        return str(address.ipv4_mapped or ip_network((int(address), 64), strict=False))
+        if isinstance(address, IPv6Address):
+            return str(address.ipv4_mapped or ip_network((int(address), 64), strict=False))
     return host

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -36,6 +36,7 @@ def routes(public_url: str, keys: KeyCache) -> list[BaseRoute]:
         first, *others = contract["servers"]
         contract = {**contract, "servers": [{**first, "url": public_url}, *others]}
         text = SERVER_URL.sub(lambda line: line[1] + json.dumps(public_url), text)
+    tests = [path for path in document.TESTS.iterdir() if path.is_file()]
     to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
     # What is published while there are keys, and while there are none.
     published = {
@@ -51,29 +52,21 @@ def routes(public_url: str, keys: KeyCache) -> list[BaseRoute]:
         return _respond(request, published[path][not keys.required], path.replace("/openapi.", "application/"))
 
     return [
-        Route("/", _root),
-        Route(PATH, _page),
+        Route("/", RedirectResponse(PATH), methods=["GET"]),
+        Route(PATH, _page(ASSETS / "index.html", "text/html", {"Content-Security-Policy": CONTENT_SECURITY_POLICY})),
         Mount(f"{PATH}/assets", StaticFiles(directory=ASSETS)),
         *(Route(path, contract_page) for path in published),
-        *(Route(f"{PATH}/contract/{file.name}", _file(file)) for file in document.TESTS.iterdir() if file.is_file()),
+        *(Route(f"{PATH}/contract/{path.name}", _page(path, "text/plain", {})) for path in tests),
     ]
 
 
-async def _root(_: Request) -> Response:
-    return RedirectResponse(PATH)
-
-
-async def _page(request: Request) -> Response:
-    response = _respond(request, (ASSETS / "index.html").read_bytes(), "text/html; charset=utf-8")
-    response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
-    return response
-
-
-def _file(path: Path) -> Callable[[Request], Awaitable[Response]]:
+def _page(path: Path, media_type: str, headers: Mapping[str, str]) -> Callable[[Request], Awaitable[Response]]:
     content = path.read_bytes()
 
     async def page(request: Request) -> Response:
-        return _respond(request, content, "text/plain; charset=utf-8")
+        response = _respond(request, content, media_type)
+        response.headers.update(headers)
+        return response
 
     return page
 

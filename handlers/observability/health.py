@@ -13,9 +13,7 @@ from models.database.migrate import ensure_ready
 def routes(database: Database) -> list[BaseRoute]:
     """Return the routes of the probes."""
     headers = document.constant_headers(None, 204)
-
-    async def live(_: Request) -> Response:
-        return JSONResponse({"status": "live"}, headers=headers)
+    live = JSONResponse({"status": "live"}, headers=headers)
 
     async def ready(_: Request) -> Response:
         try:
@@ -25,4 +23,4 @@ def routes(database: Database) -> list[BaseRoute]:
             raise UnavailableError(f"not ready: {error}") from error
         return JSONResponse({"status": "ready"}, headers=headers)
 
-    return [Route("/health/live", live), Route("/health/ready", ready)]
+    return [Route("/health/live", live, methods=["GET"]), Route("/health/ready", ready)]

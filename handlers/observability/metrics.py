@@ -44,8 +44,7 @@ class AllProcesses:
 
     def collect(self) -> Iterable[Metric]:
         folder = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
-        metrics: Iterable[Metric] = MultiProcessCollector.merge([file for file in folder.glob("*.db") if _counts(file)])
-        return metrics
+        yield from MultiProcessCollector.merge([file for file in folder.glob("*.db") if _counts(file)])
 
 
 def serve(address: str) -> None:
