@@ -46,11 +46,8 @@ def request_counter(limits: Iterable[RateLimitItem], redis_url: str) -> Counter:
     """Return a function that counts a client's request against each limit and returns the windows.
 
     A window starts with the client's first request, as in the library's `FixedWindowRateLimiter`, which would need
-    another round trip to Redis for the result of its own increment.
-
-    Args:
-        limits: Ordered by window, the shortest first; a limit that refuses a request spares those after it.
-        redis_url: The Redis server shared by all processes; empty to count in this process.
+    another round trip to Redis for the result of its own increment. The shortest limit must come first: one that
+    refuses a request spares those after it. An empty URL counts in this process.
     """
     redis = Redis(redis_url) if redis_url else None
     storages = [(limit, redis or Memory()) for limit in limits]

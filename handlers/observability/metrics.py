@@ -1,8 +1,7 @@
 """Count and publish Prometheus metrics; imported only if `--metrics` is set.
 
-Every process writes its values to files in one folder, so that one address serves the sum and nothing is lost when a
-process ends (prometheus.github.io/client_python/multiprocess). The folder, PROMETHEUS_MULTIPROC_DIR, must be set before
-this module is imported. The metrics belong to the process, as that library requires.
+Every process writes to files in one folder, so that one address serves the sum and nothing is lost when a process ends
+(prometheus.github.io/client_python/multiprocess). PROMETHEUS_MULTIPROC_DIR must name it before this module is imported.
 """
 
 import asyncio

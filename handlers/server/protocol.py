@@ -8,11 +8,10 @@ contract's common headers. This builds on internals of uvicorn, so `pyproject.to
 import asyncio
 import re
 import socket
-import sys
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from secrets import token_hex
-from typing import Any, cast
+from typing import Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -28,13 +27,12 @@ CONTINUE = b"HTTP/1.1 100 "
 # RFC 9110, section 7.2; looser on what is between brackets.
 match_host = lru_cache(re.compile(rb"([!$&'()*+,;=%\w.~-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?").fullmatch)
 TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-
 # Seconds that a client may go on sending after the last response of a connection.
 LINGER_TIMEOUT = 5
-
+# Linux closes a connection whose client has received nothing for this time in milliseconds (man 7 tcp).
+USER_TIMEOUT = [socket.TCP_USER_TIMEOUT] if hasattr(socket, "TCP_USER_TIMEOUT") else []
 MAX_TARGET_BYTES: int = document.responses(None)["414"]["x-max-bytes"]
 MAX_HEADERS_BYTES: int = document.responses(None)["431"]["x-max-bytes"]
-
 # The headers of every response, and those added behind TLS.
 COMMON_HEADERS, TLS_HEADERS = (
     b"".join(f"{name.lower()}: {header['schema']['default']}\r\n".encode() for name, header in headers.items())
@@ -83,9 +81,7 @@ class Protocol(HttpToolsProtocol):
 
     A connection without pending requests skips draining; one whose client sends nothing more skips lingering.
 
-    Args:
-        timeout: Seconds for receiving a request, and for the client to receive a part of a response.
-        max_connections: The maximum number of connections of this process.
+    `timeout` is in seconds, for receiving a request, and for the client to receive a part of a response.
     """
 
     def __init__(self, *arguments: Any, timeout: float, max_connections: int, **options: Any) -> None:
@@ -100,18 +96,14 @@ class Protocol(HttpToolsProtocol):
         self._last_complete_scope: object = None  # of the last request that was received completely
         self._received = 0  # bytes in the segment that is being parsed
         self._pending = 0  # bytes since a head or a part of a body was complete
-        self._reading_stopped = False
-        self._closing_after_responses = False
-        self._eof_received = False
+        self._reading_stopped = self._closing_after_responses = self._eof_received = False
         self._final_status = 0  # of the refusal that ends the connection; 0 for none
         self._request_timer: asyncio.TimerHandle | None = None  # runs while a request is being received
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if sys.platform == "linux":
-            # Close the connection if the client receives nothing for this time in milliseconds (man 7 tcp).
-            timeout = int(self.timeout * 1000)
-            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout)
+        for option in USER_TIMEOUT:
+            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, option, int(self.timeout * 1000))
         self._close_after(self.timeout_keep_alive)
         if len(self.connections) > self.max_connections:
             self._stop_reading(503)
@@ -167,8 +159,7 @@ class Protocol(HttpToolsProtocol):
         if self.expect_100_continue or (b"transfer-encoding" in fields and b"content-length" in fields):
             self.cycle.keep_alive = False
         close = self.transport.close if self.cycle.keep_alive else self._close
-        writer = ResponseWriter(self.transport, close, self.scope)
-        self.cycle.transport = cast(asyncio.Transport, writer)
+        self.cycle.transport = ResponseWriter(self.transport, close, self.scope)  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:
         self._pending = 0
@@ -253,11 +244,7 @@ class Protocol(HttpToolsProtocol):
         return f"{self._request_id_prefix}-{self._request_count:x}"
 
     def _stop_reading(self, status: int = 0) -> None:
-        """Read no more, and close the connection after the responses to all complete requests.
-
-        Args:
-            status: The status of a final refusal; 0 for none.
-        """
+        """Read no more; after the responses to all complete requests, send a refusal unless status is 0, and close."""
         self._reading_stopped, self._final_status = True, status
         in_body = self.scope is not self._last_complete_scope and "path" in self.scope
         if in_body and self.pipeline:

@@ -43,10 +43,9 @@ LOGGING["loggers"][access_log.logger.name] = {"handlers": ["access_log"], "level
 
 
 class SharedPort(socket.socket):
-    """A port on which every worker that receives this object listens with a socket of its own.
+    """A port on which every worker that receives this object listens with a socket of its own (SO_REUSEPORT).
 
-    On a common socket, the first worker to wake up accepts nearly all simultaneous connections. With several sockets
-    the kernel distributes them (SO_REUSEPORT, man 7 socket).
+    The kernel distributes connections over several sockets; from a common one, the first worker to wake up takes most.
     """
 
     def __init__(self, listener: socket.socket) -> None:
