@@ -1,7 +1,7 @@
 """Limit the requests of each client; imported only if `--rate-limit` is set."""
 
 from contextlib import suppress
-from functools import cache, lru_cache
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 
 from limits import RateLimitItem, parse_many
@@ -12,8 +12,7 @@ from handlers.access.security import key_name_of
 from handlers.contract.problems import Refusal
 from models.keys import KeyCache
 
-# Health probes are never rate-limited.
-UNLIMITED = "/health/"
+UNLIMITED = "/health/"  # the path of the health probes
 
 
 class RateLimits:
@@ -27,7 +26,8 @@ class RateLimits:
         self.app = app
         self.keys = keys
         limits = sorted(dict.fromkeys(parse_many(rate_limit)), key=RateLimitItem.get_expiry)
-        self.policy = ", ".join(f'"{_name(limit)}";q={limit.amount};w={limit.get_expiry()}' for limit in limits)
+        self.names = {limit: str(limit).replace(" ", "-") for limit in limits}
+        self.policy = ", ".join(f'"{self.names[limit]}";q={limit.amount};w={limit.get_expiry()}' for limit in limits)
         self.count = request_counter(limits, storage)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -38,7 +38,7 @@ class RateLimits:
         if not windows:
             await self.app(scope, receive, send)
             return
-        state = ", ".join(f'"{_name(window.limit)}";r={window.remaining};t={window.seconds}' for window in windows)
+        state = ", ".join(f'"{self.names[window.limit]}";r={window.remaining};t={window.seconds}' for window in windows)
         if any(window.used > window.limit.amount for window in windows):
             seconds = max(1, *(window.seconds for window in windows if not window.remaining))
             headers = {"Retry-After": str(seconds), "RateLimit": state, "RateLimit-Policy": self.policy}
@@ -51,11 +51,6 @@ class RateLimits:
             await send(message)
 
         await self.app(scope, receive, send_with_headers)
-
-
-@cache
-def _name(limit: RateLimitItem) -> str:
-    return str(limit).replace(" ", "-")
 
 
 @lru_cache

@@ -16,10 +16,8 @@ from limits.errors import StorageError
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-# Seconds that a request waits for Redis.
-TIMEOUT = 0.25
-# Seconds between attempts to reach Redis during an outage.
-RETRY_INTERVAL = 1
+TIMEOUT = 0.25  # seconds that a request waits for Redis
+RETRY_INTERVAL = 1  # seconds between attempts to reach Redis during an outage
 # Requests of a process that use Redis at once. Without a limit, a flood of requests would itself exceed the timeout.
 CONCURRENCY = 32
 

@@ -17,8 +17,7 @@ from handlers.contract.scope import operation_id_of
 from models.database.address import Database
 from models.database.errors import ConfigurationError
 
-# Seconds between updates of the gauges.
-INTERVAL = 0.5
+INTERVAL = 0.5  # seconds between updates of the gauges
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 WRITES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 

@@ -27,8 +27,7 @@ CONTINUE = b"HTTP/1.1 100 "
 # RFC 9110, section 7.2; looser on what is between brackets.
 match_host = lru_cache(re.compile(rb"([!$&'()*+,;=%\w.~-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?").fullmatch)
 TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-# Seconds that a client may go on sending after the last response of a connection.
-LINGER_TIMEOUT = 5
+LINGER_TIMEOUT = 5  # seconds that a client may go on sending after the last response of a connection
 # Linux closes a connection whose client has received nothing for this time in milliseconds (man 7 tcp).
 USER_TIMEOUT = [socket.TCP_USER_TIMEOUT] if hasattr(socket, "TCP_USER_TIMEOUT") else []
 MAX_TARGET_BYTES: int = document.responses(None)["414"]["x-max-bytes"]

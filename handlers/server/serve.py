@@ -29,12 +29,9 @@ from models.database.migrate import prepare
 # Seconds that an idle connection stays open: longer than clients and proxies keep one in their pools, usually up to a
 # minute, because a request sent on a connection that is being closed is lost.
 KEEP_ALIVE = 75
-# Connections that wait to be accepted.
-BACKLOG = 2048
-# Seconds for a worker to start.
-START_TIMEOUT = 30
-# The maximum number of open files of a process beside its connections.
-OTHER_FILES = 64
+BACKLOG = 2048  # connections that wait to be accepted
+START_TIMEOUT = 30  # seconds for a worker to start
+OTHER_FILES = 64  # open files of a process beside its connections, at most
 # uvicorn's configuration, with handlers for the warnings of other loggers and for the access log.
 LOGGING: dict[str, Any] = deepcopy(LOGGING_CONFIG)
 LOGGING["root"] = {"handlers": ["default"], "level": "WARNING"}
