@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from connexion.lifecycle import ConnexionRequest
+from connexion.middleware.abstract import ROUTING_CONTEXT
 from connexion.middleware.security import SecurityMiddleware
 from connexion.security import BearerSecurityHandler
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from handlers.contract.problems import Refusal
-from handlers.contract.scope import operation_id_of, state_of
+from handlers.contract.scope import state_of
 from models.keys import KeyCache
 
 
@@ -52,11 +53,10 @@ class Security(SecurityMiddleware):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = self.app
-        if scope["type"] == "http" and (operation_id_of(scope) or not self._is_open(scope)):
-            await self.keys.ensure_fresh()
-            if self.keys.required:
-                app = super().__call__
+        if scope["type"] == "http":
+            is_operation = "operation_id" in scope["extensions"][ROUTING_CONTEXT]
+            if is_operation or all(route.matches(scope)[0] is Match.NONE for route in self.open_routes):
+                await self.keys.ensure_fresh()
+                if self.keys.required:
+                    app = super().__call__
         await app(scope, receive, send)
-
-    def _is_open(self, scope: Scope) -> bool:
-        return any(route.matches(scope)[0] is not Match.NONE for route in self.open_routes)
