@@ -55,13 +55,11 @@ class RateLimits:
 
 @lru_cache
 def _network(host: str) -> str:
-    """Return a client's IPv4 address, or the /64 network of its IPv6 address, which one client usually has whole.
-
-    On a dual-stack socket IPv4 addresses arrive as IPv6 (RFC 4291, section 2.5.5.2).
-    """
+    """Return a client's IPv4 address, or the /64 network of its IPv6 address, which one client usually has whole."""
     # A proxy may identify a client by another name (RFC 7239, section 6).
     with suppress(ValueError):
         address = ip_address(host)
         if isinstance(address, IPv6Address):
+            # On a dual-stack socket, IPv4 addresses arrive as IPv6 (RFC 4291, section 2.5.5.2).
             return str(address.ipv4_mapped or ip_network((int(address), 64), strict=False))
     return host

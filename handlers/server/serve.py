@@ -138,8 +138,8 @@ def _raise_file_limit(settings: ServerSettings) -> None:
             f"--max-connections {settings.max_connections} needs {needed} open files, but a process may have {hard}:"
             " raise that limit, as with ulimit -n, or lower the number."
         )
-    if soft != resource.RLIM_INFINITY and needed > soft:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    enough = soft if soft == resource.RLIM_INFINITY else max(soft, needed)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (enough, hard))
 
 
 def _bind(host: str, port: int) -> socket.socket:
