@@ -4,25 +4,15 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import Any
 
 import click
-from pydantic import AfterValidator, BaseModel, Field, ValidationError
-from pydantic_settings import (
-    BaseSettings,
-    CliApp,
-    CliPositionalArg,
-    CliSubCommand,
-    CliToggleFlag,
-    PydanticBaseSettingsSource,
-    SettingsError,
-    get_subcommand,
-)
+from pydantic import BaseModel, Field, ValidationError
+from pydantic_settings import BaseSettings, CliApp, CliPositionalArg, CliSubCommand, CliToggleFlag, get_subcommand
+from pydantic_settings.exceptions import SettingsError
 
 from handlers.server.serve import serve
 from handlers.settings import ServerSettings, Settings, variable
@@ -32,15 +22,21 @@ from models.database.extras import require
 from models.database.migrate import migrate, prepare
 from models.transfer.backup import backup
 
-# The exit status of shells after Ctrl-C: 128 and the number of the signal.
-INTERRUPTED = 128 + signal.SIGINT
-
 
 class Serve(ServerSettings):
     """Serve the API; a SQLite file is created and migrated automatically."""
 
     def cli_cmd(self) -> None:
-        with _metrics_at(self.metrics):
+        if not self.metrics:
+            serve(self)
+            return
+        require("prometheus_client", "metrics", "--metrics")
+        # A new folder, even if the environment names one: that has the counts of another program.
+        with TemporaryDirectory(prefix="tasks-api-metrics-") as folder:
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+            from handlers.observability import metrics  # noqa: PLC0415, after the variable that it needs
+
+            metrics.serve(self.metrics)
             serve(self)
 
 
@@ -51,19 +47,15 @@ class Migrate(Settings):
         print("Applied:", ", ".join(migrate(self.database_url)) or "nothing, the schema is up to date")
 
 
-def _check_key_name(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):
-        raise ConfigurationError("A key's name has 1 to 64 letters, digits, dots, underscores and hyphens.")
-    return text
-
-
 class NewKey(Settings):
     """Create a key and print it; it is shown only once."""
 
-    name: Annotated[CliPositionalArg[str], AfterValidator(_check_key_name)]
+    name: CliPositionalArg[str]
     """name of the client: letters, digits, `.`, `_` and `-`"""
 
     def cli_cmd(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", self.name):
+            raise ConfigurationError("A key's name has 1 to 64 letters, digits, dots, underscores and hyphens.")
         prepare(self.database_url)
         print(keys.create(self.database_url, self.name))
         print("Send it in the header Authorization: Bearer ...; it is not shown again.", file=sys.stderr)
@@ -133,13 +125,7 @@ class Copy(BaseModel, use_attribute_docstrings=True):
 
 
 class Command(
-    BaseSettings,
-    cli_prog_name="tasks-api",
-    cli_exit_on_error=False,
-    cli_avoid_json=True,
-    cli_implicit_flags="dual",
-    cli_kebab_case=True,
-    use_attribute_docstrings=True,
+    BaseSettings, cli_prog_name="tasks-api", cli_avoid_json=True, cli_implicit_flags="dual", cli_kebab_case=True
 ):
     """A contract-first tasks API.
 
@@ -147,8 +133,7 @@ class Command(
     --database-url as DATABASE_URL.
     """
 
-    version: CliToggleFlag[bool] = False
-    """print the version and exit"""
+    version: CliToggleFlag[bool] = Field(default=False, description="print the version and exit")
     serve: CliSubCommand[Serve] = Field(description=Serve.__doc__)
     migrate: CliSubCommand[Migrate] = Field(description=Migrate.__doc__)
     key: CliSubCommand[Key] = Field(description=Key.__doc__)
@@ -157,9 +142,7 @@ class Command(
     move: CliSubCommand[Copy] = Field(validation_alias="copy", description=Copy.__doc__)
 
     @classmethod
-    def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
+    def settings_customise_sources(cls, settings_cls: Any, init_settings: Any, *_: Any, **__: Any) -> Any:
         """Ignore the environment, where `TASKS_API_VERSION` may mean something else."""
         return (init_settings,)
 
@@ -175,13 +158,14 @@ def main() -> None:
     try:
         CliApp.run(Command, cli_exit_on_error=False)
     except ValidationError as error:
-        sys.exit("\n".join(_sentence(fault["loc"][-1], fault["msg"]) for fault in error.errors()))
+        sys.exit("\n".join(_sentence(str(fault["loc"][-1]), fault["msg"]) for fault in error.errors()))
     except SettingsError as error:
         sys.exit(f"{str(error).removeprefix('error parsing CLI: ')}; see tasks-api --help.")
     except ConfigurationError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        # As shells do.
+        sys.exit(128 + signal.SIGINT)
 
 
 def _run_subcommand(command: BaseModel, *name: str) -> None:
@@ -191,30 +175,7 @@ def _run_subcommand(command: BaseModel, *name: str) -> None:
         CliApp.run(Command, [*name, "--help"])
 
 
-@contextmanager
-def _metrics_at(address: str) -> Iterator[None]:
-    """Serve the metrics of this process and its workers.
-
-    Args:
-        address: A host and a port; empty for no metrics.
-
-    Raises:
-        ConfigurationError: The address cannot be used.
-    """
-    if not address:
-        yield
-        return
-    # A new folder, even if the environment names one: that has the counts of another program.
-    with TemporaryDirectory(prefix="tasks-api-metrics-") as folder:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-        from handlers.observability import metrics  # noqa: PLC0415, after the variable that it needs
-
-        metrics.serve(address)
-        yield
-
-
-def _sentence(name: str | int, message: str) -> str:
-    flag, message = f"--{str(name).replace('_', '-')}", message.removeprefix("Value error, ")
-    return (
-        f"{flag} or {variable(str(name))}: {message}." if name in ServerSettings.model_fields else f"{flag}: {message}."
-    )
+def _sentence(name: str, message: str) -> str:
+    """Return a sentence that says with which flag, and which variable if there is one, to repair a setting."""
+    places = f"--{name.replace('_', '-')}" + (f" or {variable(name)}" if name in ServerSettings.model_fields else "")
+    return f"{places}: {message.removeprefix('Value error, ')}."

@@ -1,29 +1,46 @@
 """All settings. A flag overrides the environment, which overrides the file `.env`, which overrides the default."""
 
 import re
+from collections.abc import Callable
+from contextlib import suppress
 from ipaddress import ip_network
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings
 
 from handlers.contract import document
 from models.database.address import CONNECTIONS
 from models.database.extras import require
 
+COMPONENTS = document.raw()["components"]
 HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+)"
 PORT = r"(?:[1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5])"
+ORIGIN = r"(\*|https?://[^/?#@,\s]+)"
+
+
+def _checked(is_valid: Callable[[str], object], hint: str) -> AfterValidator:
+    """Return a validator of text that is empty or passes a check; the hint says how to write it."""
+
+    def check(text: str) -> str:
+        with suppress(ValueError):
+            if not text or is_valid(text):
+                return text
+        raise ValueError(f"write it as {hint}")
+
+    return AfterValidator(check)
 
 
 def _matching(pattern: str, hint: str) -> AfterValidator:
-    """Return a validator of text that is empty or matches a pattern in full; the hint says how to write it."""
+    return _checked(re.compile(pattern, re.ASCII).fullmatch, hint)
 
-    def check(text: str) -> str:
-        if text and not re.fullmatch(pattern, text, re.ASCII):
-            raise ValueError(f"write it as {hint}")
-        return text
 
-    return AfterValidator(check)
+def _are_limits(text: str) -> bool:
+    require("limits", "rate-limits", "--rate-limit")
+    from limits import parse_many  # noqa: PLC0415, installed with an extra
+
+    longest = COMPONENTS["headers"]["RetryAfter"]["schema"]["maximum"]
+    return all(limit.amount and limit.get_expiry() <= longest for limit in parse_many(text))
 
 
 def _check_networks(text: str) -> str:
@@ -32,47 +49,18 @@ def _check_networks(text: str) -> str:
     return text
 
 
-def _check_limits(text: str) -> str:
-    if text:
-        require("limits", "rate-limits", "--rate-limit")
-        from limits import parse_many  # noqa: PLC0415, installed with an extra
-
-        longest = document.raw()["components"]["headers"]["RetryAfter"]["schema"]["maximum"]
-        try:
-            usable = all(limit.amount and limit.get_expiry() <= longest for limit in parse_many(text))
-        except ValueError:
-            usable = False
-        if not usable:
-            raise ValueError("write it as 100/second;5000/hour, with at least one request and at most a day in each")
-    return text
-
-
-def _check_metrics(text: str) -> str:
-    if text:
-        require("prometheus_client", "metrics", "--metrics")
-    return text
-
-
 Networks = Annotated[str, AfterValidator(_check_networks)]
-Limits = Annotated[str, AfterValidator(_check_limits)]
-Listener = Annotated[str, _matching(f"{HOST}:{PORT}", "127.0.0.1:9464 or [::1]:9464"), AfterValidator(_check_metrics)]
-Url = Annotated[str, _matching(rf"https?://{HOST}(:{PORT})?(/[^?#\s]*)?", "https://tasks.example.com")]
-Origins = Annotated[
-    str,
-    _matching(
-        r"(\*|https?://[^/?#@,\s]+)([,\s]+(\*|https?://[^/?#@,\s]+))*",
-        "https://app.example.com, separated by commas, or *",
-    ),
+Limits = Annotated[
+    str, _checked(_are_limits, "100/second;5000/hour, with at least one request and at most a day in each")
 ]
+Listener = Annotated[str, _matching(f"{HOST}:{PORT}", "127.0.0.1:9464 or [::1]:9464")]
+Url = Annotated[str, _matching(rf"https?://{HOST}(:{PORT})?(/[^?#\s]*)?", "https://tasks.example.com")]
+Origins = Annotated[str, _matching(rf"{ORIGIN}([,\s]+{ORIGIN})*", "https://app.example.com, separated by commas, or *")]
 RedisUrl = Annotated[str, _matching(rf"rediss?://([^/?#@\s]*@)?{HOST}:{PORT}(/\d*)?", "redis://127.0.0.1:6379/0")]
 
 
-class Settings(BaseSettings):
+class Settings(BaseSettings, env_file=".env", env_prefix="TASKS_API_", extra="ignore", use_attribute_docstrings=True):
     """The settings of every command."""
-
-    model_config = SettingsConfigDict(
-        env_file=".env", env_prefix="TASKS_API_", extra="ignore", use_attribute_docstrings=True
-    )
 
     # The alias keeps the name that hosting platforms use: DATABASE_URL, without the prefix.
     database_url: str = Field(default="sqlite:///tasks.db", validation_alias="database_url")
@@ -106,9 +94,7 @@ class ServerSettings(Settings):
     """timeout in seconds for receiving a request and for sending a response"""
     shutdown_timeout: int = Field(default=10, ge=0)
     """timeout in seconds for running requests after SIGTERM"""
-    idempotency_hours: float = Field(
-        default=document.resolved()["components"]["parameters"]["IdempotencyKey"]["x-retention-hours"], gt=0
-    )
+    idempotency_hours: float = Field(default=COMPONENTS["parameters"]["IdempotencyKey"]["x-retention-hours"], gt=0)
     """retention in hours of the response to a POST with an Idempotency-Key"""
     access_log: bool = False
     """write a line of JSON per request to standard output"""

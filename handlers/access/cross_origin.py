@@ -1,7 +1,6 @@
 """Allow pages of other origins to call the service: CORS (fetch.spec.whatwg.org, section 3.2)."""
 
 from collections.abc import Sequence
-from http import HTTPMethod
 
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
@@ -15,22 +14,16 @@ REQUEST_HEADERS = {"Authorization", "Content-Type", "X-Request-ID"}
 
 
 class CrossOrigin(CORSMiddleware):
-    """Starlette's CORS middleware, with the methods and headers of the contract.
-
-    Args:
-        app: The next application.
-        origins: The allowed origins, such as `https://app.example.com`; `*` for any.
-    """
+    """Starlette's CORS middleware, with the methods and headers of the contract; the origin `*` allows any."""
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
-        methods = {method.upper() for item in document.resolved()["paths"].values() for method in item}
-        operations = [operation.description for operation in document.operations().values()]
-        parameters = [parameter for operation in operations for parameter in operation.get("parameters", ())]
-        responses = [response for operation in operations for response in operation["responses"].values()]
+        operations = document.operations().values()
+        parameters = [parameter for _, _, described in operations for parameter in described.get("parameters", ())]
+        responses = [response for _, _, described in operations for response in described["responses"].values()]
         super().__init__(
             app,
             allow_origins=origins,
-            allow_methods=sorted(methods & {method.value for method in HTTPMethod}),
+            allow_methods=sorted({operation.method for operation in operations}),
             allow_headers=sorted(REQUEST_HEADERS | {p["name"] for p in parameters if p["in"] == "header"}),
             expose_headers=sorted({name for response in responses for name in response.get("headers", {})}),
         )

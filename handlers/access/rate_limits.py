@@ -1,84 +1,65 @@
 """Limit the requests of each client; imported only if `--rate-limit` is set."""
 
-from functools import cache, lru_cache
+from contextlib import suppress
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 
 from limits import RateLimitItem, parse_many
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from handlers.access.request_counts import request_counter
+from handlers.access.request_counts import Window, request_counter
 from handlers.access.security import key_name_of
 from handlers.contract.problems import Refusal
 from models.keys import KeyCache
 
-# Health probes are never rate-limited.
-UNLIMITED = "/health/"
+UNLIMITED = "/health/"  # the path of the health probes
 
 
 class RateLimits:
-    """Middleware that refuses requests beyond the limits, and reports the windows in every response.
+    """Middleware that refuses requests beyond the limits with 429, and reports the windows in every response.
 
-    The headers are those of draft-ietf-httpapi-ratelimit-headers-10.
-
-    Args:
-        app: The next application.
-        keys: The API keys.
-        rate_limit: The limits, as `limits.parse_many` reads them.
-        storage: The URL of the Redis server that counts; empty to count in this process.
-
-    Raises:
-        Refusal: 429, with the seconds to wait in `Retry-After`.
+    The headers are those of draft-ietf-httpapi-ratelimit-headers-10. `rate_limit` is as `limits.parse_many` reads it;
+    `storage` is the URL of the Redis server that counts, empty to count in this process.
     """
 
     def __init__(self, app: ASGIApp, keys: KeyCache, rate_limit: str, storage: str) -> None:
         self.app = app
         self.keys = keys
         limits = sorted(dict.fromkeys(parse_many(rate_limit)), key=RateLimitItem.get_expiry)
-        self.policy = ", ".join(f'"{_name(limit)}";q={limit.amount};w={limit.get_expiry()}' for limit in limits)
+        self.names = {limit: str(limit).replace(" ", "-") for limit in limits}
+        self.policy = ", ".join(f'"{self.names[limit]}";q={limit.amount};w={limit.get_expiry()}' for limit in limits)
         self.count = request_counter(limits, storage)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        limited = scope["type"] == "http" and not scope["path"].startswith(UNLIMITED)
-        windows = await self.count(self._client(scope)) if limited else []
+        windows: list[Window] = []
+        if scope["type"] == "http" and not scope["path"].startswith(UNLIMITED):
+            name = key_name_of(scope, self.keys)
+            windows = await self.count(f"key {name}" if name else f"address {_network(scope['client'][0])}")
         if not windows:
             await self.app(scope, receive, send)
             return
-        state = ", ".join(f'"{_name(window.limit)}";r={window.remaining};t={window.seconds}' for window in windows)
+        state = ", ".join(f'"{self.names[window.limit]}";r={window.remaining};t={window.seconds}' for window in windows)
         if any(window.used > window.limit.amount for window in windows):
             seconds = max(1, *(window.seconds for window in windows if not window.remaining))
-            fields = {"RateLimit": state, "RateLimit-Policy": self.policy}
-            raise Refusal(429, headers={"Retry-After": str(seconds), **fields})
-        headers = [(b"ratelimit", state.encode()), (b"ratelimit-policy", self.policy.encode())]
+            headers = {"Retry-After": str(seconds), "RateLimit": state, "RateLimit-Policy": self.policy}
+            raise Refusal(429, headers=headers)
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *headers]
+                reported = [(b"ratelimit", state.encode()), (b"ratelimit-policy", self.policy.encode())]
+                message["headers"] = [*message["headers"], *reported]
             await send(message)
 
         await self.app(scope, receive, send_with_headers)
 
-    def _client(self, scope: Scope) -> str:
-        """Return what identifies the client: its API key, or else its address."""
-        name = key_name_of(scope, self.keys)
-        return f"key {name}" if name else f"address {_network(scope['client'][0])}"
-
-
-@cache
-def _name(limit: RateLimitItem) -> str:
-    return str(limit).replace(" ", "-")
-
 
 @lru_cache
 def _network(host: str) -> str:
-    """Return a client's IPv4 address, or the /64 network of its IPv6 address, which one client usually has whole.
-
-    On a dual-stack socket IPv4 addresses arrive as IPv6 (RFC 4291, section 2.5.5.2).
-    """
-    try:
+    """Return a client's IPv4 address, or the /64 network of its IPv6 address, which one client usually has whole."""
+    # A proxy may identify a client by another name (RFC 7239, section 6).
+    with suppress(ValueError):
         address = ip_address(host)
-    except ValueError:
-        # A proxy may identify a client by another name (RFC 7239, section 6).
-        return host
-    if isinstance(address, IPv6Address):
-        return str(address.ipv4_mapped or ip_network((int(address), 64), strict=False))
+        if isinstance(address, IPv6Address):
+            # On a dual-stack socket, IPv4 addresses arrive as IPv6 (RFC 4291, section 2.5.5.2).
+            return str(address.ipv4_mapped or ip_network((int(address), 64), strict=False))
     return host

@@ -5,22 +5,19 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
-from functools import partial
 from itertools import islice
 from math import ceil
 from typing import NamedTuple
 
 from limits import RateLimitItem
-from limits.aio.storage import MemoryStorage, RedisStorage, Storage
+from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.storage.redis.redispy import RedispyBridge
 from limits.errors import StorageError
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-# Seconds that a request waits for Redis.
-TIMEOUT = 0.25
-# Seconds between attempts to reach Redis during an outage.
-RETRY_INTERVAL = 1
+TIMEOUT = 0.25  # seconds that a request waits for Redis
+RETRY_INTERVAL = 1  # seconds between attempts to reach Redis during an outage
 # Requests of a process that use Redis at once. Without a limit, a flood of requests would itself exceed the timeout.
 CONCURRENCY = 32
 
@@ -47,27 +44,23 @@ def request_counter(limits: Iterable[RateLimitItem], redis_url: str) -> Counter:
     """Return a function that counts a client's request against each limit and returns the windows.
 
     A window starts with the client's first request, as in the library's `FixedWindowRateLimiter`, which would need
-    another round trip to Redis for the result of its own increment.
-
-    Args:
-        limits: Ordered by window, the shortest first; a limit that refuses a request spares those after it.
-        redis_url: The Redis server shared by all processes; empty to count in this process.
+    another round trip to Redis for the result of its own increment. The shortest limit must come first: one that
+    refuses a request spares those after it. An empty URL counts in this process.
     """
-    if not redis_url:
-        return partial(_count, [(limit, Memory()) for limit in limits])
-    redis = Redis(redis_url)
-    return CircuitBreaker(partial(_count, [(limit, redis) for limit in limits]))
+    redis = Redis(redis_url) if redis_url else None
+    storages = [(limit, redis or Memory()) for limit in limits]
 
+    async def count(client: str) -> list[Window]:
+        windows: list[Window] = []
+        refused = False
+        for limit, storage in storages:
+            key = limit.key_for(client)
+            used = await (storage.get(key) if refused else storage.incr(key, limit.get_expiry()))
+            refused = refused or used > limit.amount
+            windows.append(Window(limit, used, ceil(await storage.get_expiry(key) - time.time())))
+        return windows
 
-async def _count(limits: list[tuple[RateLimitItem, Storage]], client: str) -> list[Window]:
-    windows: list[Window] = []
-    refused = False
-    for limit, storage in limits:
-        key = limit.key_for(client)
-        used = await (storage.get(key) if refused else storage.incr(key, limit.get_expiry()))
-        refused = refused or used > limit.amount
-        windows.append(Window(limit, used, ceil(await storage.get_expiry(key) - time.time())))
-    return windows
+    return CircuitBreaker(count) if redis else count
 
 
 class Memory(MemoryStorage):
@@ -107,11 +100,7 @@ class Redis(RedisStorage):
 
 
 class CircuitBreaker:
-    """Fails open: while Redis does not respond, requests are not limited, and one per interval tries it again.
-
-    Args:
-        count: Counts a request in Redis.
-    """
+    """Fails open: while Redis does not respond, requests are not limited, and one per interval tries it again."""
 
     def __init__(self, count: Counter) -> None:
         self._count = count
@@ -120,13 +109,12 @@ class CircuitBreaker:
 
     async def __call__(self, client: str) -> list[Window]:
         async with self._semaphore:
-            now = time.monotonic()
-            if now < self._retry_at:
+            now, retry_at = time.monotonic(), self._retry_at
+            if now < retry_at:
                 return []
-            if self._retry_at:
+            if retry_at:
                 # This request tries Redis; the others do not wait for it.
-                self._retry_at = now + RETRY_INTERVAL
-            retry_at = self._retry_at
+                self._retry_at = retry_at = now + RETRY_INTERVAL
             try:
                 async with asyncio.timeout(TIMEOUT):
                     windows = await self._count(client)

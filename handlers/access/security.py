@@ -44,13 +44,7 @@ class BearerKey(BearerSecurityHandler):
 
 
 class Security(SecurityMiddleware):
-    """Middleware that requires a key, unless the service has none or the route is open.
-
-    Args:
-        app: The next application.
-        keys: The API keys.
-        open_routes: The routes beside the contract that need no key.
-    """
+    """Middleware that requires a key, unless the service has none or the route is one of the open routes."""
 
     def __init__(self, app: ASGIApp, keys: KeyCache, open_routes: Sequence[BaseRoute]) -> None:
         super().__init__(app)
@@ -58,14 +52,11 @@ class Security(SecurityMiddleware):
         self.open_routes = open_routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not self._is_open(scope):
-            await self.keys.ensure_fresh()
-            if self.keys.required:
-                await super().__call__(scope, receive, send)
-                return
-        await self.app(scope, receive, send)
-
-    def _is_open(self, scope: Scope) -> bool:
-        if "operation_id" in scope["extensions"][ROUTING_CONTEXT]:
-            return False
-        return any(route.matches(scope)[0] is not Match.NONE for route in self.open_routes)
+        app = self.app
+        if scope["type"] == "http":
+            is_operation = "operation_id" in scope["extensions"][ROUTING_CONTEXT]
+            if is_operation or all(route.matches(scope)[0] is Match.NONE for route in self.open_routes):
+                await self.keys.ensure_fresh()
+                if self.keys.required:
+                    app = super().__call__
+        await app(scope, receive, send)

@@ -2,10 +2,9 @@
 
 import json
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -31,58 +30,43 @@ SERVER_URL = re.compile(r"^(servers:\s+- url: ).*", re.MULTILINE)
 
 
 def routes(public_url: str, keys: KeyCache) -> list[BaseRoute]:
-    """Return the routes of everything that is published.
-
-    Args:
-        public_url: The URL of the service in the published contract; empty for the contract's own.
-        keys: The API keys; without any, the published contract requires none.
-    """
+    """Return the routes of everything that is published; an empty URL stands for the contract's own."""
     text, contract = document.PATH.read_text(), document.raw()
     if public_url:
         first, *others = contract["servers"]
         contract = {**contract, "servers": [{**first, "url": public_url}, *others]}
         text = SERVER_URL.sub(lambda line: line[1] + json.dumps(public_url), text)
+    tests = [path for path in document.TESTS.iterdir() if path.is_file()]
+    to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
     # What is published while there are keys, and while there are none.
-    as_yaml = text.encode(), SECURITY.sub("security: []\n", text).encode()
-    as_json = _as_json(contract), _as_json({**contract, "security": []})
+    published = {
+        "/openapi.yaml": (text.encode(), SECURITY.sub("security: []\n", text).encode()),
+        "/openapi.json": (to_json(contract).encode(), to_json({**contract, "security": []}).encode()),
+    }
 
-    async def is_open() -> bool:
+    async def contract_page(request: Request) -> Response:
         # While the database is unavailable, the last known state is published.
         with suppress(UnavailableError):
             await keys.ensure_fresh()
-        return not keys.required
-
-    async def yaml_page(request: Request) -> Response:
-        return _respond(request, as_yaml[await is_open()], "application/yaml")
-
-    async def json_page(request: Request) -> Response:
-        return _respond(request, as_json[await is_open()], "application/json")
+        path: str = request.scope["path"]
+        return _respond(request, published[path][not keys.required], path.replace("/openapi.", "application/"))
 
     return [
-        Route("/", _root),
-        Route(PATH, _page),
+        Route("/", RedirectResponse(PATH), methods=["GET"]),
+        Route(PATH, _page(ASSETS / "index.html", "text/html", {"Content-Security-Policy": CONTENT_SECURITY_POLICY})),
         Mount(f"{PATH}/assets", StaticFiles(directory=ASSETS)),
-        Route("/openapi.yaml", yaml_page),
-        Route("/openapi.json", json_page),
-        *(Route(f"{PATH}/contract/{file.name}", _file(file)) for file in document.TESTS.iterdir() if file.is_file()),
+        *(Route(path, contract_page) for path in published),
+        *(Route(f"{PATH}/contract/{path.name}", _page(path, "text/plain", {})) for path in tests),
     ]
 
 
-async def _root(_: Request) -> Response:
-    return RedirectResponse(PATH)
-
-
-async def _page(request: Request) -> Response:
-    response = _respond(request, (ASSETS / "index.html").read_bytes(), "text/html; charset=utf-8")
-    response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
-    return response
-
-
-def _file(path: Path) -> Callable[[Request], Awaitable[Response]]:
+def _page(path: Path, media_type: str, headers: Mapping[str, str]) -> Callable[[Request], Awaitable[Response]]:
     content = path.read_bytes()
 
     async def page(request: Request) -> Response:
-        return _respond(request, content, "text/plain; charset=utf-8")
+        response = _respond(request, content, media_type)
+        response.headers.update(headers)
+        return response
 
     return page
 
@@ -93,7 +77,3 @@ def _respond(request: Request, content: bytes, media_type: str) -> Response:
     if_none_match = ", ".join(request.headers.getlist("If-None-Match")) or None
     reply = entity_tags.not_modified_or(reply, if_none_match)
     return Response(reply.body, reply.status or 200, reply.headers, media_type if reply.body else None)
-
-
-def _as_json(contract: dict[str, Any]) -> bytes:
-    return json.dumps(contract, ensure_ascii=False, separators=(",", ":")).encode()

@@ -14,13 +14,7 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def write(scope: Scope, status: int | None, seconds: float) -> None:
-    """Write the line for a request.
-
-    Args:
-        scope: The request; incomplete if the protocol refused it.
-        status: The status of the response; None if there was none.
-        seconds: The duration of the request.
-    """
+    """Write the line for a request, whose scope is incomplete if the protocol refused it."""
     state = state_of(scope)
     line = {
         "time": now(),
@@ -40,7 +34,6 @@ def _route(scope: Scope) -> str | None:
         return document.operations()[operation_id].path
     # Starlette adds the route of requests that are no operation.
     if "route" in scope:
-        path: str = scope["route"].path
-        return path
+        return str(scope["route"].path)
     found = routing.match(scope) if "raw_path" in scope else None
     return found.template if found else None

@@ -12,6 +12,8 @@ from models.database.migrate import ensure_ready
 
 def routes(database: Database) -> list[BaseRoute]:
     """Return the routes of the probes."""
+    headers = document.constant_headers(None, 204)
+    live = JSONResponse({"status": "live"}, headers=headers)
 
     async def ready(_: Request) -> Response:
         try:
@@ -19,14 +21,6 @@ def routes(database: Database) -> list[BaseRoute]:
         except Exception as error:
             # Any failure takes this node out of the load balancer; other nodes may be ready.
             raise UnavailableError(f"not ready: {error}") from error
-        return _response("ready")
+        return JSONResponse({"status": "ready"}, headers=headers)
 
-    return [Route("/health/live", _live), Route("/health/ready", ready)]
-
-
-async def _live(_: Request) -> Response:
-    return _response("live")
-
-
-def _response(status: str) -> Response:
-    return JSONResponse({"status": status}, headers=document.constant_headers(None, 204))
+    return [Route("/health/live", live, methods=["GET"]), Route("/health/ready", ready)]

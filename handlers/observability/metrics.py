@@ -1,8 +1,7 @@
 """Count and publish Prometheus metrics; imported only if `--metrics` is set.
 
-Every process writes its values to files in one folder, so that one address serves the sum and nothing is lost when a
-process ends (prometheus.github.io/client_python/multiprocess). The folder, PROMETHEUS_MULTIPROC_DIR, must be set before
-this module is imported. The metrics belong to the process, as that library requires.
+Every process writes to files in one folder, so that one address serves the sum and nothing is lost when a process ends
+(prometheus.github.io/client_python/multiprocess). PROMETHEUS_MULTIPROC_DIR must name it before this module is imported.
 """
 
 import asyncio
@@ -18,8 +17,7 @@ from handlers.contract.scope import operation_id_of
 from models.database.address import Database
 from models.database.errors import ConfigurationError
 
-# Seconds between updates of the gauges.
-INTERVAL = 0.5
+INTERVAL = 0.5  # seconds between updates of the gauges
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 WRITES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -44,19 +42,11 @@ class AllProcesses:
 
     def collect(self) -> Iterable[Metric]:
         folder = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
-        metrics: Iterable[Metric] = MultiProcessCollector.merge([file for file in folder.glob("*.db") if _counts(file)])
-        return metrics
+        yield from MultiProcessCollector.merge([file for file in folder.glob("*.db") if _counts(file)])
 
 
 def serve(address: str) -> None:
-    """Serve the metrics in a thread until this process ends.
-
-    Args:
-        address: A host and a port, such as `127.0.0.1:9464`.
-
-    Raises:
-        ConfigurationError: The address cannot be used.
-    """
+    """Serve the metrics in a thread until this process ends; raise ConfigurationError if the address is unusable."""
     registry = CollectorRegistry()
     registry.register(AllProcesses())
     host, _, port = address.rpartition(":")
@@ -87,15 +77,11 @@ async def watch(database: Database) -> None:
 
 def _counts(file: Path) -> bool:
     """Return whether to read a file, whose name consists of its kind and its process id."""
-    if not file.stat().st_size:
-        return False
     kind, *_, process = file.stem.split("_")
-    return kind != "gauge" or _is_running(int(process))
-
-
-def _is_running(process: int) -> bool:
     try:
-        os.kill(process, 0)
+        if kind == "gauge":
+            # Fails if the process has ended.
+            os.kill(int(process), 0)
     except OSError:
         return False
-    return True
+    return file.stat().st_size > 0

@@ -17,8 +17,7 @@ class Observation:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        status: int | None = None
-        started = perf_counter()
+        status, started = None, perf_counter()
 
         async def send_and_record(message: Message) -> None:
             nonlocal status

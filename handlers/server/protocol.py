@@ -1,10 +1,8 @@
 """HTTP/1.1 on top of uvicorn's protocol, which leaves some cases open.
 
-Malformed and oversized requests get problem documents, after the responses to the requests before them. Receiving a
-request and sending a response have timeouts, unknown methods reach the routing, and no connection stays open on which a
-further request would get no response. Every response gets the contract's common headers.
-
-This builds on internals of uvicorn's `HttpToolsProtocol`, so `pyproject.toml` limits uvicorn's version.
+Malformed and oversized requests get problem documents, receiving and sending have timeouts, unknown methods reach the
+routing, no connection stays open on which a further request would get no response, and every response gets the
+contract's common headers. This builds on internals of uvicorn, so `pyproject.toml` limits its version.
 """
 
 import asyncio
@@ -13,10 +11,9 @@ import socket
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from secrets import token_hex
-from typing import Any, cast
+from typing import Any
 
 import httptools
-from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from handlers.contract import document, problems
@@ -28,41 +25,25 @@ METHODS = {b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"TRACE", b"
 OTHER_METHOD = b"PROPFIND"
 CONTINUE = b"HTTP/1.1 100 "
 # RFC 9110, section 7.2; looser on what is between brackets.
-HOST = re.compile(rb"([!$&'()*+,;=%\w.~-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?")
+match_host = lru_cache(re.compile(rb"([!$&'()*+,;=%\w.~-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?").fullmatch)
 TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-
-# Seconds that a client may go on sending after the last response of a connection.
-LINGER_TIMEOUT = 5
-
-MAX_TARGET_BYTES: int = document.responses(None)["414"]["x-max-bytes"]
-MAX_HEADERS_BYTES: int = document.responses(None)["431"]["x-max-bytes"]
-
+LINGER_TIMEOUT = 5  # seconds that a client may go on sending after the last response of a connection
 # Linux closes a connection whose client has received nothing for this time in milliseconds (man 7 tcp).
 USER_TIMEOUT = [socket.TCP_USER_TIMEOUT] if hasattr(socket, "TCP_USER_TIMEOUT") else []
-
+MAX_TARGET_BYTES: int = document.responses(None)["414"]["x-max-bytes"]
+MAX_HEADERS_BYTES: int = document.responses(None)["431"]["x-max-bytes"]
 # The headers of every response, and those added behind TLS.
 COMMON_HEADERS, TLS_HEADERS = (
     b"".join(f"{name.lower()}: {header['schema']['default']}\r\n".encode() for name, header in headers.items())
     for headers in (document.raw()["x-headers"], document.raw()["x-headers-tls"])
 )
-
 REQUEST_ID = re.compile(document.raw()["components"]["headers"]["RequestId"]["schema"]["pattern"].encode())
 
 
-@lru_cache
-def _is_host(value: bytes) -> bool:
-    return HOST.fullmatch(value) is not None
-
-
 class ResponseWriter:
-    """What uvicorn uses as transport for a response: sends the head together with the first part of the body.
+    """The transport of a response for uvicorn; sends the head together with the first part of the body.
 
-    uvicorn writes them separately, and each write takes a tenth of a request.
-
-    Args:
-        transport: The connection.
-        close: Closes the connection after the response.
-        scope: The request.
+    uvicorn writes them separately, and each write takes a tenth of a request. `close` ends the connection afterwards.
     """
 
     def __init__(self, transport: asyncio.Transport, close: Callable[[], None], scope: Mapping[str, Any]) -> None:
@@ -99,10 +80,7 @@ class Protocol(HttpToolsProtocol):
 
     A connection without pending requests skips draining; one whose client sends nothing more skips lingering.
 
-    Args:
-        timeout: Seconds for receiving a request, and for the client to receive a part of a response.
-        max_connections: The maximum number of connections of this process.
-        arguments, options: Those of uvicorn.
+    `timeout` is in seconds, for receiving a request, and for the client to receive a part of a response.
     """
 
     def __init__(self, *arguments: Any, timeout: float, max_connections: int, **options: Any) -> None:
@@ -117,9 +95,7 @@ class Protocol(HttpToolsProtocol):
         self._last_complete_scope: object = None  # of the last request that was received completely
         self._received = 0  # bytes in the segment that is being parsed
         self._pending = 0  # bytes since a head or a part of a body was complete
-        self._reading_stopped = False
-        self._closing_after_responses = False
-        self._eof_received = False
+        self._reading_stopped = self._closing_after_responses = self._eof_received = False
         self._final_status = 0  # of the refusal that ends the connection; 0 for none
         self._request_timer: asyncio.TimerHandle | None = None  # runs while a request is being received
 
@@ -127,7 +103,7 @@ class Protocol(HttpToolsProtocol):
         super().connection_made(transport)
         for option in USER_TIMEOUT:
             transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, option, int(self.timeout * 1000))
-        self._start_keep_alive_timer()
+        self._close_after(self.timeout_keep_alive)
         if len(self.connections) > self.max_connections:
             self._stop_reading(503)
 
@@ -160,7 +136,6 @@ class Protocol(HttpToolsProtocol):
             state_of(self.cycle.scope).setdefault("refused_with", None)
         super().connection_lost(exc)
 
-    # uvicorn narrows the return type to None.
     def eof_received(self) -> bool:  # type: ignore[override]
         """Return whether the connection stays open, for the responses to the requests before."""
         self._eof_received = True
@@ -183,8 +158,7 @@ class Protocol(HttpToolsProtocol):
         if self.expect_100_continue or (b"transfer-encoding" in fields and b"content-length" in fields):
             self.cycle.keep_alive = False
         close = self.transport.close if self.cycle.keep_alive else self._close
-        writer = ResponseWriter(self.transport, close, self.scope)
-        self.cycle.transport = cast(asyncio.Transport, writer)
+        self.cycle.transport = ResponseWriter(self.transport, close, self.scope)  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:
         self._pending = 0
@@ -211,8 +185,10 @@ class Protocol(HttpToolsProtocol):
         if not self._closing_after_responses:
             super().shutdown()
 
-    def _start_keep_alive_timer(self) -> None:
-        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+    def _close_after(self, seconds: float) -> None:
+        """Close the connection if the client sends no request within these seconds."""
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
 
     def _update_timers(self) -> None:
         """Run the request timer while a request is being received, and the keep-alive timer between requests."""
@@ -223,7 +199,7 @@ class Protocol(HttpToolsProtocol):
         self._stop_request_timer()
         # Data that starts no request, such as empty lines, does not keep the connection alive for longer.
         if not self._reading_stopped and (not self.cycle or self.cycle.response_complete):
-            self._start_keep_alive_timer()
+            self._close_after(self.timeout_keep_alive)
 
     def _stop_request_timer(self) -> None:
         if self._request_timer:
@@ -246,10 +222,9 @@ class Protocol(HttpToolsProtocol):
                 return False
         if fields.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
             return False
-        if not _is_host(fields.get(b"host", b"")):
-            return False
         version = self.parser.get_http_version()
-        return version == "1.0" or (version == "1.1" and b"host" in fields)
+        versioned = version == "1.0" or (version == "1.1" and b"host" in fields)
+        return versioned and match_host(fields.get(b"host", b"")) is not None
 
     def _size_violation(self) -> int | None:
         """Return the status for a head that is too large, else None."""
@@ -268,31 +243,24 @@ class Protocol(HttpToolsProtocol):
         return f"{self._request_id_prefix}-{self._request_count:x}"
 
     def _stop_reading(self, status: int = 0) -> None:
-        """Read no more, and close the connection after the responses to all complete requests.
-
-        Args:
-            status: The status of a final refusal; 0 for none.
-        """
+        """Read no more; after the responses to all complete requests, send a refusal unless status is 0, and close."""
         self._reading_stopped, self._final_status = True, status
         in_body = self.scope is not self._last_complete_scope and "path" in self.scope
         if in_body and self.pipeline:
             self.pipeline.popleft()
-            self._closing_after_responses = True
-        elif in_body and self.cycle.response_complete:
-            self.transport.close()
         elif in_body and self.cycle.response_started:
             # The client would read a refusal as part of the response that has started.
-            self._final_status, self._closing_after_responses = 0, True
+            self._final_status = 0
         elif in_body:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
             # For the observers of the request, which has reached the application.
             state_of(self.scope)["refused_with"] = status or None
-            self._refuse_and_close()
-        elif not self.cycle or self.cycle.response_complete:
+        elif self.cycle:
+            self.cycle.keep_alive &= bool(status)
+        if not self.cycle or self.cycle.response_complete or self.cycle.disconnected:
             self._refuse_and_close()
         else:
-            self.cycle.keep_alive &= bool(status)
             self._closing_after_responses = True
 
     def _refuse_and_close(self) -> None:
@@ -300,8 +268,9 @@ class Protocol(HttpToolsProtocol):
         if not status:
             self.transport.close()
             return
-        scope = self._incomplete_scope()
+        scope: Any = {"state": {}, "headers": []} if self.scope is self._last_complete_scope else self.scope
         state = state_of(scope)
+        state.setdefault("request_id", self._request_id(scope["headers"]))
         if "refused_with" not in state:
             for observe in self.app_state.get("observers", ()):
                 observe(scope, status, 0.0)
@@ -317,14 +286,6 @@ class Protocol(HttpToolsProtocol):
         self.transport.write(b"".join([STATUS_LINE[status], *lines, COMMON_HEADERS, b"\r\n", body]))
         self._close()
 
-    def _incomplete_scope(self) -> Scope:
-        """Return the scope of the request that is being received, or an empty one, with a request id."""
-        if self.scope is self._last_complete_scope:
-            return {"state": {"request_id": self._request_id([])}, "headers": []}
-        if "request_id" not in self.scope["state"]:
-            state_of(self.scope)["request_id"] = self._request_id(self.headers)
-        return cast(Scope, self.scope)
-
     def _close(self) -> None:
         """Close the connection, but linger while the client still sends: a reset would discard the last response."""
         self._reading_stopped, self._closing_after_responses = True, False
@@ -333,5 +294,4 @@ class Protocol(HttpToolsProtocol):
             self.transport.close()
         else:
             self.transport.write_eof()
-            self._unset_keepalive_if_required()
-            self.timeout_keep_alive_task = self.loop.call_later(LINGER_TIMEOUT, self.timeout_keep_alive_handler)
+            self._close_after(LINGER_TIMEOUT)

@@ -1,6 +1,5 @@
 """Run the application with uvicorn: listen, start workers, set limits and logging."""
 
-import asyncio
 import errno
 import os
 import resource
@@ -8,9 +7,10 @@ import signal
 import socket
 import sys
 from contextlib import suppress
+from copy import deepcopy
 from functools import partial
 from ipaddress import ip_address
-from typing import Any, cast
+from typing import Any
 
 from uvicorn import Config, Server
 from uvicorn.config import LOGGING_CONFIG
@@ -22,46 +22,36 @@ from handlers.documentation import pages
 from handlers.observability import access_log
 from handlers.server.protocol import Protocol
 from handlers.settings import ServerSettings, variable
+from models import keys
 from models.database.errors import ConfigurationError
 from models.database.migrate import prepare
-from models.keys import find_all
 
 # Seconds that an idle connection stays open: longer than clients and proxies keep one in their pools, usually up to a
 # minute, because a request sent on a connection that is being closed is lost.
 KEEP_ALIVE = 75
-# Connections that wait to be accepted.
-BACKLOG = 2048
-# Seconds for a worker to start.
-START_TIMEOUT = 30
-# The maximum number of open files of a process beside its connections.
-OTHER_FILES = 64
+BACKLOG = 2048  # connections that wait to be accepted
+START_TIMEOUT = 30  # seconds for a worker to start
+OTHER_FILES = 64  # open files of a process beside its connections, at most
 # uvicorn's configuration, with handlers for the warnings of other loggers and for the access log.
-LOGGING: dict[str, Any] = LOGGING_CONFIG | {
-    "root": {"handlers": ["default"], "level": "WARNING"},
-    "formatters": LOGGING_CONFIG["formatters"] | {"message": {"format": "%(message)s"}},
-    "handlers": LOGGING_CONFIG["handlers"]
-    | {"access_log": {"class": "logging.StreamHandler", "formatter": "message", "stream": "ext://sys.stdout"}},
-    "loggers": LOGGING_CONFIG["loggers"]
-    | {access_log.logger.name: {"handlers": ["access_log"], "level": "INFO", "propagate": False}},
-}
+LOGGING: dict[str, Any] = deepcopy(LOGGING_CONFIG)
+LOGGING["root"] = {"handlers": ["default"], "level": "WARNING"}
+LOGGING["handlers"]["access_log"] = {"class": "logging.StreamHandler", "stream": "ext://sys.stdout"}
+LOGGING["loggers"][access_log.logger.name] = {"handlers": ["access_log"], "level": "INFO", "propagate": False}
 
 
 class SharedPort(socket.socket):
-    """A port on which every worker that receives this object listens with a socket of its own.
+    """A port on which every worker that receives this object listens with a socket of its own (SO_REUSEPORT).
 
-    On a common socket, the first worker to wake up accepts nearly all simultaneous connections. With several sockets
-    the kernel distributes them (SO_REUSEPORT, man 7 socket).
+    The kernel distributes connections over several sockets; from a common one, the first worker to wake up takes most.
     """
 
-    @classmethod
-    def replace(cls, listener: socket.socket) -> "SharedPort":
+    def __init__(self, listener: socket.socket) -> None:
         """Close a bound socket, and bind its port for sharing."""
-        port = cls(listener.family, socket.SOCK_STREAM)
-        port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        super().__init__(listener.family)
+        self.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         address = listener.getsockname()
         listener.close()
-        port.bind(address)
-        return port
+        self.bind(address)
 
     def __reduce__(self) -> tuple[Any, ...]:
         listen = partial(socket.create_server, family=self.family, backlog=BACKLOG, reuse_port=True)
@@ -83,12 +73,7 @@ class Workers(Multiprocess):
 
 
 def serve(settings: ServerSettings) -> None:
-    """Serve until SIGTERM or SIGINT.
-
-    Raises:
-        ConfigurationError: The contract, the database or the address cannot be used, or the workers cannot share
-            their rate limits.
-    """
+    """Serve until SIGTERM or SIGINT; raise ConfigurationError if the contract or a setting cannot be used."""
     if settings.rate_limit and settings.workers > 1 and not settings.rate_limit_storage:
         raise ConfigurationError(
             "Several workers need a common count for --rate-limit: name a Redis server with --rate-limit-storage."
@@ -97,17 +82,23 @@ def serve(settings: ServerSettings) -> None:
     _raise_file_limit(settings)
     prepare(settings.database_url)
     listener = _bind(settings.host, settings.port)
-    if not settings.insecure_open and not ip_address(listener.getsockname()[0]).is_loopback:
-        _ensure_keys(settings.database_url, listener)
+    address, port = listener.getsockname()[:2]
+    if not settings.insecure_open and not ip_address(address).is_loopback and not keys.find_all(settings.database_url):
+        listener.close()
+        raise ConfigurationError(
+            f"Anyone who reaches {address} could read and change every task: create an API key with"
+            " tasks-api key new NAME, or allow that with --insecure-open."
+        )
     # Worker processes read the settings from the environment.
     os.environ.update({variable(name): str(value) for name, value in settings.model_dump().items()})
     config = _config(settings)
-    announcement = _announcement(settings.host, listener.getsockname()[1])
+    url = f"http://[{settings.host}]:{port}" if ":" in settings.host else f"http://{settings.host}:{port}"
+    announcement = f"Tasks API at {url}{document.path_for('listTasks')}, documentation at {url}{pages.PATH}"
     # uvicorn raises the signal again after its shutdown.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     with suppress(KeyboardInterrupt):
         if settings.workers > 1 and not settings.reload:
-            Workers(config, [SharedPort.replace(listener)], announcement).run()
+            Workers(config, [SharedPort(listener)], announcement).run()
             return
         listener.listen(BACKLOG)
         print(announcement, flush=True)
@@ -118,11 +109,11 @@ def serve(settings: ServerSettings) -> None:
 
 
 def _config(settings: ServerSettings) -> Config:
-    protocol = partial(Protocol, timeout=settings.request_timeout, max_connections=settings.max_connections)
+    protocol: Any = partial(Protocol, timeout=settings.request_timeout, max_connections=settings.max_connections)
     return Config(
         "handlers.application:create_app",
         factory=True,
-        http=cast(type[asyncio.Protocol], protocol),
+        http=protocol,
         ws="none",
         workers=settings.workers,
         reload=settings.reload,
@@ -138,11 +129,6 @@ def _config(settings: ServerSettings) -> Config:
     )
 
 
-def _announcement(host: str, port: int) -> str:
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    return f"Tasks API at {url}{document.path_for('listTasks')}, documentation at {url}{pages.PATH}"
-
-
 def _raise_file_limit(settings: ServerSettings) -> None:
     """Allow each process as many open files as its connections need."""
     needed = settings.max_connections + settings.database_connections + OTHER_FILES
@@ -156,27 +142,16 @@ def _raise_file_limit(settings: ServerSettings) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (enough, hard))
 
 
-def _ensure_keys(database_url: str, listener: socket.socket) -> None:
-    if not find_all(database_url):
-        address = listener.getsockname()[0]
-        listener.close()
-        raise ConfigurationError(
-            f"Anyone who reaches {address} could read and change every task: create an API key with"
-            " tasks-api key new NAME, or allow that with --insecure-open."
-        )
-
-
 def _bind(host: str, port: int) -> socket.socket:
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     # Connections of a stopped service may linger on the port; a running one still blocks it.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-        return listener
     except OSError as error:
         listener.close()
+        message = f"Cannot listen on {host} port {port}: {error.strerror}."
         if error.errno == errno.EADDRINUSE:
-            raise ConfigurationError(
-                f"Port {port} is taken: stop what listens there, or choose another with --port."
-            ) from error
-        raise ConfigurationError(f"Cannot listen on {host} port {port}: {error.strerror}.") from error
+            message = f"Port {port} is taken: stop what listens there, or choose another with --port."
+        raise ConfigurationError(message) from error
+    return listener

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
-from handlers import cli
+from handlers.server import serve
 from tests.support import inside, wire
 from tests.support.calls import assert_is_problem, wait_for
 from tests.support.project import COMMAND
@@ -304,7 +304,7 @@ def test_process_raises_its_open_file_limit(start: Start) -> None:
 
 def test_max_connections_over_the_hard_file_limit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        cli, "resource", SimpleNamespace(RLIMIT_NOFILE=0, RLIM_INFINITY=-1, getrlimit=lambda _: (200, 200))
+        serve, "resource", SimpleNamespace(RLIMIT_NOFILE=0, RLIM_INFINITY=-1, getrlimit=lambda _: (200, 200))
     )
     result = inside.run(tmp_path, "serve", "--port", "0", "--max-connections", "300")
 
