@@ -17,8 +17,7 @@ from pydantic_settings.exceptions import SettingsError
 from handlers.server.serve import serve
 from handlers.settings import ServerSettings, Settings, variable
 from models import keys
-from models.database.errors import ConfigurationError
-from models.database.extras import require
+from models.database.errors import ConfigurationError, require
 from models.database.migrate import migrate, prepare
 from models.transfer.backup import backup
 

@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings
 
 from handlers.contract import document
 from models.database.address import CONNECTIONS
-from models.database.extras import require
+from models.database.errors import require
 
 COMPONENTS = document.raw()["components"]
 HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+)"
@@ -43,13 +43,11 @@ def _are_limits(text: str) -> bool:
     return all(limit.amount and limit.get_expiry() <= longest for limit in parse_many(text))
 
 
-def _check_networks(text: str) -> str:
-    for network in text.split(",") if text else []:
-        ip_network(network.strip())
-    return text
+def _are_networks(text: str) -> bool:
+    return all(ip_network(network.strip()) for network in text.split(","))
 
 
-Networks = Annotated[str, AfterValidator(_check_networks)]
+Networks = Annotated[str, _checked(_are_networks, "10.0.0.0/8,127.0.0.1")]
 Limits = Annotated[
     str, _checked(_are_limits, "100/second;5000/hour, with at least one request and at most a day in each")
 ]

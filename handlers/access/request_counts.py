@@ -25,15 +25,14 @@ logger = logging.getLogger(__name__)
 
 
 class Window(NamedTuple):
-    """A client's use of a limit."""
+    """A client's use of a limit: the number of requests, and the seconds until the window ends."""
 
     limit: RateLimitItem
-    used: int  # requests
-    seconds: int  # until the window ends
+    used: int
+    seconds: int
 
     @property
     def remaining(self) -> int:
-        """How many more requests the window allows."""
         return max(0, self.limit.amount - self.used)
 
 

@@ -17,22 +17,15 @@ from handlers.contract.parameters import Parameter
 from handlers.contract.scope import operation_id_of
 from handlers.contract.validation import Rules
 
-# Headers that HTTP itself needs.
-FRAMING = {"content-type", "content-length"}
-# Headers that the protocol adds to every response, after this validation.
-ADDED_LATER = {"x-request-id"}
+FRAMING = {"content-type", "content-length"}  # headers that HTTP itself needs
 
 
 class InvalidResponseError(Exception):
-    """A response violates the contract."""
+    """A response violates the contract; the message says how."""
 
 
 class ResponseValidation:
-    """Middleware that passes on only responses that the contract declares.
-
-    Raises:
-        InvalidResponseError: The response violates the contract; the message says how.
-    """
+    """Middleware that raises InvalidResponseError instead of passing on a response that violates the contract."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -84,8 +77,10 @@ def _faults(operation_id: str | None, status: int, headers: Headers, body: bytes
 @cache
 def _headers(operation_id: str | None, status: int) -> dict[str, Parameter]:
     headers: dict[str, Any] = document.responses(operation_id)[str(status)].get("headers", {})
-    described = {name.lower(): Parameter({"name": name, **header}) for name, header in headers.items()}
-    return {name: header for name, header in described.items() if name not in ADDED_LATER}
+    declared = {name.lower(): Parameter({"name": name, **header}) for name, header in headers.items()}
+    # The protocol adds it to every response, after this validation.
+    declared.pop("x-request-id", None)
+    return declared
 
 
 @cache

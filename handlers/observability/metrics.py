@@ -67,7 +67,7 @@ def count(scope: Scope, status: int | None, seconds: float) -> None:
 
 async def watch(database: Database) -> None:
     """Update the metrics of the database until cancelled."""
-    database.observe_batches(BATCH_SIZE.observe)
+    database.observe_batch = BATCH_SIZE.observe
     while True:
         QUEUE_DEPTH.set(database.queue_depth())
         for state, number in database.connection_states().items():

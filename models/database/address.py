@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from peewee import DatabaseError
 
-from models.database.errors import ConfigurationError
-from models.database.extras import require
+from models.database.errors import ConfigurationError, require
 from models.database.sqlite import SqliteFile
 
 if TYPE_CHECKING:

@@ -1,4 +1,6 @@
-"""Errors of the storage layer, and of the configuration."""
+"""Errors of the configuration and of the storage layer."""
+
+from importlib.util import find_spec
 
 
 class ConfigurationError(Exception):
@@ -15,3 +17,9 @@ class ChangedError(Exception):
 
 class UnavailableError(Exception):
     """The database is busy or unreachable; the message is for the log."""
+
+
+def require(module: str, extra: str, setting: str) -> None:
+    """Raise ConfigurationError if a module that a setting needs is not installed; an extra installs it."""
+    if not find_spec(module):
+        raise ConfigurationError(f"{setting} needs more packages: pip install 'tasks-api[{extra}]'.")

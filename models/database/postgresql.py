@@ -44,6 +44,8 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
     """A database of a server, with the methods of `SqliteFile`. Peewee's own connection is for migrations."""
 
     embedded = False
+    # Never called: every write has its own commit, and the server shares flushes.
+    observe_batch: Callable[[int], None]
     # Another node may be migrating, for as long as that takes.
     before_migration = "SET statement_timeout = 0"
 
@@ -89,9 +91,6 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
     async def write_atomically(self, work: Work[T], *arguments: Any) -> T:
         """Run some work like `write`, in one transaction."""
         return await self._use(_write, AsyncConnection.transaction, work, arguments)
-
-    def observe_batches(self, _: Callable[[int], None]) -> None:
-        """Do nothing: every write has its own commit, and the server shares flushes."""
 
     def queue_depth(self) -> int:
         return self._pool.get_stats()["requests_waiting"]

@@ -46,7 +46,8 @@ class SqliteFile(SqliteDatabase):
         super().__init__(str(path), pragmas=PRAGMAS, timeout=BUSY_TIMEOUT)
         self._path = path
         self._waiting: deque[Write] = deque()
-        self._observe_batch: Callable[[int], None] = lambda _: None
+        # Called in the writer thread after each commit, with the number of writes in it.
+        self.observe_batch: Callable[[int], None] = lambda _: None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
 
     def check(self) -> None:
@@ -95,10 +96,6 @@ class SqliteFile(SqliteDatabase):
         self._thread.submit(self.close)
         self._thread.shutdown()
         self.close()
-
-    def observe_batches(self, observe: Callable[[int], None]) -> None:
-        """Call a function in the writer thread after each commit, with the number of writes in it."""
-        self._observe_batch = observe
 
     def queue_depth(self) -> int:
         """Return how many writes wait for a commit."""
@@ -175,7 +172,7 @@ class SqliteFile(SqliteDatabase):
             # An error leaves the transaction open, unless SQLite rolled it back itself, as when the disk is full.
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
-        self._observe_batch(len(batch))
+        self.observe_batch(len(batch))
         self._check_path()
         return results
 
