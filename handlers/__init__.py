@@ -1,6 +1,6 @@
-"""Everything that speaks HTTP: the operations of the contract, and the parts between the wire and an operation."""
+"""The HTTP side of the service: the operations, and everything between a connection and an operation."""
 
 import warnings
 
-# Connexion imports Starlette's test client, which warns of a library that only tests would use.
+# Connexion imports Starlette's test client, which warns about a library that only tests use.
 warnings.filterwarnings("ignore", message="Using `httpx` with `starlette.testclient` is deprecated")

@@ -1,4 +1,4 @@
-"""Make the application: everything that a request needs, and the middleware stack in order."""
+"""Create the application: all objects that requests need, and the middleware stack in order."""
 
 import asyncio
 import gc
@@ -29,7 +29,7 @@ from models.keys import KeyCache
 
 
 def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
-    """Make the application; without settings, read them from the environment."""
+    """Create the application. Without `settings`, read the settings from the environment."""
     settings = settings or ServerSettings()
     database = open_database(settings.database_url, settings.database_connections)
     keys = KeyCache(database)
@@ -49,14 +49,14 @@ def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
         from handlers.access.rate_limits import RateLimits  # noqa: PLC0415, installed with an extra
 
         limits = partial(RateLimits, keys=keys, rate_limit=settings.rate_limit, storage=settings.rate_limit_storage)
-        # The refusals of the layers behind it get its headers too.
+        # With a second `Problems`, the problem documents of the inner layers get the rate limit headers too.
         rate_limits = [limits, problems.Problems]
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[RequestState]:
         await database.start()
         tasks = [asyncio.create_task(run()) for run in background]
-        # Exclude what exists now from garbage collection: a full collection would take 30 to 40 ms now and then.
+        # Exclude the existing objects from garbage collection. A full collection of them would take 30 to 40 ms.
         gc.collect()
         gc.freeze()
         yield {"observers": observers}
@@ -69,7 +69,7 @@ def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
         middlewares=[
             *([Observation] if observers else []),
             *([partial(CrossOrigin, origins=origins)] if origins else []),
-            # Its errors are answered by the Problems outside of it.
+            # The outer `Problems` answers the errors of `ResponseValidation`.
             *([problems.Problems, responses.ResponseValidation] if settings.validate_responses else []),
             problems.Problems,
             routing.Routing,

@@ -30,7 +30,7 @@ class Serve(ServerSettings):
             serve(self)
             return
         require("prometheus_client", "metrics", "--metrics")
-        # A new folder, even if the environment names one: that has the counts of another program.
+        # Always use a new folder: one that the environment names may hold the metrics of another program.
         with TemporaryDirectory(prefix="tasks-api-metrics-") as folder:
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
             from handlers.observability import metrics  # noqa: PLC0415, after the variable that it needs
@@ -85,7 +85,7 @@ class Key(BaseModel):
     """Create, list and revoke API keys; once there is one, every call needs one."""
 
     new: CliSubCommand[NewKey] = Field(description=NewKey.__doc__)
-    # Not `list`, which is a type below.
+    # The name `list` would hide the type `list`.
     all: CliSubCommand[ListKeys] = Field(validation_alias="list", description=ListKeys.__doc__)
     revoke: CliSubCommand[RevokeKey] = Field(description=RevokeKey.__doc__)
 
@@ -137,7 +137,7 @@ class Command(
     migrate: CliSubCommand[Migrate] = Field(description=Migrate.__doc__)
     key: CliSubCommand[Key] = Field(description=Key.__doc__)
     backup: CliSubCommand[Backup] = Field(description=Backup.__doc__)
-    # Not `copy`, which is a method of every model.
+    # The name `copy` would hide a method of every Pydantic model.
     move: CliSubCommand[Copy] = Field(validation_alias="copy", description=Copy.__doc__)
 
     @classmethod
@@ -153,7 +153,7 @@ class Command(
 
 
 def main() -> None:
-    """Run the command in `sys.argv`; the user's error ends it with one sentence and exit status 1."""
+    """Run the command in `sys.argv`. After a user error, print one sentence and exit with status 1."""
     try:
         CliApp.run(Command, cli_exit_on_error=False)
     except ValidationError as error:
@@ -163,7 +163,7 @@ def main() -> None:
     except ConfigurationError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
-        # As shells do.
+        # Shells report an interrupted command with this status.
         sys.exit(128 + signal.SIGINT)
 
 
@@ -175,6 +175,6 @@ def _run_subcommand(command: BaseModel, *name: str) -> None:
 
 
 def _sentence(name: str, message: str) -> str:
-    """Return a sentence that says with which flag, and which variable if there is one, to repair a setting."""
+    """Return an error message that starts with the flag and the environment variable of the invalid setting."""
     places = f"--{name.replace('_', '-')}" + (f" or {variable(name)}" if name in ServerSettings.model_fields else "")
     return f"{places}: {message.removeprefix('Value error, ')}."

@@ -1,7 +1,7 @@
 """Idempotency keys: run a retried request once, and replay its first response.
 
-The response is stored in the same transaction as the work, so that there is never one without the other. A fingerprint
-tells a retry from a different request with the same key (draft-ietf-httpapi-idempotency-key-header-07).
+The response is stored in the transaction of the write, so that one never exists without the other. A fingerprint shows
+whether a request with the same key is a retry (draft-ietf-httpapi-idempotency-key-header-07).
 """
 
 import asyncio
@@ -35,12 +35,12 @@ class IdempotencyKeys:
         self._running: set[bytes] = set()
 
     async def run(self, operation_id: str, work: Work[Reply], body: BaseModel, caller: bytes, key: str | None) -> Reply:
-        """Run the work of a request in a transaction, or replay its first response to this key.
+        """Run the write of a request in a transaction, or replay the first response for its idempotency key.
 
-        Callers have keys of their own. Without a key, the work always runs.
+        The keys of different callers are independent. Without a key, the write always runs.
 
         Raises:
-            Refusal: 409 while the first request with this key is running, 422 if that was a different request.
+            Refusal: 409 while the first request with this key is running, 422 if it was a different request.
         """
         if key is None:
             return await self._database.write(work, body)

@@ -20,7 +20,7 @@ ORIGIN = r"(\*|https?://[^/?#@,\s]+)"
 
 
 def _checked(is_valid: Callable[[str], object], hint: str) -> AfterValidator:
-    """Return a validator of text that is empty or passes a check; the hint says how to write it."""
+    """Return a validator of a string that is empty or valid. The hint shows how to write the setting."""
 
     def check(text: str) -> str:
         with suppress(ValueError):

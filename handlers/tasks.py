@@ -14,7 +14,7 @@ DELETED = Confirmation().model_dump_json().encode()
 
 
 class TaskHandlers:
-    """One handler per operation, named like its operation id in snake case.
+    """The handlers of the operations. A handler's name is the operation id in snake case.
 
     Args:
         database: The database with the tasks.

@@ -1,1 +1,1 @@
-"""Everything that is kept: the tasks' table, its migrations, the connection, and the bodies of the contract."""
+"""Storage: the tables with their queries, the migrations and the databases; and the contract's bodies as models."""

@@ -1,4 +1,4 @@
-"""The table of responses that are kept for idempotency keys, and its queries."""
+"""The table of stored responses to requests with an idempotency key, and its queries."""
 
 import json
 from collections.abc import Mapping
@@ -11,12 +11,12 @@ from models.database.address import Database
 from models.database.clock import now
 from models.database.statements import Execute, Statement, parameter
 
-# Rows per purge; other writes wait for it.
+# Number of rows that one purge deletes, while other writes wait.
 PURGE_LIMIT = 100
 
 
 class KeptAnswer(peewee.Model):
-    """A row of the table."""
+    """A row of the table: a stored response."""
 
     key = peewee.BlobField(primary_key=True)
     fingerprint = peewee.BlobField()
@@ -30,7 +30,7 @@ class KeptAnswer(peewee.Model):
 
 
 class Answer(NamedTuple):
-    """A response, and the fingerprint of its request."""
+    """A stored response, with the fingerprint of its request."""
 
     fingerprint: bytes
     status: int
@@ -39,7 +39,7 @@ class Answer(NamedTuple):
 
 
 class AnswerQueries:
-    """The statements on the table, rendered once in a database's dialect."""
+    """The statements on the table, rendered once in the dialect of a database."""
 
     def __init__(self, database: Database) -> None:
         answer = (getattr(KeptAnswer, name) for name in Answer._fields)
@@ -52,7 +52,7 @@ class AnswerQueries:
         self._delete = Statement(delete.returning(KeptAnswer.key), database)
 
     async def find(self, execute: Execute, key: bytes) -> Answer | None:
-        """Return the response that is kept for a key, or None."""
+        """Return the response that is stored for a key, or None."""
         rows = await execute(self._select.sql, [key])
         if not rows:
             return None
@@ -60,10 +60,10 @@ class AnswerQueries:
         return Answer(fingerprint, status, json.loads(headers), body)
 
     async def insert(self, execute: Execute, key: bytes, answer: Answer) -> None:
-        """Keep a response for a key."""
+        """Store a response for a key."""
         values = {**answer._asdict(), "headers": json.dumps(answer.headers), "key": key, "created_at": now()}
         await execute(self._insert.sql, self._insert.order(values))
 
     async def delete_some(self, execute: Execute, age: timedelta) -> int:
-        """Delete some of the responses older than `age`, the oldest first, and return how many."""
+        """Delete some responses that are older than `age`, the oldest first, and return how many."""
         return len(await execute(self._delete.sql, [now(age), PURGE_LIMIT]))

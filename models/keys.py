@@ -1,4 +1,4 @@
-"""API keys: the table, the commands that change it, and the cache that requests are checked against."""
+"""API keys: the table, the functions behind the commands, and the cache that every request uses."""
 
 import asyncio
 from hashlib import sha256
@@ -17,14 +17,14 @@ PREFIX = "tasks_"
 BYTES = 32
 # Seconds between refreshes of the cache.
 REFRESH_INTERVAL = 0.25
-# Seconds after which the cache is stale, so that every node rejects a revoked key within a second.
+# Seconds until the cache is stale. So every node rejects a revoked key within a second.
 CACHE_TTL = 0.9
 # Seconds that a request waits for a stale cache to be refreshed.
 TIMEOUT = 2.0
 
 
 class ApiKey(peewee.Model):
-    """A row of the table. A revoked key stays, so that a service which had keys never becomes open."""
+    """A row of the table: an API key. Revoked keys stay, so that a service that had keys never becomes open."""
 
     name = peewee.TextField(primary_key=True)
     hash = peewee.BlobField()
@@ -36,10 +36,10 @@ class ApiKey(peewee.Model):
 
 
 class KeyCache:
-    """The keys of a database in memory. `refresh_forever` keeps them up to date, so that no request waits for it."""
+    """A cache of all API keys. `refresh_forever` keeps it up to date, so that requests do not wait for the database."""
 
     def __init__(self, database: Database) -> None:
-        # Required until the first refresh, and from then on once there was a key.
+        # A key is required until the first refresh, and later as soon as a key has existed.
         self.required = True
         self._had_keys = False
         self._names: dict[bytes, str] = {}
@@ -56,7 +56,7 @@ class KeyCache:
             await asyncio.sleep(REFRESH_INTERVAL)
 
     async def refresh(self) -> None:
-        """Read the keys from the database, and wake the requests that wait for it."""
+        """Read the keys from the database, and wake the requests that wait for a refresh."""
         started = monotonic()
         try:
             rows = await self._database.read(self._select.sql, [])
@@ -70,7 +70,7 @@ class KeyCache:
         self._refreshed.clear()
 
     async def ensure_fresh(self) -> None:
-        """Wait for the next refresh if the cache is stale; raise an error if that or the last one failed."""
+        """Wait for the next refresh if the cache is stale. Raise an error if the latest refresh failed."""
         if monotonic() < self._fresh_until:
             return
         if not self._error:
@@ -85,12 +85,12 @@ class KeyCache:
 
     def name_of(self, key: bytes) -> str | None:
         """Return the name of a valid key, else None."""
-        # The time that a lookup takes may reveal a hash, but nothing of its key.
+        # The duration of the lookup may reveal something about a hash, but nothing about a key.
         return self._names.get(sha256(key).digest())
 
 
 def create(url: str, name: str) -> str:
-    """Store a new key in the database at a URL, and return it; it cannot be read again."""
+    """Store a new key in the database at a URL, and return it. The database keeps only its hash."""
     key = PREFIX + token_urlsafe(BYTES)
     # A fast hash is enough, because nobody can try 2 ** 256 keys.
     digest = sha256(key.encode()).digest()
@@ -105,13 +105,13 @@ def create(url: str, name: str) -> str:
 
 
 def find_all(url: str) -> list[ApiKey]:
-    """Return all keys in the database at a URL, also the revoked ones, the oldest first."""
+    """Return all keys in the database at a URL, including revoked ones, the oldest first."""
     with connected(url) as database:
         return list(ApiKey.select().order_by(ApiKey.created_at, ApiKey.name).execute(database))
 
 
 def revoke(url: str, name: str) -> None:
-    """Revoke a key in the database at a URL; every node rejects it within a second."""
+    """Revoke a key in the database at a URL. Every node rejects the key within a second."""
     query = ApiKey.update({ApiKey.revoked_at: now()}).where((ApiKey.name == name) & ApiKey.revoked_at.is_null())
     with connected(url) as database:
         if not query.execute(database):

@@ -1,6 +1,6 @@
 """The table of tasks, and its queries.
 
-The database itself writes the JSON of the contract, in half the time that Python takes for a list of fifty tasks.
+The database itself writes the JSON of the contract. For a list of fifty tasks, Python would need twice the time.
 """
 
 from collections.abc import Callable, Collection
@@ -18,19 +18,19 @@ from models.database.clock import now
 from models.database.errors import ChangedError, MissingError
 from models.database.statements import Execute, Statement, parameter
 
-# The versions of a task that may be changed; None for any.
+# The versions of a task that a request may change; None allows every version.
 Versions = Collection[int] | None
 
 
 class Task(peewee.Model):
-    """A row of the table. Its fields have the names of the contract's properties, in snake case."""
+    """A row of the table: a task. The fields have the names of the contract's properties in snake case."""
 
     id = peewee.BigAutoField()
     title = peewee.TextField()
     description = peewee.TextField(null=True)
     completed = peewee.BooleanField()
     created_at = peewee.TextField(default=now)
-    # Incremented by every change, for entity tags; not part of the contract.
+    # Every change increments the version, which is part of the entity tag but not of the JSON.
     version = peewee.BigIntegerField(constraints=[SQL("DEFAULT 1")])
 
     class Meta:
@@ -39,7 +39,7 @@ class Task(peewee.Model):
 
 
 class StoredTask(NamedTuple):
-    """A task in the database, with the JSON object of the contract."""
+    """A task in the database: its id, its version, and the JSON object for responses."""
 
     id: int
     version: int
@@ -47,7 +47,7 @@ class StoredTask(NamedTuple):
 
 
 class Page(NamedTuple):
-    """A page of the list: a JSON array of tasks, the id of the last one, and whether a page follows."""
+    """A page of the list: a JSON array of tasks, the id of the last task, and whether another page follows."""
 
     json: bytes
     last_id: int | None
@@ -63,7 +63,7 @@ class TaskQueries:
         columns = {name: parameter(name) for name in [*Task._meta.get_default_dict(), *schemas.TaskInput.model_fields]}
         self._select = Statement(Task.select(*stored).where(_by_id()), database)
         self._insert = Statement(Task.insert(columns).returning(*stored), database)
-        # Fingerprint of the JSON format, so that entity tags change when it does.
+        # A fingerprint of the JSON format. As a part of entity tags, it changes them when the format changes.
         self.fingerprint = sha256(self._select.sql.encode()).hexdigest()[:8]
 
         def update(versions: int | None, *names: str) -> Statement:
@@ -74,18 +74,18 @@ class TaskQueries:
         def delete(versions: int | None) -> Statement:
             return Statement(Task.delete().where(_by_id(versions)).returning(Task.id), database)
 
-        # The client chooses how many versions it names, so the number of cached statements is limited.
+        # Clients choose how many versions a request names, so the number of cached statements must be limited.
         self._update, self._delete = lru_cache(update), lru_cache(delete)
         self._select_page = cache(lambda filters: Statement(_page(database, filters), database))
 
     async def select_page(self, limit: int, after: int, **filters: Any) -> Page:
-        """Return the first `limit` tasks with an id greater than `after`; a filter that is None does not apply."""
+        """Return the first `limit` tasks with an id greater than `after`. A filter that is None is ignored."""
         statement = self._select_page(tuple(name for name, value in filters.items() if value is not None))
         rows = await self._database.read(statement.sql, statement.order({"limit": limit, "after": after, **filters}))
         return Page(*rows[0])
 
     async def select(self, id: int) -> StoredTask:
-        """Return a task; raise MissingError if there is none with this id."""
+        """Return a task. Raise MissingError if no task has this id."""
         rows = await self._database.read(self._select.sql, [id])
         if not rows:
             raise MissingError
@@ -97,11 +97,11 @@ class TaskQueries:
         return StoredTask(*rows[0])
 
     async def update(self, execute: Execute, id: int, task: BaseModel, versions: Versions) -> StoredTask:
-        """Update a task's columns, and return it; raise MissingError, or ChangedError for another version."""
+        """Update a task, and return it. Raise MissingError if there is none, ChangedError if its version differs."""
         return StoredTask(*await self._change(execute, self._update, id, _values(task), versions))
 
     async def delete(self, execute: Execute, id: int, versions: Versions) -> None:
-        """Delete a task; raise MissingError, or ChangedError for another version."""
+        """Delete a task. Raise MissingError if there is none, ChangedError if its version differs."""
         await self._change(execute, self._delete, id, {}, versions)
 
     async def _change(
@@ -114,7 +114,7 @@ class TaskQueries:
         while not (rows := await execute(statement.sql, statement.order(values))):
             if versions is None or not (found := await execute(self._select.sql, [id])):
                 raise MissingError
-            # If another transaction has just set one of the versions, the statement succeeds on the next attempt.
+            # If another transaction has just set one of these versions, the next attempt succeeds.
             if StoredTask(*found[0]).version not in versions:
                 raise ChangedError
         return rows[0]
@@ -124,7 +124,7 @@ def _page(database: Database, filters: tuple[str, ...]) -> Query:
     """Return the query of a page, with conditions for the named filters."""
 
     def narrow(query: Select, after: Node) -> Select:
-        # Add a condition for each new filter here, with the value `parameter("the name of the filter")`.
+        # Add the condition of a new filter here. Its value is `parameter("name_of_the_filter")`.
         if "completed" not in filters:
             return query.where(Task.id > after).order_by(Task.id)
         keyset = database.keyset_condition(Task.completed, parameter("completed"), Task.id, after)
@@ -133,20 +133,20 @@ def _page(database: Database, filters: tuple[str, ...]) -> Query:
     tasks = narrow(Task.select(), parameter("after")).limit(parameter("limit"))
     array = database.as_bytes(database.json_array(_json(tasks.c, database), tasks.c.id))
     page = Select([tasks], [array.alias("json"), fn.max(tasks.c.id).alias("last")])
-    # Not EXISTS, for which PostgreSQL scans the table on the last page.
+    # With EXISTS, PostgreSQL would scan the table on the last page.
     more = NodeList((narrow(Task.select(Task.id), page.c.last).limit(SQL("1")), SQL("IS NOT NULL")))
     return Select([page], [page.c.json, page.c.last, more])
 
 
 def _json(table: Any, database: Database) -> ColumnBase:
-    """Return a task as the contract's JSON object."""
+    """Return an SQL expression for a task as the contract's JSON object."""
     names = {info.alias or name: name for name, info in schemas.Task.model_fields.items()}
     columns = {alias: (getattr(table, name), Task._meta.fields[name]) for alias, name in names.items()}
     return database.json_object(columns)
 
 
 def _by_id(versions: int | None = None) -> Node:
-    """Return the condition that a task has an id, and one of so many versions; None for any version."""
+    """Return the condition for the task with an id and one of a number of versions; None allows every version."""
     condition = Task.id == parameter("id")
     if versions is not None:
         condition &= Task.version.in_([parameter(f"version{number}") for number in range(versions)])

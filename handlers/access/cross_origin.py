@@ -9,7 +9,7 @@ from starlette.types import ASGIApp
 
 from handlers.contract import document
 
-# Request headers that are allowed beside the contract's parameters.
+# These request headers are allowed in addition to the contract's header parameters.
 REQUEST_HEADERS = {"Authorization", "Content-Type", "X-Request-ID"}
 
 
@@ -29,7 +29,7 @@ class CrossOrigin(CORSMiddleware):
         )
 
     def preflight_response(self, request_headers: Headers) -> Response:
-        """Return a 204 instead of Starlette's 200 with a text: only the headers count."""
+        """Return 204 without a body, where Starlette returns 200 with a text."""
         headers = super().preflight_response(request_headers).headers
         kept = {name: value for name, value in headers.items() if not name.startswith("content-")}
         return Response(status_code=204, headers=document.constant_headers(None, 204) | kept)

@@ -16,10 +16,10 @@ UNLIMITED = "/health/"  # the path of the health probes
 
 
 class RateLimits:
-    """Middleware that refuses requests beyond the limits with 429, and reports the windows in every response.
+    """Middleware that answers 429 to requests beyond the limits, and reports the limits in every response.
 
-    The headers are those of draft-ietf-httpapi-ratelimit-headers-10. `rate_limit` is as `limits.parse_many` reads it;
-    `storage` is the URL of the Redis server that counts, empty to count in this process.
+    The response headers follow draft-ietf-httpapi-ratelimit-headers-10. `rate_limit` has the syntax of
+    `limits.parse_many`. `storage` is the URL of a Redis server; with an empty URL, this process counts by itself.
     """
 
     def __init__(self, app: ASGIApp, keys: KeyCache, rate_limit: str, storage: str) -> None:
@@ -55,7 +55,7 @@ class RateLimits:
 
 @lru_cache
 def _network(host: str) -> str:
-    """Return a client's IPv4 address, or the /64 network of its IPv6 address, which one client usually has whole."""
+    """Return a client's IPv4 address, or the /64 network of its IPv6 address: usually one client has all of it."""
     # A proxy may identify a client by another name (RFC 7239, section 6).
     with suppress(ValueError):
         address = ip_address(host)

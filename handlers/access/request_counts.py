@@ -18,7 +18,7 @@ from redis.backoff import NoBackoff
 
 TIMEOUT = 0.25  # seconds that a request waits for Redis
 RETRY_INTERVAL = 1  # seconds between attempts to reach Redis during an outage
-# Requests of a process that use Redis at once. Without a limit, a flood of requests would itself exceed the timeout.
+# Maximum number of concurrent Redis requests. Without it, a flood of requests would exceed the timeout by itself.
 CONCURRENCY = 32
 
 logger = logging.getLogger(__name__)
@@ -42,9 +42,9 @@ Counter = Callable[[str], Awaitable[list[Window]]]
 def request_counter(limits: Iterable[RateLimitItem], redis_url: str) -> Counter:
     """Return a function that counts a client's request against each limit and returns the windows.
 
-    A window starts with the client's first request, as in the library's `FixedWindowRateLimiter`, which would need
-    another round trip to Redis for the result of its own increment. The shortest limit must come first: one that
-    refuses a request spares those after it. An empty URL counts in this process.
+    A window starts with the client's first request, as in the library's `FixedWindowRateLimiter`, which needs one more
+    round trip to Redis. The limits must be sorted by window, the shortest first: after a limit refuses a request, the
+    longer limits do not count it. With an empty URL, this process counts by itself.
     """
     redis = Redis(redis_url) if redis_url else None
     storages = [(limit, redis or Memory()) for limit in limits]
@@ -65,8 +65,8 @@ def request_counter(limits: Iterable[RateLimitItem], redis_url: str) -> Counter:
 class Memory(MemoryStorage):
     """Counts for one limit in this process.
 
-    The library's storage scans all keys on every request. Windows of one limit are equally long, so here the oldest
-    come first, and two of them are checked per request.
+    The library's storage scans all keys on every request. Here the keys are sorted by the end of their windows, because
+    all windows of a limit are equally long. So each request checks the two oldest keys only.
     """
 
     def __init__(self) -> None:
@@ -85,7 +85,7 @@ class Memory(MemoryStorage):
 
 
 class Redis(RedisStorage):
-    """Counts in a Redis server, with the end of windows in milliseconds; the library rounds it to seconds."""
+    """Counts in a Redis server. Windows end to the millisecond here; the library rounds to seconds."""
 
     bridge: RedispyBridge
 
@@ -99,7 +99,7 @@ class Redis(RedisStorage):
 
 
 class CircuitBreaker:
-    """Fails open: while Redis does not respond, requests are not limited, and one per interval tries it again."""
+    """Fails open: while Redis does not respond, it does not limit requests. One request per interval tries again."""
 
     def __init__(self, count: Counter) -> None:
         self._count = count
@@ -122,7 +122,7 @@ class CircuitBreaker:
                     logger.warning("Redis does not respond, so requests are not limited: %s", str(error) or "timeout")
                 self._retry_at = time.monotonic() + RETRY_INTERVAL
                 return []
-            # A request that was sent before the outage does not end it.
+            # The success of a request that was sent before the outage does not mean that Redis is back.
             if self._retry_at == retry_at:
                 self._retry_at = 0.0
             return windows

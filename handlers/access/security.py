@@ -1,7 +1,7 @@
 """Require an API key once the service has keys.
 
-Connexion enforces the contract's security schemes (`SecurityMiddleware`). This replaces its check of a bearer token and
-lets requests pass while the service has no keys.
+Connexion's `SecurityMiddleware` enforces the contract's security schemes. This module replaces its check of bearer
+tokens, and lets every request pass while the service has no keys.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ def key_name_of(scope: Scope, keys: KeyCache) -> str | None:
 
 
 class BearerKey(BearerSecurityHandler):
-    """Connexion's handler of security schemes of type `bearer`: the token must be an API key."""
+    """Connexion's handler of `bearer` security schemes, which here accepts API keys."""
 
     def __init__(self, keys: KeyCache) -> None:
         self.keys = keys
@@ -44,7 +44,7 @@ class BearerKey(BearerSecurityHandler):
 
 
 class Security(SecurityMiddleware):
-    """Middleware that requires a key, unless the service has none or the route is one of the open routes."""
+    """Middleware that requires an API key, unless the service has no keys or the route is open to everybody."""
 
     def __init__(self, app: ASGIApp, keys: KeyCache, open_routes: Sequence[BaseRoute]) -> None:
         super().__init__(app)

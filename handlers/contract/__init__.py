@@ -1,1 +1,1 @@
-"""The contract at work: from openapi.yaml to a running operation."""
+"""Turn the contract, openapi.yaml, into running operations."""

@@ -16,7 +16,7 @@ MEDIA_TYPE = "application/json"
 
 
 class RequestBody:
-    """The body of an operation, as described in the contract and typed by the handler's argument `body`."""
+    """The request body of an operation, described by the contract and typed by the handler's argument `body`."""
 
     def __init__(self, description: dict[str, Any], model: type[BaseModel]) -> None:
         self.max_bytes: int = description["x-max-bytes"]
@@ -24,7 +24,7 @@ class RequestBody:
         self.model = model
 
     async def read(self, scope: Scope, receive: Receive) -> BaseModel:
-        """Return the body as the handler's type.
+        """Return the validated body as an object of the handler's type.
 
         Raises:
             Refusal: 415 for another media type, 413 as soon as the body is too large, 400 with all violations.

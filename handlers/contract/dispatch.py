@@ -1,7 +1,7 @@
 """Call the handler of an operation with its parameters and body, and send its reply.
 
-Connexion keeps the operations by id (`RoutedMiddleware`) and resolves their handlers. This replaces its own calls of
-handlers, whose conversion of parameters, bodies and responses is slower than the handlers themselves.
+Connexion finds the handler of each operation, and its `RoutedMiddleware` calls the operation of a request. This module
+replaces Connexion's own conversion of parameters, bodies and responses, which takes longer than a handler itself.
 """
 
 from functools import lru_cache
@@ -25,20 +25,20 @@ from handlers.contract.scope import state_of
 
 
 class RequestContext:
-    """The request itself, for handlers that declare an argument annotated `RequestContext`."""
+    """Data about the request. A handler receives it in an argument annotated `RequestContext`."""
 
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
 
     @property
     def caller(self) -> bytes:
-        """What identifies the client: the name of its API key, else its Authorization header, which may be empty."""
+        """The identity of the client: the name of its API key, or else its Authorization header, which may be empty."""
         if name := state_of(self._scope).get("key_name"):
             return f"key {name}".encode()
         return b"\n".join(value for name, value in self._scope["headers"] if name == b"authorization")
 
     def url(self, **query: int | None) -> str:
-        """Return the URL of the request with some query parameters replaced; relative if it has no Host header."""
+        """Return the request's URL with some query parameters replaced. It is relative if there is no Host header."""
         scope = self._scope
         host = next((value.decode() for name, value in scope["headers"] if name == b"host"), "")
         origin = f"{scope['scheme']}://{host}" if host else ""
@@ -53,9 +53,9 @@ def _without(query_string: bytes, *names: str) -> str:
 
 
 class OperationHandler:
-    """An ASGI application for one operation, prepared at start.
+    """An ASGI application that serves one operation.
 
-    Raises KeyError for an unsupported parameter, and TypeError for a handler whose signature does not fit.
+    The constructor raises KeyError for an unsupported parameter, and TypeError for a handler with other arguments.
     """
 
     def __init__(self, operation: AbstractOperation) -> None:
@@ -120,7 +120,7 @@ class OperationHandler:
 
 
 def _headers(operation_id: str, status: int) -> list[tuple[bytes, bytes]]:
-    """Return the headers that every response of an operation with this status has."""
+    """Return the headers that are the same in all of an operation's responses with this status."""
     headers = document.constant_headers(operation_id, status)
     if MEDIA_TYPE in document.responses(operation_id)[str(status)].get("content", ()):
         headers = {"Content-Type": MEDIA_TYPE, **headers}
@@ -128,7 +128,7 @@ def _headers(operation_id: str, status: int) -> list[tuple[bytes, bytes]]:
 
 
 class OperationHandlers(RoutedAPI[OperationHandler]):
-    """The operations of a contract by operation id."""
+    """Connexion's table of operations, by operation id."""
 
     def __init__(self, specification: Specification, next_app: ASGIApp, **options: Any) -> None:
         super().__init__(specification, next_app=next_app, **options)

@@ -1,4 +1,4 @@
-"""Load `openapi.yaml`, and look up what it says about an operation and its responses."""
+"""Load the contract, `openapi.yaml`, and look up operations, responses and headers in it."""
 
 from copy import deepcopy
 from functools import cache
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, cast
 import yaml
 from connexion.spec import OpenAPISpecification
 
-# A wheel carries the contract and its tests in `handlers`, a checkout one folder up.
+# In a wheel, the contract and its tests are in the folder `handlers`; in a checkout, they are one folder up.
 PATH = next(path for folder in Path(__file__).parents[1:3] if (path := folder / "openapi.yaml").exists())
 TESTS = next(path for name in ("contract_tests", "tests/contract") if (path := PATH.parent / name).exists())
 
@@ -18,11 +18,11 @@ class ResolvedContract(OpenAPISpecification):
 
     @classmethod
     def _validate_spec(cls, spec: dict[str, Any]) -> None:
-        """Skip the validation: `create_app` does it, and it takes a tenth of the start."""
+        """Skip the validation, which Connexion does in `create_app`. A second one would slow down the start."""
 
 
 class Operation(NamedTuple):
-    """An operation: its path with the base path, its method in upper case, its resolved description."""
+    """An operation: its full path, its method in upper case, and its description without references."""
 
     path: str
     method: str
@@ -31,7 +31,7 @@ class Operation(NamedTuple):
 
 @cache
 def raw() -> dict[str, Any]:
-    """Return the contract as written, with its references."""
+    """Return the contract as it is written, with references."""
     return cast(dict[str, Any], yaml.load(PATH.read_bytes(), Loader=yaml.CSafeLoader))
 
 
@@ -53,7 +53,7 @@ def operations() -> dict[str, Operation]:
 
 
 def responses(operation_id: str | None) -> dict[str, dict[str, Any]]:
-    """Return the responses of an operation by status; None for those to requests that match no operation."""
+    """Return an operation's responses by status, or those for requests without an operation if the id is None."""
     found = operations()[operation_id].description["responses"] if operation_id else resolved()["x-responses"]
     return cast(dict[str, dict[str, Any]], found)
 
@@ -65,7 +65,7 @@ def success_status(operation_id: str) -> int:
 
 @cache
 def constant_headers(operation_id: str | None, status: int) -> dict[str, str]:
-    """Return the headers of a response that have a default in the contract, which every such response gets."""
+    """Return the headers of a response whose values are constant: their schemas in the contract have a default."""
     headers = responses(operation_id)[str(status)].get("headers", {})
     return {name: str(header["schema"]["default"]) for name, header in headers.items() if "default" in header["schema"]}
 

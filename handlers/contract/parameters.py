@@ -9,9 +9,9 @@ from inflection import underscore
 from handlers.contract.validation import Rules, message
 from models.schemas import Violation
 
-# An integer in JSON's notation, with no more digits than Python converts.
+# An integer in JSON notation, with no more digits than Python can convert.
 INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,4000})")
-# Text that does not convert stays text, which then violates the schema's `type`.
+# A value that cannot be converted stays a string, and then violates the schema's `type`.
 CONVERTERS: dict[str, Callable[[str], Any]] = {
     "integer": lambda text: int(text) if INTEGER.fullmatch(text) else text,
     "boolean": lambda text: {"true": True, "false": False}.get(text, text),
@@ -20,7 +20,7 @@ CONVERTERS: dict[str, Callable[[str], Any]] = {
 
 
 class Parameter:
-    """A parameter of an operation, as described in the contract. Raises KeyError for an unsupported type."""
+    """A parameter that the contract describes. The constructor raises KeyError for an unsupported type."""
 
     def __init__(self, description: dict[str, Any]) -> None:
         schema = description["schema"]
@@ -34,7 +34,7 @@ class Parameter:
         self.rules = Rules(schema, self.name)
 
     def read(self, raw_values: list[str] | None) -> tuple[Any, list[Violation]]:
-        """Return the parameter's value and its violations, given all its occurrences in the request, or None."""
+        """Return the parameter's value and its violations. `raw_values` is None if the request lacks the parameter."""
         if raw_values is None:
             return self.default, [violation("required", self.name)] if self.required else []
         if self.is_list:
@@ -47,7 +47,7 @@ class Parameter:
         return value, [Violation(detail=text, parameter=self.name) for _, text in self.rules.violations(value)]
 
 
-# By name; header parameters by their name in lower case, as bytes.
+# Parameters by name. The name of a header parameter is in lower case and in bytes.
 Parameters = dict[Any, Parameter]
 
 
@@ -56,7 +56,7 @@ def read(parameters: Parameters, raw_values: Mapping[Any, list[str]], arguments:
 
     Args:
         parameters: The parameters of one location: path, query or header.
-        raw_values: The occurrences in the request at this location, by name.
+        raw_values: The values in the request at this location, by name.
         arguments: The arguments by name; changed in place.
     """
     violations = []
@@ -70,5 +70,5 @@ def read(parameters: Parameters, raw_values: Mapping[Any, list[str]], arguments:
 
 
 def violation(rule: str, name: str) -> Violation:
-    """Return the violation of a rule about the presence of a parameter."""
+    """Return the violation of a rule that sets no limit, such as `required`."""
     return Violation(detail=message(rule, name), parameter=name)

@@ -1,6 +1,6 @@
-"""Turn refusals and failures into problem documents (RFC 9457), worded by the contract.
+"""Turn exceptions into problem documents (RFC 9457) with the messages of the contract.
 
-This replaces Connexion's exception middleware, which words problems itself and makes every request pay for its setup.
+This replaces Connexion's exception middleware, which has messages of its own and slows down every request.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class Refusal(HTTPException):
-    """Answers a request with a problem document, which lists the violations up to the contract's limit."""
+    """An exception that is answered with a problem document, which lists the violations up to the contract's limit."""
 
     def __init__(
         self, status: int, violations: Iterable[Violation] = (), headers: Mapping[str, str] | None = None
@@ -51,7 +51,10 @@ class Problems:
 
 
 def problem(operation_id: str | None, status: int, violations: Iterable[Violation] = ()) -> Problem:
-    """Return a problem document for an operation, or None; a status that the contract lacks becomes 500."""
+    """Return a problem document. `operation_id` is None if the request matched no operation.
+
+    A status that the contract does not declare becomes 500.
+    """
     found = Problem.model_validate(_example(operation_id, status))
     errors = list(violations)
     if not errors:
@@ -84,7 +87,7 @@ def _response(scope: Scope, error: BaseException) -> Response:
 
 @cache
 def _example(operation_id: str | None, status: int) -> dict[str, Any]:
-    """Return the contract's first example of a problem, without its violations."""
+    """Return the contract's first example of a problem document, without violations."""
     responses = document.responses(operation_id)
     response = responses.get(str(status), responses["500"])
     example: dict[str, Any] = next(iter(response["content"][MEDIA_TYPE]["examples"].values()))["value"]

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 
 class Reply(NamedTuple):
-    """A response: its body as JSON, the headers that vary, and its status.
+    """A response: its JSON body, and the headers that differ between responses.
 
-    The contract decides the other headers, and the status if it is None: that of a success.
+    A status of None stands for the operation's successful status in the contract.
     """
 
     body: bytes

@@ -1,6 +1,6 @@
-"""Validate the service's responses against the contract; for tests, since it costs time.
+"""Validate responses against the contract. This is meant for tests, because it takes time.
 
-This replaces Connexion's response validation, which checks bodies but neither headers nor undeclared statuses.
+This replaces Connexion's response validation, which does not check headers and undeclared statuses.
 """
 
 from collections.abc import Iterator
@@ -51,7 +51,7 @@ class ResponseValidation:
 
 
 def _faults(operation_id: str | None, status: int, headers: Headers, body: bytes) -> Iterator[str]:
-    # Without an operation, a success comes from the documentation or a health probe.
+    # Successful responses without an operation come from the documentation and the health probes.
     if not operation_id and status < HTTPStatus.BAD_REQUEST:
         return
     response = document.responses(operation_id).get(str(status))
@@ -78,7 +78,7 @@ def _faults(operation_id: str | None, status: int, headers: Headers, body: bytes
 def _headers(operation_id: str | None, status: int) -> dict[str, Parameter]:
     headers: dict[str, Any] = document.responses(operation_id)[str(status)].get("headers", {})
     declared = {name.lower(): Parameter({"name": name, **header}) for name, header in headers.items()}
-    # The protocol adds it to every response, after this validation.
+    # The protocol adds the header X-Request-ID to every response, after this validation.
     declared.pop("x-request-id", None)
     return declared
 

@@ -1,7 +1,7 @@
 """Find the operation for a path and a method.
 
-This replaces Connexion's routing middleware, whose search through Starlette's routes is slower and whose 405 names only
-the first method in `Allow`. Connexion's other middleware finds the result in the scope's routing context, as usual.
+This replaces Connexion's routing middleware, which searches Starlette's routes one by one, and whose 405 response
+lists only the first method in `Allow`. The result is stored where Connexion's other middleware expects it.
 """
 
 import re
@@ -17,7 +17,7 @@ from handlers.contract.problems import Refusal
 
 
 class Match(NamedTuple):
-    """A path of the contract, its operation ids by method, and the path parameters in a request that matches it."""
+    """The result of a lookup: a path of the contract, its operation ids by method, and the path parameters."""
 
     template: str
     operations: dict[str, str]
@@ -26,7 +26,7 @@ class Match(NamedTuple):
 
 def match(scope: Scope) -> Match | None:
     """Return the path of the contract that a request's path matches, or None."""
-    # An encoded slash belongs to a segment (RFC 3986, section 2.2), and no segment of the contract may contain one.
+    # An encoded slash is part of a segment (RFC 3986, section 2.2), but no path segment here may contain a slash.
     if b"%2f" in scope["raw_path"].lower():
         return None
     exact, patterns = _paths()
@@ -40,7 +40,7 @@ def match(scope: Scope) -> Match | None:
 
 @cache
 def _paths() -> tuple[dict[str, Match], list[tuple[re.Pattern[str], str, dict[str, str]]]]:
-    """Return the paths without parameters, and the patterns of the others."""
+    """Return the paths without path parameters by path, and the patterns of the other paths."""
     methods: dict[str, dict[str, str]] = {}
     for operation_id, (path, method, _) in document.operations().items():
         methods.setdefault(path, {})[method] = operation_id

@@ -1,4 +1,4 @@
-"""What the server, the middleware and the handlers share about a request in its ASGI scope."""
+"""The part of a request's ASGI scope that the server, the middleware and the handlers share."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypedDict
@@ -6,7 +6,8 @@ from typing import Any, TypedDict
 from connexion.middleware.abstract import ROUTING_CONTEXT
 from starlette.types import Scope
 
-# Called after each request with its scope, the status of its response or None, and its duration in seconds.
+# An observer is called after each request, with the scope, the status of the response (None if there was no
+# response) and the duration in seconds.
 Observer = Callable[[Scope, int | None, float], None]
 
 
@@ -15,7 +16,7 @@ class RequestState(TypedDict, total=False):
 
     observers: Sequence[Observer]  # from the lifespan of the application
     request_id: str  # set by the protocol
-    refused_with: int | None  # set by the protocol when it ends a request itself: the status that it sent, if any
+    refused_with: int | None  # set by the protocol if it refuses a request itself: the status, or None for no response
     key_name: str  # set by the security middleware: the name of the API key
 
 

@@ -1,7 +1,7 @@
-"""Validate values against the schemas of the contract, and word the violations.
+"""Validate values against the schemas of the contract, and return a message for each violation.
 
-This replaces Connexion's validators, which report the first violation only and check few formats. The sentences are the
-contract's: the schema's own `x-messages` by keyword, else those at the top level.
+This replaces Connexion's validators, which report the first violation only and check few formats. The messages come
+from the contract: from the `x-messages` of the schema, or else from the `x-messages` at the top level.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from handlers.contract import document
 # The bounds of OpenAPI 3.0's integer formats, which JSON Schema does not have.
 INTEGERS = {"int32": 2**31, "int64": 2**63}
 
-# Formats that Draft 4, on which OpenAPI 3.0 builds, does not have.
+# Formats that JSON Schema Draft 4 lacks, on which OpenAPI 3.0 is based.
 LATER_FORMATS: dict[str, Callable[[str], bool]] = {
     name: Draft202012Validator({"format": name}, validate_formats=True).is_valid
     for name in ("duration", "json-pointer", "uri-reference", "uuid")
@@ -22,7 +22,7 @@ LATER_FORMATS: dict[str, Callable[[str], bool]] = {
 
 
 class Rules:
-    """A compiled OpenAPI 3.0 schema, whose references are resolved; messages call the value by its name."""
+    """A compiled schema of OpenAPI 3.0 without references. Messages call the validated value `name`."""
 
     def __init__(self, schema: dict[str, Any], name: str) -> None:
         self.name = name
@@ -75,7 +75,7 @@ def _json_schema(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     converted = {key: _json_schema(value) for key, value in schema.items()}
-    # Only in a schema is `type` a string; elsewhere `nullable` and `format` may be names of properties.
+    # If `type` is not a string, this is not a schema: `nullable` and `format` may be names of properties.
     if not isinstance(converted.get("type"), str):
         return converted
     if bound := INTEGERS.get(converted.get("format", "")):

@@ -24,13 +24,13 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-# The top-level `security` of the contract as YAML, and the URL of its first server.
+# Patterns for the top-level `security` in openapi.yaml, and for the URL of the first server.
 SECURITY = re.compile(r"^security:.*\n(?:[ -].*\n)*", re.MULTILINE)
 SERVER_URL = re.compile(r"^(servers:\s+- url: ).*", re.MULTILINE)
 
 
 def routes(public_url: str, keys: KeyCache) -> list[BaseRoute]:
-    """Return the routes of everything that is published; an empty URL stands for the contract's own."""
+    """Return the routes of all pages. A public URL replaces the URL of the first server in the contract."""
     text, contract = document.PATH.read_text(), document.raw()
     if public_url:
         first, *others = contract["servers"]
@@ -38,14 +38,14 @@ def routes(public_url: str, keys: KeyCache) -> list[BaseRoute]:
         text = SERVER_URL.sub(lambda line: line[1] + json.dumps(public_url), text)
     tests = [path for path in document.TESTS.iterdir() if path.is_file()]
     to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-    # What is published while there are keys, and while there are none.
+    # The first version is published if API keys exist, the second if there are none.
     published = {
         "/openapi.yaml": (text.encode(), SECURITY.sub("security: []\n", text).encode()),
         "/openapi.json": (to_json(contract).encode(), to_json({**contract, "security": []}).encode()),
     }
 
     async def contract_page(request: Request) -> Response:
-        # While the database is unavailable, the last known state is published.
+        # While the database is unavailable, use the last known state of the API keys.
         with suppress(UnavailableError):
             await keys.ensure_fresh()
         path: str = request.scope["path"]
@@ -72,7 +72,7 @@ def _page(path: Path, media_type: str, headers: Mapping[str, str]) -> Callable[[
 
 
 def _respond(request: Request, content: bytes, media_type: str) -> Response:
-    """Return the content, or 304 if the client has it already."""
+    """Return the content, or 304 if the client already has it."""
     reply = Reply(content, {"ETag": entity_tags.of_content(content), "Cache-Control": "no-cache"}, 200)
     if_none_match = ", ".join(request.headers.getlist("If-None-Match")) or None
     reply = entity_tags.not_modified_or(reply, if_none_match)

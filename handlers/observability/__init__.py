@@ -1,1 +1,1 @@
-"""What an operator sees: health probes, access log, metrics."""
+"""Observability for operators: health probes, access log and metrics."""

@@ -1,4 +1,4 @@
-"""Write the access log: one line of JSON per request, without anything confidential."""
+"""Write the access log: one line of JSON per request, without confidential data."""
 
 import json
 import logging
@@ -14,7 +14,7 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def write(scope: Scope, status: int | None, seconds: float) -> None:
-    """Write the line for a request, whose scope is incomplete if the protocol refused it."""
+    """Write the line for a request. The scope is incomplete if the protocol refused the request."""
     state = state_of(scope)
     line = {
         "time": now(),
@@ -29,10 +29,10 @@ def write(scope: Scope, status: int | None, seconds: float) -> None:
 
 
 def _route(scope: Scope) -> str | None:
-    """Return the path template of a request, never its actual path."""
+    """Return the path template of a request, because the actual path may be confidential."""
     if operation_id := operation_id_of(scope):
         return document.operations()[operation_id].path
-    # Starlette adds the route of requests that are no operation.
+    # Starlette adds the route of the documentation and of the health probes.
     if "route" in scope:
         return str(scope["route"].path)
     found = routing.match(scope) if "raw_path" in scope else None

@@ -19,7 +19,7 @@ def routes(database: Database) -> list[BaseRoute]:
         try:
             await ensure_ready(database)
         except Exception as error:
-            # Any failure takes this node out of the load balancer; other nodes may be ready.
+            # After any failure, the load balancer must use other nodes, which may be ready.
             raise UnavailableError(f"not ready: {error}") from error
         return JSONResponse({"status": "ready"}, headers=headers)
 

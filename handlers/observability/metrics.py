@@ -1,7 +1,8 @@
 """Count and publish Prometheus metrics; imported only if `--metrics` is set.
 
-Every process writes to files in one folder, so that one address serves the sum and nothing is lost when a process ends
-(prometheus.github.io/client_python/multiprocess). PROMETHEUS_MULTIPROC_DIR must name it before this module is imported.
+Every process writes its metrics to files in one folder. So one address serves the sum, and the counts of a process are
+not lost when it ends (prometheus.github.io/client_python/multiprocess). The environment variable
+PROMETHEUS_MULTIPROC_DIR must name the folder before this module is imported.
 """
 
 import asyncio
@@ -35,9 +36,9 @@ CONNECTIONS = Gauge(
 
 
 class AllProcesses:
-    """Collects the counters of all processes, and the gauges of those that still run.
+    """Collects the counters of all processes, and the gauges of running processes.
 
-    The library's collector fails on a file that was just created, and counts gauges of dead processes.
+    The library's collector fails on files that were just created, and includes the gauges of ended processes.
     """
 
     def collect(self) -> Iterable[Metric]:
@@ -46,7 +47,7 @@ class AllProcesses:
 
 
 def serve(address: str) -> None:
-    """Serve the metrics in a thread until this process ends; raise ConfigurationError if the address is unusable."""
+    """Serve the metrics in a thread until this process ends. Raise ConfigurationError if the address is unusable."""
     registry = CollectorRegistry()
     registry.register(AllProcesses())
     host, _, port = address.rpartition(":")
@@ -59,14 +60,14 @@ def serve(address: str) -> None:
 
 
 def count(scope: Scope, status: int | None, seconds: float) -> None:
-    """Count a request; the label of a missing operation or status is `none`."""
+    """Count a request. The label is `none` if there was no operation or no response."""
     operation = operation_id_of(scope) or "none"
     REQUESTS.labels(operation, status or "none").inc()
     DURATION.labels(operation).observe(seconds)
 
 
 async def watch(database: Database) -> None:
-    """Update the metrics of the database until cancelled."""
+    """Keep the metrics of the database up to date until cancelled."""
     database.observe_batch = BATCH_SIZE.observe
     while True:
         QUEUE_DEPTH.set(database.queue_depth())
@@ -76,11 +77,11 @@ async def watch(database: Database) -> None:
 
 
 def _counts(file: Path) -> bool:
-    """Return whether to read a file, whose name consists of its kind and its process id."""
+    """Return whether to read a file. Its name contains the type of its metrics and the process id."""
     kind, *_, process = file.stem.split("_")
     try:
         if kind == "gauge":
-            # Fails if the process has ended.
+            # This raises an error if the process has ended.
             os.kill(int(process), 0)
     except OSError:
         return False

@@ -8,7 +8,7 @@ from handlers.contract.scope import state_of
 
 
 class Observation:
-    """Middleware that calls the observers in the request's state after each response."""
+    """Middleware that calls the observers, which are in the request's state, after each response."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -29,5 +29,5 @@ class Observation:
         finally:
             seconds, state = perf_counter() - started, state_of(scope)
             for observe in state["observers"]:
-                # The protocol may have ended the request with a response of its own.
+                # The protocol may have ended the request with its own response.
                 observe(scope, state.get("refused_with", status), seconds)

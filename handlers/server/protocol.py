@@ -1,8 +1,8 @@
-"""HTTP/1.1 on top of uvicorn's protocol, which leaves some cases open.
+"""The HTTP/1.1 protocol, which extends uvicorn's.
 
-Malformed and oversized requests get problem documents, receiving and sending have timeouts, unknown methods reach the
-routing, no connection stays open on which a further request would get no response, and every response gets the
-contract's common headers. This builds on internals of uvicorn, so `pyproject.toml` limits its version.
+It answers malformed and oversized requests with problem documents, limits the time for receiving and sending, passes
+unknown methods on to the routing, closes connections on which further requests would get no response, and adds the
+contract's common headers. It builds on internals of uvicorn, so `pyproject.toml` limits uvicorn's version.
 """
 
 import asyncio
@@ -19,20 +19,20 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from handlers.contract import document, problems
 from handlers.contract.scope import state_of
 
-# The parser rejects methods that it does not know. It gets PROPFIND in place of every method that a contract cannot
-# have (OpenAPI 3.0.3, Path Item Object), so that the routing answers 405.
+# The parser rejects unknown methods. So every method that OpenAPI 3.0 cannot describe (Path Item Object) is replaced by
+# PROPFIND, and the routing then answers 405.
 METHODS = {b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"TRACE", b"PATCH"}
 OTHER_METHOD = b"PROPFIND"
 CONTINUE = b"HTTP/1.1 100 "
-# RFC 9110, section 7.2; looser on what is between brackets.
+# The syntax of Host (RFC 9110, section 7.2), but with less strict rules for IPv6 addresses in brackets.
 match_host = lru_cache(re.compile(rb"([!$&'()*+,;=%\w.~-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?").fullmatch)
 TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-LINGER_TIMEOUT = 5  # seconds that a client may go on sending after the last response of a connection
-# Linux closes a connection whose client has received nothing for this time in milliseconds (man 7 tcp).
+LINGER_TIMEOUT = 5  # seconds that a client may keep sending after the last response of a connection
+# With this option, Linux closes a connection if the client receives nothing for a time (man 7 tcp).
 USER_TIMEOUT = [socket.TCP_USER_TIMEOUT] if hasattr(socket, "TCP_USER_TIMEOUT") else []
 MAX_TARGET_BYTES: int = document.responses(None)["414"]["x-max-bytes"]
 MAX_HEADERS_BYTES: int = document.responses(None)["431"]["x-max-bytes"]
-# The headers of every response, and those added behind TLS.
+# The headers of every response, and further headers of responses to requests over HTTPS.
 COMMON_HEADERS, TLS_HEADERS = (
     b"".join(f"{name.lower()}: {header['schema']['default']}\r\n".encode() for name, header in headers.items())
     for headers in (document.raw()["x-headers"], document.raw()["x-headers-tls"])
@@ -41,9 +41,10 @@ REQUEST_ID = re.compile(document.raw()["components"]["headers"]["RequestId"]["sc
 
 
 class ResponseWriter:
-    """The transport of a response for uvicorn; sends the head together with the first part of the body.
+    """The transport that uvicorn writes a response to. It sends the head together with the first part of the body.
 
-    uvicorn writes them separately, and each write takes a tenth of a request. `close` ends the connection afterwards.
+    uvicorn writes them separately, and a write takes a tenth of the time of a request. uvicorn calls `close` to end the
+    connection after the response.
     """
 
     def __init__(self, transport: asyncio.Transport, close: Callable[[], None], scope: Mapping[str, Any]) -> None:
@@ -55,12 +56,12 @@ class ResponseWriter:
         self._head_follows = True
 
     def write(self, data: bytes) -> None:
-        """Send a part of the response; keep the head until the part after it."""
+        """Send a part of the response. Hold the head back, and send it together with the next part."""
         if self._head_follows and not data.startswith(CONTINUE):
             self._head_follows = False
             common = COMMON_HEADERS + TLS_HEADERS if self._scope["scheme"] == "https" else COMMON_HEADERS
             request_id = self._scope["state"]["request_id"].encode()
-            # Added here, because uvicorn would validate them in every response.
+            # The headers are added here, because uvicorn would validate them in every response.
             self._head = b"".join((data[:-2], common, b"x-request-id: ", request_id, b"\r\n\r\n"))
             if self._scope["method"] != "HEAD":
                 return
@@ -78,9 +79,8 @@ class Protocol(HttpToolsProtocol):
     | draining  | yes                | yes                        | the last response, then a refusal if one is due  |
     | lingering | yes                | no                         | the client's EOF, or LINGER_TIMEOUT              |
 
-    A connection without pending requests skips draining; one whose client sends nothing more skips lingering.
-
-    `timeout` is in seconds, for receiving a request, and for the client to receive a part of a response.
+    A connection without pending requests skips the state draining. If the client has stopped sending, the connection
+    skips lingering. `timeout` is the time in seconds for receiving a request and for sending a part of a response.
     """
 
     def __init__(self, *arguments: Any, timeout: float, max_connections: int, **options: Any) -> None:
@@ -89,14 +89,14 @@ class Protocol(HttpToolsProtocol):
         self.max_connections = max_connections
         self.parser.set_dangerous_leniencies(lenient_chunked_length=True)
         self.url = b""
-        # Unique among all connections; a counter tells the requests of one apart.
+        # Request ids consist of a prefix, which is unique among all connections, and a counter.
         self._request_id_prefix = token_hex(8)
         self._request_count = 0
-        self._last_complete_scope: object = None  # of the last request that was received completely
+        self._last_complete_scope: object = None  # the scope of the last request that was received completely
         self._received = 0  # bytes in the segment that is being parsed
-        self._pending = 0  # bytes since a head or a part of a body was complete
+        self._pending = 0  # bytes received since the last complete head or part of a body
         self._reading_stopped = self._closing_after_responses = self._eof_received = False
-        self._final_status = 0  # of the refusal that ends the connection; 0 for none
+        self._final_status = 0  # the status of the refusal that ends the connection; 0 for no refusal
         self._request_timer: asyncio.TimerHandle | None = None  # runs while a request is being received
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -129,7 +129,7 @@ class Protocol(HttpToolsProtocol):
         self._update_timers()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        # uvicorn leaves the timer of a reset connection running, which keeps the connection in memory.
+        # uvicorn does not stop the timer of a reset connection, and the timer keeps the connection in memory.
         self._unset_keepalive_if_required()
         self._stop_request_timer()
         if self.cycle and not self.cycle.response_started:
@@ -137,7 +137,7 @@ class Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Return whether the connection stays open, for the responses to the requests before."""
+        """Return whether the connection stays open until the responses to earlier requests are sent."""
         self._eof_received = True
         if not self._reading_stopped:
             self._stop_reading()
@@ -153,8 +153,8 @@ class Protocol(HttpToolsProtocol):
             raise ValueError
         state_of(self.scope)["request_id"] = self._request_id(self.headers if b"x-request-id" in fields else [])
         super().on_headers_complete()
-        # A request with both may be smuggled, so its connection ends (RFC 9112, section 6.3). A client that expects
-        # 100 does not send its body after a refusal, so its connection cannot be reused either.
+        # A request with both headers may be an attempt at request smuggling, so close its connection (RFC 9112,
+        # section 6.3). And a client that expects a 100 does not send its body after a refusal, so close that one too.
         if self.expect_100_continue or (b"transfer-encoding" in fields and b"content-length" in fields):
             self.cycle.keep_alive = False
         close = self.transport.close if self.cycle.keep_alive else self._close
@@ -171,7 +171,7 @@ class Protocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         last = not self.pipeline
         super().on_response_complete()
-        # Until now uvicorn may have paused reading in the middle of the next request.
+        # uvicorn may have paused reading until now, in the middle of the next request.
         if self._request_timer:
             self._stop_request_timer()
             self._update_timers()
@@ -179,14 +179,14 @@ class Protocol(HttpToolsProtocol):
             self._refuse_and_close()
 
     def shutdown(self) -> None:
-        """Finish the complete requests and refuse an incomplete one before the server stops."""
+        """Finish all complete requests, and refuse an incomplete request, before the server stops."""
         if not self._reading_stopped and self.scope is not self._last_complete_scope:
             self._stop_reading(503)
         if not self._closing_after_responses:
             super().shutdown()
 
     def _close_after(self, seconds: float) -> None:
-        """Close the connection if the client sends no request within these seconds."""
+        """Close the connection after this many seconds, unless the client sends a request before."""
         self._unset_keepalive_if_required()
         self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
 
@@ -208,7 +208,7 @@ class Protocol(HttpToolsProtocol):
 
     def _time_out(self) -> None:
         self._request_timer = None
-        # uvicorn may have paused reading while the request before is being answered.
+        # uvicorn may have paused reading until the response to the previous request is sent.
         if self.flow.read_paused or self._reading_stopped:
             self._update_timers()
         else:
@@ -227,7 +227,7 @@ class Protocol(HttpToolsProtocol):
         return versioned and match_host(fields.get(b"host", b"")) is not None
 
     def _size_violation(self) -> int | None:
-        """Return the status for a head that is too large, else None."""
+        """Return the status for a head that is too large, or None if its size is allowed."""
         if len(self.url) > MAX_TARGET_BYTES:
             return 414
         if sum(len(name) + len(value) for name, value in self.headers) > MAX_HEADERS_BYTES:
@@ -235,7 +235,7 @@ class Protocol(HttpToolsProtocol):
         return None
 
     def _request_id(self, headers: list[tuple[bytes, bytes]]) -> str:
-        """Return the client's X-Request-ID if it is valid, else a unique id."""
+        """Return the client's X-Request-ID if it is valid, otherwise a new unique id."""
         given = [value for name, value in headers if name == b"x-request-id"]
         if len(given) == 1 and REQUEST_ID.fullmatch(given[0]):
             return given[0].decode()
@@ -243,18 +243,21 @@ class Protocol(HttpToolsProtocol):
         return f"{self._request_id_prefix}-{self._request_count:x}"
 
     def _stop_reading(self, status: int = 0) -> None:
-        """Read no more; after the responses to all complete requests, send a refusal unless status is 0, and close."""
+        """Stop reading, and close the connection after the responses to all complete requests.
+
+        Before closing, send a refusal with this status, unless the status is 0.
+        """
         self._reading_stopped, self._final_status = True, status
         in_body = self.scope is not self._last_complete_scope and "path" in self.scope
         if in_body and self.pipeline:
             self.pipeline.popleft()
         elif in_body and self.cycle.response_started:
-            # The client would read a refusal as part of the response that has started.
+            # A response has started, so the client would read a refusal as a part of it.
             self._final_status = 0
         elif in_body:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-            # For the observers of the request, which has reached the application.
+            # The request has reached the application, whose observers need the status.
             state_of(self.scope)["refused_with"] = status or None
         elif self.cycle:
             self.cycle.keep_alive &= bool(status)
@@ -287,7 +290,7 @@ class Protocol(HttpToolsProtocol):
         self._close()
 
     def _close(self) -> None:
-        """Close the connection, but linger while the client still sends: a reset would discard the last response."""
+        """Close the connection. Wait while the client still sends, because a reset would discard the last response."""
         self._reading_stopped, self._closing_after_responses = True, False
         self.pipeline.clear()
         if self.scope is self._last_complete_scope or self._eof_received:

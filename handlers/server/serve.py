@@ -26,12 +26,12 @@ from models import keys
 from models.database.errors import ConfigurationError
 from models.database.migrate import prepare
 
-# Seconds that an idle connection stays open: longer than clients and proxies keep one in their pools, usually up to a
-# minute, because a request sent on a connection that is being closed is lost.
+# Seconds that an idle connection stays open. Clients and proxies keep connections in their pools for up to a minute
+# usually, and a request on a connection that is being closed would be lost.
 KEEP_ALIVE = 75
-BACKLOG = 2048  # connections that wait to be accepted
+BACKLOG = 2048  # maximum number of connections that wait to be accepted
 START_TIMEOUT = 30  # seconds for a worker to start
-OTHER_FILES = 64  # open files of a process beside its connections, at most
+OTHER_FILES = 64  # maximum number of open files of a process, in addition to its connections
 # uvicorn's configuration, with handlers for the warnings of other loggers and for the access log.
 LOGGING: dict[str, Any] = deepcopy(LOGGING_CONFIG)
 LOGGING["root"] = {"handlers": ["default"], "level": "WARNING"}
@@ -40,9 +40,10 @@ LOGGING["loggers"][access_log.logger.name] = {"handlers": ["access_log"], "level
 
 
 class SharedPort(socket.socket):
-    """A port on which every worker that receives this object listens with a socket of its own (SO_REUSEPORT).
+    """A port for several workers. Every worker that unpickles this object listens with its own socket (SO_REUSEPORT).
 
-    The kernel distributes connections over several sockets; from a common one, the first worker to wake up takes most.
+    The kernel distributes connections evenly among sockets. With one shared socket, the first worker to wake up would
+    accept most of the connections.
     """
 
     def __init__(self, listener: socket.socket) -> None:
@@ -59,7 +60,7 @@ class SharedPort(socket.socket):
 
 
 class Workers(Multiprocess):
-    """uvicorn's supervisor, which here prints the announcement once all workers are ready."""
+    """uvicorn's supervisor of worker processes, which here prints an announcement once all workers are ready."""
 
     def __init__(self, config: Config, sockets: list[socket.socket], announcement: str) -> None:
         super().__init__(config, sockets)
@@ -73,7 +74,7 @@ class Workers(Multiprocess):
 
 
 def serve(settings: ServerSettings) -> None:
-    """Serve until SIGTERM or SIGINT; raise ConfigurationError if the contract or a setting cannot be used."""
+    """Serve until SIGTERM or SIGINT. Raise ConfigurationError if the contract or a setting cannot be used."""
     if settings.rate_limit and settings.workers > 1 and not settings.rate_limit_storage:
         raise ConfigurationError(
             "Several workers need a common count for --rate-limit: name a Redis server with --rate-limit-storage."
@@ -144,7 +145,7 @@ def _raise_file_limit(settings: ServerSettings) -> None:
 
 def _bind(host: str, port: int) -> socket.socket:
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    # Connections of a stopped service may linger on the port; a running one still blocks it.
+    # Allow the port even if connections of a stopped service linger on it. A running service still blocks it.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))

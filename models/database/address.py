@@ -1,4 +1,4 @@
-"""Open the database that DATABASE_URL names. Only this module knows which kinds there are."""
+"""Open the database that DATABASE_URL names. Only this module knows which kinds of database exist."""
 
 import os
 from collections.abc import Iterator
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 Database: TypeAlias = "SqliteFile | PostgresqlDatabase"
 
-# Default size of a process's connection pool.
+# The default size of the connection pool in each process.
 CONNECTIONS = 10
 
 
 def open_database(url: str, connections: int = CONNECTIONS) -> Database:
-    """Return the database at a URL; its `start` method prepares it to serve, with a pool of so many connections.
+    """Return the database at a URL. Its method `start` opens it, for a server with a pool of `connections`.
 
-    The URL is `sqlite:///` and the path of a file, relative to the working directory, or absolute with a fourth slash;
-    or `postgresql://` or `cockroachdb://` and the rest as libpq takes it.
+    The URL is `sqlite:///` and the path of a file, relative to the working directory, or absolute with a fourth slash.
+    Or it is `postgresql://` or `cockroachdb://`, followed by the same parts as in a URL of libpq.
     """
     scheme, _, rest = url.partition("://")
     if scheme == "sqlite":
@@ -43,7 +43,7 @@ def open_database(url: str, connections: int = CONNECTIONS) -> Database:
 
 @contextmanager
 def connected(url: str) -> Iterator[Database]:
-    """Yield the database at a URL with a connection of Peewee's, for commands."""
+    """Yield the database at a URL, connected by Peewee, for the commands."""
     with closing(open_database(url)) as database:
         try:
             database.connect()
@@ -66,7 +66,7 @@ def _path(rest: str) -> Path:
         raise ConfigurationError(f"The folder of {path} does not exist: create it, or change DATABASE_URL.")
     if path.is_dir():
         raise ConfigurationError(f"{path} is a folder: name a file in DATABASE_URL.")
-    # The mode too, because root may write to read-only files.
+    # Check the mode too, because root can write to read-only files.
     if path.exists() and not (os.access(path, os.W_OK) and path.stat().st_mode & 0o222):
         raise ConfigurationError(f"{path} is read-only: make it writable, or change DATABASE_URL.")
     return path

@@ -1,10 +1,10 @@
-"""Errors of the configuration and of the storage layer."""
+"""Errors of the configuration and of the databases."""
 
 from importlib.util import find_spec
 
 
 class ConfigurationError(Exception):
-    """The configuration cannot work; the message says what to do."""
+    """The service cannot run with its configuration. The message says how to fix it."""
 
 
 class MissingError(Exception):
@@ -12,14 +12,14 @@ class MissingError(Exception):
 
 
 class ChangedError(Exception):
-    """The row changed since the client read it: its version is none of those expected."""
+    """The row has changed since the client read it: it has another version than expected."""
 
 
 class UnavailableError(Exception):
-    """The database is busy or unreachable; the message is for the log."""
+    """The database is busy or cannot be reached. The message is for the log."""
 
 
 def require(module: str, extra: str, setting: str) -> None:
-    """Raise ConfigurationError if a module that a setting needs is not installed; an extra installs it."""
+    """Raise ConfigurationError if a setting needs a module that is not installed."""
     if not find_spec(module):
         raise ConfigurationError(f"{setting} needs more packages: pip install 'tasks-api[{extra}]'.")

@@ -12,7 +12,7 @@ DIRECTORY = Path(__file__).parents[1] / "migrations"
 
 
 def migrate(url: str) -> list[str]:
-    """Apply the pending migrations to the database at a URL, all or none, and return their names."""
+    """Apply all pending migrations to the database at a URL in one transaction, and return their names."""
     with connected(url) as database:
         try:
             with database.migration():
@@ -23,7 +23,7 @@ def migrate(url: str) -> list[str]:
 
 
 def prepare(url: str) -> None:
-    """Migrate a SQLite file; ensure that a server, which older releases may be using, is migrated."""
+    """Migrate a SQLite file. For a server, which older releases may still use, only check that it is migrated."""
     with connected(url) as database:
         if not database.embedded:
             ensure_migrated(database)
@@ -32,7 +32,7 @@ def prepare(url: str) -> None:
 
 
 def ensure_migrated(database: Database) -> None:
-    """Raise ConfigurationError if a database has pending migrations; those of later releases are compatible."""
+    """Raise ConfigurationError if a database has pending migrations. Migrations of later releases are compatible."""
     status = Runner(database, str(DIRECTORY)).status()
     if pending := [migration.name for migration in status if not migration.applied]:
         raise ConfigurationError(
@@ -41,7 +41,7 @@ def ensure_migrated(database: Database) -> None:
 
 
 async def ensure_ready(database: Database) -> None:
-    """Raise UnavailableError if a started database does not respond or has pending migrations."""
+    """Raise UnavailableError if the database does not respond, or has pending migrations."""
     applied = {name for (name,) in await database.read("SELECT name FROM schema_migration", [])}
     if pending := {path.stem for path in DIRECTORY.glob("[0-9]*.py")} - applied:
         raise UnavailableError(f"the database schema lacks {', '.join(sorted(pending))}; run tasks-api migrate")

@@ -1,6 +1,6 @@
 """A PostgreSQL server or a CockroachDB cluster, used through a connection pool on the event loop.
 
-A read takes 24 µs of CPU with psycopg's asyncio support, 30 with psycopg in threads, and 160 with Peewee.
+A read takes 24 µs of CPU with psycopg's asyncio support, 30 µs with psycopg in threads, and 160 µs with Peewee.
 """
 
 import asyncio
@@ -22,13 +22,14 @@ from psycopg_pool import AsyncConnectionPool
 from models.database.errors import ConfigurationError, UnavailableError
 from models.database.statements import Rows, T, Work
 
-# Seconds that a request waits for a connection, and then for its statements.
+# Seconds that a request waits for a connection, and then for the results of its statements.
 POOL_TIMEOUT = 2.0
 TIMEOUT = 3.0
 # Connection options in seconds, which DATABASE_URL may override. Keepalives detect a server that vanished.
 OPTIONS = {"connect_timeout": 2, "keepalives_idle": 10, "keepalives_interval": 2, "keepalives_count": 3}
-# By default a server may acknowledge commits that are not on disk, and keep the locks of a client that vanished.
-# The statement timeout is shorter than TIMEOUT, so that waiting for a lock does not cost a connection.
+# A server's defaults may allow it to acknowledge commits before they are on disk, and to keep the locks of a client
+# that vanished.
+# The statement timeout is shorter than TIMEOUT, which closes the connection. So a connection survives a lock wait.
 SESSION = """SELECT
   set_config('synchronous_commit', replace(current_setting('synchronous_commit'), 'off', 'on'), false),
   set_config('idle_in_transaction_session_timeout', '10s', false),
@@ -41,12 +42,12 @@ MIGRATION_LOCK = int.from_bytes(b"tasks")
 
 
 class PostgresqlDatabase(peewee.PostgresqlDatabase):
-    """A database of a server, with the methods of `SqliteFile`. Peewee's own connection is for migrations."""
+    """A PostgreSQL database, with the same methods as `SqliteFile`. Peewee's own connection is used for migrations."""
 
     embedded = False
-    # Never called: every write has its own commit, and the server shares flushes.
+    # This is never called: every write has a commit of its own, and the server combines the flushes of commits.
     observe_batch: Callable[[int], None]
-    # Another node may be migrating, for as long as that takes.
+    # Another node may be migrating. Wait for it, however long that takes.
     before_migration = "SET statement_timeout = 0"
 
     def __init__(self, url: str, connections: int) -> None:
@@ -59,13 +60,13 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
         self._connections = connections
 
     def check(self) -> None:
-        """Raise ConfigurationError if the database cannot store any text."""
+        """Raise ConfigurationError if the encoding of the database is not UTF-8."""
         ((encoding,),) = self.execute_sql("SELECT current_setting('server_encoding')").fetchall()
         if encoding != "UTF8":
             raise ConfigurationError(f"The database has the encoding {encoding}: create one with ENCODING 'UTF8'.")
 
     async def start(self) -> None:
-        """Open the pool; it retries while the server cannot be reached."""
+        """Open the pool. While the server cannot be reached, the pool keeps trying to connect."""
         self._pool = AsyncConnectionPool(
             self.database,
             kwargs={**self._options, "autocommit": True, "prepare_threshold": 0},
@@ -78,18 +79,18 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
         await self._pool.open()
 
     async def shut_down(self) -> None:
-        """Close the pool once all connections are back."""
+        """Close the pool once all connections have been returned."""
         await self._pool.close()
 
     async def read(self, sql: str, parameters: Sequence[Any]) -> Rows:
         return await self._use(_execute, sql, parameters)
 
     async def write(self, work: Work[T], *arguments: Any) -> T:
-        """Run some work, whose statements commit separately, perhaps even if this raises UnavailableError."""
+        """Run a write, whose statements commit separately. It may succeed even after an UnavailableError."""
         return await self._use(_write, nullcontext, work, arguments)
 
     async def write_atomically(self, work: Work[T], *arguments: Any) -> T:
-        """Run some work like `write`, in one transaction."""
+        """Run a write in one transaction."""
         return await self._use(_write, AsyncConnection.transaction, work, arguments)
 
     def queue_depth(self) -> int:
@@ -108,7 +109,7 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
             yield
 
     def keyset_condition(self, column: Field, value: Node, key: Field, after: Node) -> Node:
-        # One range of their common index. Otherwise the planner may scan all keys for a rare value.
+        # This is a single range of the index on both columns. Otherwise the planner may scan all keys for a rare value.
         return NodeList((Tuple(column, key), SQL(">"), Tuple(value, after), SQL("AND"), column <= value))
 
     def json_object(self, columns: Mapping[str, tuple[ColumnBase, Field]]) -> ColumnBase:
@@ -139,12 +140,12 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
             raise UnavailableError(str(error).strip()) from None
 
     async def _take(self) -> AsyncConnection[Any]:
-        """Return a connection of the pool that the server has not closed."""
+        """Return a connection from the pool that the server has not closed."""
         while True:
             connection = await self._pool.getconn(POOL_TIMEOUT)
             poll = select.poll()
             poll.register(connection, select.POLLIN)
-            # An idle connection has data to read if the server closed it.
+            # An idle connection becomes readable when the server closes it.
             if not poll.poll(0):
                 return connection
             await connection.close()
@@ -154,7 +155,7 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
 class CockroachCluster(CockroachDatabase, PostgresqlDatabase):
     """A CockroachDB cluster."""
 
-    # Ids from a sequence, because the default ids are not ascending and exceed JavaScript's integers.
+    # Take ids from a sequence. The default ids are not ascending, and too large for JavaScript's integers.
     before_migration = "SET serial_normalization = 'sql_sequence'"
 
 
@@ -163,7 +164,7 @@ async def _configure(connection: AsyncConnection[Any]) -> None:
 
 
 def _abort(connection: AsyncConnection[Any]) -> None:
-    # Cancelling the task would make psycopg ask the server to cancel, and wait for that.
+    # If the task were cancelled instead, psycopg would ask the server to cancel the statement, and wait.
     with socket.socket(fileno=socket.dup(connection.fileno())) as end:
         end.shutdown(socket.SHUT_RDWR)
 

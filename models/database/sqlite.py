@@ -1,6 +1,6 @@
-"""A SQLite file: reads on the event loop, writes in one thread with group commit.
+"""A SQLite file. Reads run on the event loop; writes run in one thread, with group commit.
 
-Writes that wait at the same time share one transaction and one flush to disk; each has a savepoint of its own.
+Writes that wait at the same time share one transaction and one flush to disk. Each write has its own savepoint.
 """
 
 import asyncio
@@ -22,9 +22,10 @@ from models.database.statements import Rows, T, Work
 # Seconds to wait for the lock of another process.
 BUSY_TIMEOUT = 5.0
 BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL}
-# Seconds between attempts to get the lock. In SQLite's own pauses, a busy process takes it again many times.
+# Seconds between attempts to get the lock. SQLite itself pauses for longer, and a busy process takes the lock again
+# and again in such a pause.
 POLL_INTERVAL = 0.001
-# Seconds for which a reader does not check again that the file exists; the check takes a tenth of a request.
+# Seconds between checks that the file still exists. A check takes a tenth of the time of a read request.
 CHECK_TTL = 0.001
 PRAGMAS = {"journal_mode": "wal", "synchronous": "full"}
 
@@ -51,10 +52,10 @@ class SqliteFile(SqliteDatabase):
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
 
     def check(self) -> None:
-        """Do nothing: a file that opens can be used."""
+        """Do nothing: every file that can be opened can be used."""
 
     async def start(self) -> None:
-        """Open the connections of the reader and the writer; Peewee gives each thread its own."""
+        """Open a connection for reads and one for writes. Peewee has one connection per thread."""
         self._reader: sqlite3.Connection = self.connection()
         self._writer: sqlite3.Connection = self._thread.submit(self.connection).result()
         self._thread.submit(self._writer.execute, "PRAGMA busy_timeout = 0").result()
@@ -62,7 +63,7 @@ class SqliteFile(SqliteDatabase):
         self._checked_until = 0.0
 
     async def read(self, sql: str, parameters: Sequence[Any]) -> Rows:
-        """Run a statement that changes nothing, and return its rows; raise UnavailableError as `write` does."""
+        """Run a statement that only reads, and return its rows. It raises UnavailableError like `write`."""
         if monotonic() > self._checked_until:
             self._check_path()
             self._checked_until = monotonic() + CHECK_TTL
@@ -72,22 +73,22 @@ class SqliteFile(SqliteDatabase):
             raise _translate(error) from None
 
     async def write(self, work: Work[T], *arguments: Any) -> T:
-        """Run some work in a transaction, and return its result once the commit is on disk.
+        """Run a write in a transaction, and return its result once the commit is on disk.
 
-        The work runs in the writer thread and must await only its statements. It runs again if a shared commit fails.
+        `work` runs in the writer thread and must await only its statements. It runs again if a shared commit fails.
         UnavailableError means that another process locked the file for too long, or that the file is gone.
         """
         loop = asyncio.get_running_loop()
         write = Write(work, arguments, loop.create_future())
         self._waiting.append(write)
         if len(self._waiting) == 1:
-            # After two turns of the event loop: clients that got responses together send their next requests together,
-            # and one commit costs the same for all of them.
+            # Commit after two turns of the event loop. Clients that got their responses at the same time often send
+            # their next requests at the same time, and one commit then serves all of them.
             loop.call_soon(loop.call_soon, self._submit)
         result: T = await write.done
         return result
 
-    # Each write is atomic here.
+    # Every write to SQLite is atomic.
     write_atomically = write
 
     async def shut_down(self) -> None:
@@ -107,7 +108,7 @@ class SqliteFile(SqliteDatabase):
 
     @contextmanager
     def migration(self) -> Iterator[None]:
-        """Run a migration in a transaction that excludes other processes."""
+        """Run a migration in a transaction that locks out other processes."""
         with self.atomic("EXCLUSIVE"):
             highest_id = self.highest_id()
             yield
@@ -124,22 +125,22 @@ class SqliteFile(SqliteDatabase):
         return rows[0][0] if rows else 0
 
     def keyset_condition(self, column: Field, value: Node, key: Field, after: Node) -> Node:
-        """Return the condition for rows with a value in a column and a key after the cursor."""
+        """Return the condition for rows that have this value in the column, and a key after the cursor."""
         return (column == value) & (key > after)
 
     def json_object(self, columns: Mapping[str, tuple[ColumnBase, Field]]) -> ColumnBase:
-        """Return a JSON object with these properties, as text."""
+        """Return an SQL expression for a JSON object with these properties."""
         properties: list[Node] = []
         for name, (column, field) in columns.items():
             properties += [SQL(f"'{name}'"), _json_value(column, field)]
         return fn.json_object(*properties)
 
     def json_array(self, objects: ColumnBase, order: ColumnBase) -> ColumnBase:
-        """Return a JSON array of these objects, as text; they are in order already."""
+        """Return an SQL expression for a JSON array of these objects. The rows are sorted already."""
         return fn.printf(SQL("'[%s]'"), fn.group_concat(objects))
 
     def as_bytes(self, text: ColumnBase) -> ColumnBase:
-        """Return a text encoded in UTF-8."""
+        """Return an SQL expression for the string in UTF-8."""
         cast: ColumnBase = text.cast("blob")
         return cast
 
@@ -153,7 +154,7 @@ class SqliteFile(SqliteDatabase):
             loop.call_soon_threadsafe(_resolve, batch, self._commit(batch))
 
     def _commit(self, batch: list[Write]) -> list[Any]:
-        """Run a batch in one transaction, or in one each if that fails; return each result or error."""
+        """Run a batch in one transaction, or each write in its own if that fails. Return all results and errors."""
         try:
             return self._commit_together(batch)
         except Exception as error:
@@ -190,7 +191,7 @@ class SqliteFile(SqliteDatabase):
     def _run(self, write: Write) -> Any:
         self._writer.execute("SAVEPOINT one")
         try:
-            # Work that awaits only its statements ends at once.
+            # The coroutine ends at once, because it awaits only its statements.
             write.work(self._execute, *write.arguments).send(None)
             raise RuntimeError("A write must not await anything but its statements.")
         except StopIteration as end:
@@ -204,11 +205,11 @@ class SqliteFile(SqliteDatabase):
         return result
 
     async def _execute(self, sql: str, parameters: Sequence[Any]) -> Rows:
-        # Fetch all: a statement with pending rows would keep the transaction open.
+        # Fetch all rows, because a statement with pending rows would keep the transaction open.
         return self._writer.execute(sql, parameters).fetchall()
 
     def _check_path(self) -> None:
-        # SQLite would go on with a removed file, and lose what it writes there.
+        # If the file was removed, SQLite would keep writing to it, and the writes would be lost.
         with suppress(OSError):
             if samestat(self._path.stat(), self._status):
                 return
@@ -220,7 +221,7 @@ def _json_value(column: ColumnBase, field: Field) -> ColumnBase:
         # SQLite has no booleans.
         case BooleanField():
             return fn.json(fn.iif(column, SQL("'true'"), SQL("'false'")))
-        # SQLite's JSON functions write only 15 digits of a number.
+        # SQLite's JSON functions write at most 15 significant digits of a number.
         case FloatField():
             return fn.json(fn.printf(SQL("'%!.17g'"), column))
         case _:

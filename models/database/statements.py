@@ -1,4 +1,4 @@
-"""SQL that Peewee renders once, to be run with other values each time; rendering costs 100 µs."""
+"""Statements that Peewee renders once and the service runs many times. Rendering one takes 100 µs."""
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
@@ -7,14 +7,14 @@ from peewee import Database, Query, Value
 
 T = TypeVar("T")
 Rows = list[tuple[Any, ...]]
-# Runs SQL with the values of its parameters inside of a transaction, and returns the rows.
+# A function that runs SQL with parameters in a transaction, and returns the rows.
 Execute = Callable[[str, Sequence[Any]], Awaitable[Rows]]
-# A write: receives `Execute` and further arguments.
+# A write: a coroutine function that receives `Execute` and further arguments.
 Work = Callable[..., Coroutine[Any, Any, T]]
 
 
 class Statement:
-    """A query in a database's dialect; every value in the query must be a `parameter`."""
+    """A rendered query. Every value in the query must be a `parameter`."""
 
     def __init__(self, query: Query, database: Database) -> None:
         self.sql, self._names = query.bind(database).sql()

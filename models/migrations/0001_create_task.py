@@ -5,7 +5,7 @@ from playhouse.migrate import SchemaMigrator
 
 
 def up(migrator: SchemaMigrator, db: Database) -> None:
-    # Without AUTOINCREMENT SQLite gives the id of a deleted last task to the next one.
+    # Without AUTOINCREMENT, SQLite reuses the id of the last task after its deletion.
     autoincrement: list[Node] = [SQL("AUTOINCREMENT")] if isinstance(db, SqliteDatabase) else []
 
     class Task(Model):

@@ -1,9 +1,9 @@
-"""Add the version of a task, which grows with every change."""
+"""Add the version of a task, which every change increments."""
 
 from peewee import Database
 from playhouse.migrate import SchemaMigrator
 
 
 def up(migrator: SchemaMigrator, db: Database) -> None:
-    # As SQL, because Peewee would copy the whole table, and leave out the default.
+    # Use SQL, because Peewee would copy the whole table, and leave out the default.
     db.execute_sql("ALTER TABLE task ADD COLUMN version BIGINT NOT NULL DEFAULT 1")

@@ -1,4 +1,4 @@
-"""Create the table of the first answers to requests with an idempotency key."""
+"""Create the table of stored responses to requests with an idempotency key."""
 
 from peewee import BlobField, Database, IntegerField, Model, TextField
 from playhouse.migrate import SchemaMigrator

@@ -1,4 +1,4 @@
-"""Create the table of the keys that callers have."""
+"""Create the table of API keys."""
 
 from peewee import BlobField, Database, Model, TextField
 from playhouse.migrate import SchemaMigrator

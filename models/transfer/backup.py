@@ -10,19 +10,20 @@ from models.database.address import one_line, open_database
 from models.database.errors import ConfigurationError
 from models.database.sqlite import BUSY_TIMEOUT, SqliteFile
 
-# The table of the tasks, and the table of the migrations.
+# Every database of this service has the table of the tasks and the table of the migrations.
 TABLES = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN ('task', 'schema_migration')"
 
 
 def backup(url: str, file: Path) -> int:
-    """Copy a consistent snapshot of a SQLite file, check the copy, and return its number of tasks; all or nothing.
+    """Copy a consistent snapshot of a SQLite file, check the copy, and return the number of tasks in it.
 
-    Services may go on reading and writing. The copy is one file, readable by its owner only.
+    Services may go on reading and writing meanwhile. The copy is one file that only its owner can read. If anything
+    fails, there is no copy.
     """
     source = _source(url)
     _ensure_free(file)
     try:
-        # A folder for each run, so that the remains of a killed run do not disturb the next.
+        # Every run has its own folder, so that files left by a killed run do not disturb the next run.
         with TemporaryDirectory(prefix=".backup-", dir=file.parent, ignore_cleanup_errors=True) as folder:
             copy = Path(folder, "tasks.db")
             copy.touch(mode=0o600)
@@ -54,26 +55,26 @@ def _source(url: str) -> Path:
 def _ensure_free(file: Path) -> None:
     if not file.parent.is_dir():
         raise ConfigurationError(f"The folder of {file} does not exist: create it, or name a file elsewhere.")
-    # SQLite would read the WAL or journal of another file as part of the copy.
+    # SQLite would treat an existing WAL or journal as part of the copy.
     for path in (file, Path(f"{file}-wal"), Path(f"{file}-journal")):
         if path.exists():
             raise ConfigurationError(f"{path} exists already and was not changed: remove it, or name another file.")
 
 
 def _open(path: Path, mode: str) -> sqlite3.Connection:
-    # With a URI, because SQLite creates a missing file when given a path.
+    # Use a URI, because SQLite would create a missing file if it were given a path.
     address = f"{path.absolute().as_uri()}?mode={mode}"
     return sqlite3.connect(address, timeout=BUSY_TIMEOUT, isolation_level=None, uri=True)
 
 
 def _copy(source: Path, copy: Path) -> None:
     with closing(_open(source, "rw")) as original, closing(_open(copy, "rw")) as target:
-        # In a transaction, because `backup` waits forever for a lock that it cannot get.
+        # Start a transaction first, because `backup` would wait forever for a lock that it cannot get.
         original.execute("BEGIN")
         original.execute("SELECT 1 FROM sqlite_master").fetchone()
-        # In one step, which neither blocks writers nor is restarted by them in WAL mode.
+        # Copy in one step. In WAL mode it does not block writers, and writes do not restart it.
         original.backup(target)
-        # A file in WAL mode could not be read without a second file beside it.
+        # Leave WAL mode, because a file in WAL mode needs a second file beside it.
         target.execute("PRAGMA journal_mode = delete").fetchone()
 
 
@@ -98,7 +99,7 @@ def _damaged(source: Path, cause: str) -> ConfigurationError:
 
 
 def _publish(copy: Path, file: Path) -> None:
-    """Give the finished copy its name, durably."""
+    """Give the finished copy its name, and flush it to disk."""
     _flush(copy)
     # Unlike a rename, a link does not replace a file that was created meanwhile.
     os.link(copy, file)

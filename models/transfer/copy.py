@@ -17,15 +17,15 @@ from models.database.sqlite import SqliteFile
 from models.keys import ApiKey
 from models.task import Task
 
-# Each table, and a column that both databases sort alike; PostgreSQL sorts texts by its locale.
+# The tables, each with a column that both databases sort alike. PostgreSQL sorts strings by its locale.
 TABLES: dict[type[peewee.Model], str] = {Task: "id", KeptAnswer: "key", ApiKey: "hash"}
 
 
 def copy(source: str, target: str) -> Iterator[tuple[int, int]]:
-    """Copy all rows in one transaction, read them back and compare; lock the source against writes meanwhile.
+    """Copy all rows in one transaction, then read them back and compare. The source is locked against writes.
 
     Yields:
-        How many rows were copied or compared, and how many will be in total.
+        The number of rows copied or compared so far, and the total number.
     """
     named = open_database(source)
     if isinstance(named, SqliteFile) and not Path(named.database).exists():
