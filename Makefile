@@ -32,7 +32,7 @@ run: $(VENV)/runtime ## Serve the API on http://127.0.0.1:8000
 dev: $(VENV)/runtime ## Serve the API, and restart when the code or the contract changes
 	@$(BIN)/tasks-api serve --reload
 
-check: $(VENV)/development node ## Lint and run the quick tests, in seconds; run it after every edit
+check: $(VENV)/development node ## Lint and run the quick tests; run it after every edit
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint quick
 
 quick: $(VENV)/development

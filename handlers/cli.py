@@ -17,6 +17,7 @@ from pydantic_settings.exceptions import SettingsError
 from handlers.server.serve import serve
 from handlers.settings import ServerSettings, Settings, variable
 from models import keys
+from models.database.address import existing_database
 from models.database.errors import ConfigurationError, require
 from models.database.migrate import migrate, prepare
 from models.transfer.backup import backup
@@ -64,9 +65,13 @@ class ListKeys(Settings):
     """List all keys by name."""
 
     def cli_cmd(self) -> None:
+        existing_database(self.database_url)
         prepare(self.database_url)
-        for key in keys.find_all(self.database_url):
+        found = keys.find_all(self.database_url)
+        for key in found:
             print(f"{key.name}  created {key.created_at}{f', revoked {key.revoked_at}' if key.revoked_at else ''}")
+        if not found:
+            print("There are no keys.", file=sys.stderr)
 
 
 class RevokeKey(Settings):
@@ -76,6 +81,7 @@ class RevokeKey(Settings):
     """name of the client"""
 
     def cli_cmd(self) -> None:
+        existing_database(self.database_url)
         prepare(self.database_url)
         keys.revoke(self.database_url, self.name)
         print(f"Revoked the key {self.name}.")

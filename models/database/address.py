@@ -41,6 +41,14 @@ def open_database(url: str, connections: int = CONNECTIONS) -> Database:
     return server(f"postgresql://{rest}", connections)
 
 
+def existing_database(url: str, setting: str = "DATABASE_URL") -> Database:
+    """Return the database at a URL. Raise ConfigurationError if it is a file that does not exist."""
+    database = open_database(url)
+    if isinstance(database, SqliteFile) and not Path(database.database).exists():
+        raise ConfigurationError(f"There is no file {database.database}: name the file with the tasks in {setting}.")
+    return database
+
+
 @contextmanager
 def connected(url: str) -> Iterator[Database]:
     """Yield the database at a URL, connected by Peewee, for the commands."""

@@ -1,5 +1,6 @@
 """Errors of the configuration and of the databases."""
 
+import sys
 from importlib.util import find_spec
 
 
@@ -22,4 +23,5 @@ class UnavailableError(Exception):
 def require(module: str, extra: str, setting: str) -> None:
     """Raise ConfigurationError if a setting needs a module that is not installed."""
     if not find_spec(module):
-        raise ConfigurationError(f"{setting} needs more packages: pip install 'tasks-api[{extra}]'.")
+        pip = f"{sys.executable} -m pip install 'tasks-api[{extra}]'"
+        raise ConfigurationError(f"{setting} needs packages that are not installed: run {pip}.")

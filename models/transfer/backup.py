@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from models.database.address import one_line, open_database
+from models.database.address import existing_database, one_line
 from models.database.errors import ConfigurationError
 from models.database.sqlite import BUSY_TIMEOUT, SqliteFile
 
@@ -20,7 +20,10 @@ def backup(url: str, file: Path) -> int:
     Services may go on reading and writing meanwhile. The copy is one file that only its owner can read. If anything
     fails, there is no copy.
     """
-    source = _source(url)
+    database = existing_database(url)
+    if not isinstance(database, SqliteFile):
+        raise ConfigurationError("DATABASE_URL names a server: back it up with its own tools, such as pg_dump.")
+    source = Path(database.database)
     _ensure_free(file)
     try:
         # Every run has its own folder, so that files left by a killed run do not disturb the next run.
@@ -40,16 +43,6 @@ def backup(url: str, file: Path) -> int:
         message = f"{source} cannot be copied to {file}: {one_line(error)}; fix that, or name other files."
         raise ConfigurationError(message) from error
     return tasks
-
-
-def _source(url: str) -> Path:
-    database = open_database(url)
-    if not isinstance(database, SqliteFile):
-        raise ConfigurationError("DATABASE_URL names a server: back it up with its own tools, such as pg_dump.")
-    path = Path(database.database)
-    if not path.exists():
-        raise ConfigurationError(f"There is no file {path}: name the file with the tasks in DATABASE_URL.")
-    return path
 
 
 def _ensure_free(file: Path) -> None:

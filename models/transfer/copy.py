@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator
 from itertools import zip_longest
-from pathlib import Path
 from typing import Any
 
 import peewee
 import psycopg
 
 from models.answers import KeptAnswer
-from models.database.address import connected, one_line, open_database
+from models.database.address import connected, existing_database, one_line
 from models.database.errors import ConfigurationError
 from models.database.migrate import ensure_migrated, migrate
 from models.database.postgresql import PostgresqlDatabase
@@ -27,9 +26,7 @@ def copy(source: str, target: str) -> Iterator[tuple[int, int]]:
     Yields:
         The number of rows copied or compared so far, and the total number.
     """
-    named = open_database(source)
-    if isinstance(named, SqliteFile) and not Path(named.database).exists():
-        raise ConfigurationError(f"There is no file {named.database}: name the file with the tasks in --from.")
+    existing_database(source, "--from")
     with connected(source) as file, connected(target) as server:
         if not isinstance(file, SqliteFile) or not isinstance(server, PostgresqlDatabase):
             raise ConfigurationError("--from must name a SQLite file, and --to a server.")

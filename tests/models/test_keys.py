@@ -127,15 +127,34 @@ def test_name_can_be_reused_after_its_key_is_revoked(store: Store, tmp_path: Pat
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("revoke", "app"), "There is no key app to revoke: tasks-api key list shows all keys."),
+        (("revoke", "app"), "No valid key has the name app: tasks-api key list shows all keys."),
         (("new", "a b"), "A key's name has 1 to 64 letters, digits, dots, underscores and hyphens."),
         (("new", "a" * 65), "A key's name has 1 to 64 letters, digits, dots, underscores and hyphens."),
     ],
 )
 def test_command_explains_the_error(store: Store, tmp_path: Path, arguments: tuple[str, ...], sentence: str) -> None:
+    make_key(store, tmp_path, "other")
+
     ended = run(tmp_path, "key", *arguments, variables={"DATABASE_URL": store.url})
 
     assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", f"{sentence}\n")
+
+
+@pytest.mark.parametrize("arguments", [("list",), ("revoke", "app")])
+def test_mistyped_database_is_not_created(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    ended = run(tmp_path, "key", *arguments, "--database-url", "sqlite:///typo.db")
+
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == "There is no file typo.db: name the file with the tasks in DATABASE_URL.\n"
+    assert not (tmp_path / "typo.db").exists()
+
+
+def test_empty_list_of_keys_is_explained(store: Store, tmp_path: Path) -> None:
+    run(tmp_path, "migrate", variables={"DATABASE_URL": store.url})
+
+    listed = run(tmp_path, "key", "list", variables={"DATABASE_URL": store.url})
+
+    assert (listed.returncode, listed.stdout, listed.stderr) == (0, "", "There are no keys.\n")
 
 
 def test_command_lists_its_subcommands(tmp_path: Path) -> None:

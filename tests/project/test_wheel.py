@@ -55,4 +55,4 @@ def test_wheel_serves_in_an_empty_folder(start: Start, checkout: Path, tmp_path:
     ):
         refused = subprocess.run([*command, *arguments], cwd=empty, capture_output=True, text=True, check=False)
         assert (refused.returncode, refused.stdout) == (1, "")
-        assert re.fullmatch(rf"\S.* needs more packages: pip install 'tasks-api\[{extra}\]'\.\n", refused.stderr)
+        assert re.fullmatch(rf"\S.* run \S+ -m pip install 'tasks-api\[{extra}\]'\.\n", refused.stderr)
