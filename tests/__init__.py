@@ -1,1 +1,1 @@
-"""The tests. A package, because a dependency also installs a package named `tests`."""
+"""The project's tests. This file makes `tests` a package, since a dependency also installs a package of that name."""

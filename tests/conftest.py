@@ -1,4 +1,4 @@
-"""Fixtures: a running service with its own port and its own database."""
+"""Fixtures that many tests share, such as a running service with its own port and its own database."""
 
 import os
 import signal
@@ -23,23 +23,23 @@ CLEAN_UP = pytest.StashKey[Callable[[], None]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Start the cleanup watcher, in the main process of the run only."""
+    """Start the cleanup watcher in the main process of the run, but not in the workers of pytest-xdist."""
     if not hasattr(config, "workerinput"):
         config.stash[CLEAN_UP] = start_watcher()
-        # Both interrupt the run, even one in the background, which ignores Ctrl-C by default.
+        # Both signals interrupt the run, even a run in the background, which ignores Ctrl-C by default.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Do not wait for workers in the middle of a test when the run is interrupted."""
+    """When the run is interrupted, do not wait until the workers have finished their current tests."""
     if exitstatus == pytest.ExitCode.INTERRUPTED and session.config.getoption("numprocesses", None):
         pytest_unconfigure(session.config)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Kill the remaining processes and remove the temporary folder."""
+    """Kill the remaining processes of the run, and remove its temporary folder."""
     if CLEAN_UP in config.stash:
         config.stash[CLEAN_UP]()
 
@@ -48,7 +48,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     tiers.mark_slow_tests(items)
 
 
-# Teardown is not guarded: it may end fixtures that slow tests started.
+# The guard covers setup and call, but not teardown, which may end fixtures that slow tests started.
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
     with tiers.guard_quick_test(item):
@@ -63,44 +63,44 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def postgresql_url() -> Iterator[str]:
-    """Yield the URL of a PostgreSQL server: `TEST_DATABASE_URL`, or one started for this run."""
+    """Yield `TEST_DATABASE_URL` if it is set, otherwise the URL of a PostgreSQL server that is started for this run."""
     if url := os.environ.get("TEST_DATABASE_URL"):
         yield url
         return
-    # Durability tests start their own server, with fsync on.
+    # This server needs no fsync: the durability tests start their own server, with fsync on.
     with postgresql_server(Path(tempfile.gettempdir()) / "postgresql", fsync="off") as started:
         yield started.get_uri()
 
 
 @pytest.fixture(scope="session")
 def template_database(postgresql_url: str) -> Iterator[str]:
-    """Yield the name of a database with the current schema."""
+    """Yield the name of a database with the current schema, from which the databases of tests are copied."""
     with migrated_template(postgresql_url) as name:
         yield name
 
 
 @pytest.fixture(scope="module")
 def backend() -> str:
-    """Return the database backend; modules whose results depend on it override this fixture."""
+    """Return the default database backend; test modules whose results depend on the backend override this fixture."""
     return "sqlite"
 
 
 @pytest.fixture(scope="module")
 def variables() -> dict[str, str]:
-    """Return environment variables for every service of a module."""
+    """Return no environment variables; a test module overrides this fixture to set variables for all its services."""
     return {}
 
 
 @pytest.fixture
 def store(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Store]:
-    """Yield an empty database for the service."""
+    """Yield the store of an empty database for the service."""
     with open_store(backend, tmp_path, request) as store:
         yield store
 
 
 @pytest.fixture
 def start(backend: str, store: Store, tmp_path: Path, variables: dict[str, str]) -> Iterator[Start]:
-    """Yield a function that starts services on the store; they stop when the test ends."""
+    """Yield a function that starts services on the store; the services stop when the test ends."""
     with ExitStack() as stack:
 
         def start(*flags: str, folder: Path = tmp_path, **options: Any) -> Service:
@@ -118,7 +118,7 @@ def start(backend: str, store: Store, tmp_path: Path, variables: dict[str, str])
 def nodes(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[list[str], Store]]:
-    """Yield the URLs of nodes that share a database, and the database; each node is a process on this machine."""
+    """Yield the URLs of nodes, and the database that the nodes share; each node is a process on this machine."""
     backend, count, workers = request.param
     folder = tmp_path_factory.mktemp("nodes")
     with ExitStack() as stack:
@@ -130,7 +130,7 @@ def nodes(
 
 @pytest.fixture
 def urls(nodes: tuple[list[str], Store]) -> list[str]:
-    """Return the URLs of nodes with an empty database."""
+    """Clear the database that the nodes share, and return the URLs of the nodes."""
     urls, store = nodes
     store.clear()
     return urls
@@ -140,7 +140,7 @@ def urls(nodes: tuple[list[str], Store]) -> list[str]:
 def shared_service(
     backend: str, variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[tuple[Service, Store]]:
-    """Yield a service shared by a module, and its database; fail if the service logs anything."""
+    """Yield a service that the tests of a module share, and its database; fail if the service logs anything."""
     folder = tmp_path_factory.mktemp("shared")
     with open_store(backend, folder, request) as store:
         with running(backend, folder, variables={"DATABASE_URL": store.url} | variables) as service:
@@ -151,7 +151,7 @@ def shared_service(
 
 @pytest.fixture
 def service(shared_service: tuple[Service, Store]) -> Service:
-    """Return a service with an empty database."""
+    """Clear the database of the shared service, and return the service."""
     service, store = shared_service
     store.clear()
     return service
@@ -159,7 +159,7 @@ def service(shared_service: tuple[Service, Store]) -> Service:
 
 @pytest.fixture
 def client(service: Service) -> httpx.Client:
-    """Return a client of a service with an empty database."""
+    """Return a client of the shared service, whose database is empty."""
     return service.client
 
 
@@ -180,7 +180,7 @@ def node() -> Path:
 def browser() -> Iterator[Browser]:
     """Yield headless Chromium; while it is open, Playwright's event loop runs in this thread."""
     chromium = tool("chromium", "google-chrome")
-    # Chromium's sandbox does not work for root.
+    # The sandbox is off if root runs the tests, because Chromium's sandbox does not work for root.
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, chromium_sandbox=os.getuid() != 0)
         yield browser

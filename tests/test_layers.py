@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.project import ROOT
 
-# Each package or module, and what it may import of this project; longer names take precedence.
+# For each package or module, the parts of this project that it may import; the longest matching name applies.
 MAY_IMPORT = {
     "models.schemas": set[str](),
     "models.database": set[str](),
@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "handlers.server": {"handlers", "models"},
     "handlers.cli": {"handlers", "models"},
 }
-# What only these may import, so that removing them is easy and nothing runs back up.
+# For each package, the only packages that may import it, so that it is easy to remove and no lower layer imports it.
 ONLY = {
     "handlers.cli": set[str](),
     "handlers.server": {"handlers.cli"},

@@ -1,4 +1,4 @@
-"""A change: add a due date to tasks, and a filter by due date to the list."""
+"""An example change: add a due date to tasks, and let clients filter the list by due date."""
 
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ def apply(project: Path) -> None:
     add_to_yaml(contract, (*components, "parameters"), FILTER)
     parameters = ("paths", "/api/tasks", "get", "parameters")
     add_to_yaml(contract, parameters, "- $ref: '#/components/parameters/DueBefore'")
-    # Every example of a task needs the new property.
+    # Every example of a task must contain the new property.
     for path in (
         ("TutorialTask", "value"),
         ("CompletedTask", "value"),

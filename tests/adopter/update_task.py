@@ -1,4 +1,4 @@
-"""A change: add the operation `updateTask`, a PATCH that changes some properties of a task."""
+"""An example change: add the operation `updateTask`, a PATCH that changes some properties of a task."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Compare the service with its peers, then measure it under various conditions: `make bench`."""
+"""Compare the service with peer applications, then measure the service under various conditions: `make bench`."""
 
 import os
 import platform
@@ -18,7 +18,7 @@ from tests.benchmarks.peers import APPLICATIONS, CONNEXION, FASTAPI, FLOOR, SERV
 from tests.support import wire
 from tests.support.project import ROOT
 
-# On a disk; the folder for temporary files may be in memory.
+# Databases must be on a disk here, since the folder for temporary files may be in memory.
 BUILD = ROOT / "build"
 ROUNDS = 5
 SLOW_CLIENTS = 1000
@@ -29,14 +29,14 @@ OPERATIONS = {
     "PUT": ("PUT", "/api/tasks"),
     "POST": ("POST", "/api/tasks"),
 }
-# Target ratios of the service's requests per second to the peer's, in the order of OPERATIONS.
+# Targets for the service's requests per second divided by the peer's: one ratio for each of OPERATIONS, in that order.
 TARGETS = {FLOOR: (0.5, 0.8, 2.5, 2.5), FASTAPI: (13, 12, 12, 10), CONNEXION: (8, 5.5, 9, 7)}
 
 Results = dict[tuple[str, str], Measurement]
 
 
 def compare(folder: Path) -> Results:
-    """Measure each operation of each application, in alternation, so that a slowdown of the machine affects all."""
+    """Measure the applications in turn, in several rounds, so that a slowdown of the machine affects all of them."""
     rounds: dict[tuple[str, str], list[Measurement]] = {}
     with ExitStack() as stack:
         servers = {}
@@ -96,7 +96,7 @@ def measure_reads_with_slow_clients(folder: Path) -> Iterator[str]:
             with ExitStack() as stack:
                 for number in range(SLOW_CLIENTS):
                     connection = stack.enter_context(wire.connect(server.url))
-                    # An incomplete head, a head without its body, or an incomplete body.
+                    # Send an incomplete head, a head without its body, or an incomplete body.
                     connection.sendall(SLOW_REQUEST[: (10, -5, -1)[number % 3]])
                 during.append(load.run_wrk(server, "GET", "/api/tasks/1").p99)
     yield (

@@ -8,10 +8,10 @@ COLOURS = ("#2563eb", "#9ca3af", "#9ca3af", "#9ca3af")
 
 
 def draw(requests: dict[tuple[str, str], float], path: Path) -> None:
-    """Draw a bar for each operation and application, that of the service first.
+    """Draw a bar for each application and operation; the bar of the service is the first of each operation.
 
     Args:
-        requests: The requests per second, by operation and application.
+        requests: The requests per second for each pair of operation and application.
         path: The image file to write.
     """
     operations = list(dict.fromkeys(operation for operation, _ in requests))

@@ -1,4 +1,4 @@
-"""FastAPI with SQLAlchemy, as in FastAPI's documentation (fastapi.tiangolo.com/tutorial/sql-databases)."""
+"""A peer: the API in FastAPI with SQLAlchemy, as in its documentation (fastapi.tiangolo.com/tutorial/sql-databases)."""
 
 import os
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
-"""The floor: a bare ASGI function with `sqlite3` and orjson. It validates nothing; Python can hardly do less.
+"""The peer that does the least: a bare ASGI function with `sqlite3` and orjson, which validates nothing.
 
-Like the service, it uses `sqlite3` and flushes each commit (`synchronous=FULL`).
+Like the service, this function flushes each commit (`synchronous=FULL`).
 """
 
 import os

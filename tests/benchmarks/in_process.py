@@ -1,4 +1,4 @@
-"""Put load on an application without a server: `python -m tests.benchmarks.in_process APPLICATION METHOD PATH`."""
+"""Put load on an ASGI application without a server: `python -m tests.benchmarks.in_process APPLICATION METHOD PATH`."""
 
 import asyncio
 import json

@@ -18,19 +18,19 @@ WRK = shutil.which("wrk")
 class Measurement(NamedTuple):
     """The performance of a server under load."""
 
-    requests: float  # per second
-    cpu: float  # µs of the server per request
-    p50: float  # µs
-    p99: float  # µs
+    requests: float  # requests per second
+    cpu: float  # CPU time of the server per request, in µs
+    p50: float  # median latency, in µs
+    p99: float  # 99th percentile of the latency, in µs
 
 
 def medians(rounds: list[Measurement]) -> Measurement:
-    """Return the median of each value."""
+    """Return the median of each value over all rounds."""
     return Measurement(*(median(values) for values in zip(*rounds, strict=True)))
 
 
 def run_wrk(server: Server, method: str, path: str, seconds: float = 2, connections: int = CONNECTIONS) -> Measurement:
-    """Measure a server with wrk, which sends one request after the other on each connection."""
+    """Measure a server with wrk, which sends one request after another on each connection."""
     cpu_before = server.cpu_seconds()
     totals = finish(start_wrk(server, method, path, seconds, connections))
     cpu = (server.cpu_seconds() - cpu_before) * 1e6 / totals["requests"]
@@ -40,7 +40,7 @@ def run_wrk(server: Server, method: str, path: str, seconds: float = 2, connecti
 def start_wrk(
     server: Server, method: str, path: str, seconds: float, connections: int = CONNECTIONS
 ) -> subprocess.Popen[str]:
-    """Start wrk on a different processor than the server."""
+    """Start wrk on another processor than the server's."""
     options = [f"-c{connections}", f"-d{seconds}", "-s", str(SCRIPT), server.url + path, "--", method]
     process = subprocess.Popen([str(WRK), "-t1", *options], stdout=subprocess.PIPE, text=True)
     pin(process.pid, 1)

@@ -1,4 +1,4 @@
-"""Start the service and its peers as their users do, each on its own database."""
+"""Start the service and its peers, each as its users would start it and on its own database."""
 
 import os
 import socket
@@ -22,7 +22,7 @@ SERVICE = "Tasks API"
 FLOOR = "bare ASGI function"
 FASTAPI = "FastAPI, SQLAlchemy"
 CONNEXION = "Connexion, Peewee"
-# Import paths for uvicorn.
+# The import path of each ASGI application, for uvicorn.
 APPLICATIONS = {
     SERVICE: "handlers.application:create_app",
     FLOOR: "tests.benchmarks.floor:app",
@@ -41,7 +41,7 @@ class Server(NamedTuple):
     startup_seconds: float  # from the start of the process to its first response
 
     def cpu_seconds(self) -> float:
-        """Return the CPU time of all threads so far."""
+        """Return the CPU seconds that all threads of the server have used so far."""
         times = self.process.cpu_times()
         return float(times.user + times.system)
 
@@ -64,7 +64,7 @@ def environment_for(folder: Path) -> dict[str, str]:
 
 @contextmanager
 def running(peer: str, folder: Path, *flags: str) -> Iterator[Server]:
-    """Run a peer, on its own processor if the machine has two."""
+    """Run the service or a peer on one processor, so that a machine with two leaves the other to the load generator."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     command = (COMMAND, "serve") if peer == SERVICE else (*UVICORN, APPLICATIONS[peer])

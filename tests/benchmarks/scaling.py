@@ -1,8 +1,8 @@
 """Compare one worker with two, on SQLite and on PostgreSQL: `make bench-scale`.
 
-Two workers, a database server and a load generator need more than two processors. Therefore, all is measured again with
-each worker limited to a fifth of a processor. The database and the load generator then have all the CPU time that they
-need, and the ratio shows how much the workers slow each other down.
+Two workers, a database server and a load generator need more than two processors. Therefore, every measurement is
+repeated with each worker limited to a fifth of a processor. The database server and the load generator then have all
+the CPU time that they need. The ratio of two workers to one shows how much the workers slow each other down.
 """
 
 import os
@@ -81,7 +81,7 @@ def limit_cpu(pid: int, share: float) -> Iterator[None]:
 
 
 def measure(address: str, method: str, path: str) -> tuple[float, float, float]:
-    """Return requests per second, the number of processors that wrk used, and the number of idle processors."""
+    """Return the requests per second, the number of processors that wrk used, and the number of idle processors."""
     before, idle = resource.getrusage(resource.RUSAGE_CHILDREN), psutil.cpu_times().idle
     started = time.monotonic()
     command = [str(load.WRK), "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}", "-s", str(load.SCRIPT), address + path]
@@ -93,7 +93,7 @@ def measure(address: str, method: str, path: str) -> tuple[float, float, float]:
 
 
 def compare(backend: str, url: str, share: float) -> Iterator[str]:
-    """Yield the table rows of one database, in the order of the operations."""
+    """Yield the rows of the result table for one database, one row for each operation."""
     measurements: dict[tuple[str, int], list[tuple[float, float, float]]] = {}
     for _ in range(ROUNDS):
         for workers in (1, 2):

@@ -1,4 +1,4 @@
-"""Stock Connexion on the same contract, with Peewee models."""
+"""A peer: Connexion without this project's extensions, with the same contract and with Peewee models."""
 
 import os
 from datetime import UTC, datetime

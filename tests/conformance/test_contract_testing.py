@@ -1,4 +1,4 @@
-"""Contract tests of a deployment, as users run them: they report each finding and leave no tasks behind."""
+"""Contract tests, run against a deployment as users run them, report each finding and leave no tasks behind."""
 
 import ast
 import json
@@ -31,13 +31,13 @@ WORKFLOW: dict[str, Any] = yaml.safe_load((ROOT / ".github/workflows/contract.ym
 STEPS: list[dict[str, Any]] = WORKFLOW["jobs"]["contract"]["steps"]
 REQUIREMENT = re.compile("schemathesis>=[0-9.]+,<[0-9]+")
 KEY = "must-not-appear-in-a-report"
-# Pinned: with a random seed, a run of few examples may miss the planted defect.
+# The seed is fixed, because a run with a random seed and few examples may miss the planted defect.
 SEED = "1"
 
 
 @pytest.fixture
 def broken(start: Start, checkout: Path) -> Service:
-    """Return a service that breaks its contract: PUT ignores If-Match, and no operation checks the required key."""
+    """Return a service that breaks its contract: PUT ignores If-Match, and no operation checks the required API key."""
     replace_in(checkout / "handlers/tasks.py", "replace_task", "self._versions(if_match)", "None")
     published = checkout / "handlers/documentation/pages.py"
     old, new = 'SECURITY.sub("security: []', 'SECURITY.sub("security: [{ApiKey: []}]'
@@ -55,7 +55,7 @@ def test_make_contract_fails_on_a_finding_and_leaves_no_tasks(broken: Service, t
     reported = "".join(failures(tmp_path / "junit.xml"))
     assert KEY not in reported + (tmp_path / "har.json").read_text()
     assert "tag_is_known_and_stale_tag_is_refused" in reported
-    # To find this, Schemathesis sends requests that bypass the checks' hooks; they create tasks too.
+    # To find this defect, Schemathesis sends requests without calling the hooks in checks.py, which also create tasks.
     assert "API accepts requests without authentication" in reported
     assert har_entries(tmp_path / "har.json")
     assert broken.client.get("/api/tasks").json() == [kept]
@@ -69,7 +69,7 @@ def test_interrupted_run_leaves_no_tasks(service: Service, tmp_path: Path) -> No
         while "Coverage" not in output:
             output += (line := run.stdout.readline())
             assert line, output
-        # Interrupt during a phase: between two phases, Schemathesis may continue for a while.
+        # Interrupt Schemathesis during a phase: between two phases, it may ignore an interrupt for a while.
         tasks = "/api/tasks?limit=1000"
         before = len(service.client.get(tasks).json())
         while len(service.client.get(tasks).json()) < before + 10:
@@ -84,7 +84,7 @@ def test_interrupted_run_leaves_no_tasks(service: Service, tmp_path: Path) -> No
 
 
 def code_blocks(language: str) -> list[str]:
-    """Return the page's code blocks in a language."""
+    """Return the code blocks of the documentation page that are in the given language."""
     return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
 
 
@@ -146,7 +146,7 @@ def test_schemathesis_version_is_the_same_everywhere() -> None:
 
 def test_documented_workflow_matches_the_reusable_workflow() -> None:
     (example,) = code_blocks("yaml")
-    # YAML 1.1 parses the key `on` as a boolean.
+    # YAML 1.1 parses the key `on` as the boolean True.
     called: dict[str, Any] = WORKFLOW[True]["workflow_call"]  # type: ignore[index]
 
     for job in yaml.safe_load(example)["jobs"].values():
@@ -165,7 +165,7 @@ def test_workflow_has_no_permissions_and_no_expressions_in_scripts() -> None:
 
 
 def run_workflow(folder: Path, **inputs: str) -> tuple[str | None, str]:
-    """Run the scripts of the workflow, without an image; return the name of the failed step and the output."""
+    """Run the workflow's scripts that need no image; return the name of the failed step, if any, and the output."""
     values = {"inputs.url": "", "inputs.image": "", "inputs.seed": SEED, "inputs.examples": "1", "secrets.key": ""}
     values |= {f"{'secrets' if name == 'key' else 'inputs'}.{name}": value for name, value in inputs.items()}
     values["inputs.url || 'http://127.0.0.1:8000'"] = values["inputs.url"] or "http://127.0.0.1:8000"
@@ -192,7 +192,7 @@ def run_workflow(folder: Path, **inputs: str) -> tuple[str | None, str]:
 
 
 class Site(SimpleHTTPRequestHandler):
-    """Serves a folder, and answers 500 to `/thing`."""
+    """A web site that serves the files of a folder, and answers 500 to requests for `/thing`."""
 
     def do_GET(self) -> None:
         if self.path == "/thing":
@@ -201,12 +201,12 @@ class Site(SimpleHTTPRequestHandler):
             super().do_GET()
 
     def log_message(self, *_: object) -> None:
-        """Log nothing."""
+        """Do not log requests."""
 
 
 @contextmanager
 def published(folder: Path, document: dict[str, Any], checks: str, configuration: str) -> Iterator[str]:
-    """Serve a contract with its checks and configuration, and yield the URL."""
+    """Serve a contract with its checks and its Schemathesis configuration, and yield the URL of the web site."""
     site = folder / "site"
     (site / "docs/contract").mkdir(parents=True)
     (site / "openapi.yaml").write_text(yaml.safe_dump(document))
@@ -224,7 +224,7 @@ def published(folder: Path, document: dict[str, Any], checks: str, configuration
 
 
 def test_workflow_passes(service: Service, tmp_path: Path) -> None:
-    """Run only the fast examples phase, with a configuration that a second site publishes."""
+    """Run only the fast examples phase, with a contract and a configuration that a separate web site publishes."""
     checks = (CONTRACT_TESTS / "checks.py").read_text()
     document = yaml.safe_load(service.client.get("/openapi.yaml").text)
     configuration = f'hooks = "checks.py"\nbase-url = "{service.url}"\n'
@@ -243,7 +243,7 @@ def test_workflow_passes(service: Service, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_workflow_fails_on_a_finding(tmp_path: Path) -> None:
-    """Test a deployment with another contract and its own checks."""
+    """Run the workflow against a deployment that publishes another contract and its own checks."""
     document = {
         "openapi": "3.0.3",
         "info": {"title": "Things", "version": "1"},

@@ -1,4 +1,4 @@
-"""Every example in the contract matches the running service."""
+"""Every example in the contract matches what the running service accepts or sends."""
 
 import re
 import time
@@ -18,7 +18,7 @@ from tests.support.wire import exchange, request
 JSON = {"Content-Type": "application/json"}
 KEY = {"Idempotency-Key": "key"}
 STALE = {"If-Match": '"0"'}
-# Response examples that this module does not replay: they need an API key, a timeout or a service that is not ready.
+# This module does not reproduce the response examples that need an API key, a timeout or a service that is not ready.
 NOT_REPLAYED = {"KeyRequired", "RequestTimeout", "NotReady"}
 RATE_LIMIT = 100  # requests per second
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -45,7 +45,7 @@ def request_examples() -> list[tuple[str, str, str, Any]]:
 
 
 EXAMPLES = body_examples()
-# The names of the request examples, all in `components`.
+# The names of the examples of request bodies, which are all defined in `components`.
 REQUEST_EXAMPLES = {
     reference["$ref"].rpartition("/")[2]
     for body in document.raw()["components"]["requestBodies"].values()
@@ -54,7 +54,7 @@ REQUEST_EXAMPLES = {
 
 
 def responses(service: Service, store: Store) -> Iterator[tuple[str, httpx.Response]]:
-    """Yield the name of each response example, with the real response."""
+    """Yield the name of each response example, with a real response of the service in the same situation."""
     client = service.client
     yield "EmptyPage", client.get("/api/tasks")
     yield "TaskNotFound", client.get("/api/tasks/1")
@@ -85,7 +85,7 @@ def responses(service: Service, store: Store) -> Iterator[tuple[str, httpx.Respo
         yield "FirstRequestRunning", next(as_completed(same)).result()
     (malformed,) = exchange(service.url, b"nonsense\r\n\r\n")
     yield "NotHttp", httpx.Response(malformed.status, headers=malformed.headers, content=malformed.body)
-    # The requests may span two windows of the rate limit.
+    # Send more than twice the limit, because the requests may fall into two windows of the rate limit.
     received = exchange(service.url, request("GET", "/nowhere") * (2 * RATE_LIMIT + 1))
     refused = next(response for response in received if response.status == 429)
     yield "TooManyRequests", httpx.Response(refused.status, headers=refused.headers, content=refused.body)
@@ -100,7 +100,7 @@ def responses(service: Service, store: Store) -> Iterator[tuple[str, httpx.Respo
     yield "Unavailable", client.delete("/api/tasks/1")
     store.make_reachable()
     store.execute("DROP TABLE api_key")
-    # The cache of the API keys is stale after a while; then every request fails.
+    # Every request fails once the service's cache of the API keys is stale.
     while (response := client.get("/nowhere")).status_code != 500:
         time.sleep(0.01)
     yield "Failed", response
@@ -142,7 +142,7 @@ def test_request_example_is_accepted(
     assert response.status_code in (200, 201), (
         f"the service rejects the example {name} in openapi.yaml: {response.text}"
     )
-    # The service stores every property of the example unchanged.
+    # The response contains every property of the example unchanged.
     assert example.items() <= response.json().items()
 
 
@@ -167,7 +167,7 @@ def test_parameter_examples_are_accepted(client: httpx.Client) -> None:
             headers={name: text} if location == "header" else {},
             json=inputs.get((method, path)),
         )
-        # The entity tag may not match (412), and an earlier request deletes the task (404).
+        # A 412 means that the example's entity tag does not match; a 404, that an earlier request has deleted the task.
         assert response.status_code in (200, 201, 404, 412), (
             f"the service rejects the example of {name} in openapi.yaml"
         )

@@ -13,7 +13,7 @@ from tests.support.project import ROOT, RUN_FROM_SOURCE
 from tests.support.service import Service, Start
 
 STORIES = ROOT / "tests/contract/stories.arazzo.yaml"
-# For each story, a defect that no other story finds.
+# For each story, an edit of the service that plants a defect which no other story finds.
 DEFECTS = {
     "write-find-complete-delete": (
         "delete_task",
@@ -51,7 +51,7 @@ def run_stories(node: Path, service: Service, folder: Path, *options: str) -> tu
 
 
 def authorizations(har: Path) -> set[str]:
-    """Return the Authorization headers in a HAR report."""
+    """Return the values of all Authorization headers in a HAR report."""
     entries: list[dict[str, Any]] = json.loads(har.read_text())["log"]["entries"]
     headers = [{field["name"].lower(): field["value"] for field in entry["request"]["headers"]} for entry in entries]
     return {header["authorization"] for header in headers}

@@ -9,7 +9,7 @@ from tests.support.service import Start
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def backend(request: pytest.FixtureRequest) -> str:
-    """Return each backend: they implement the guarantees differently."""
+    """Return each backend in turn, because each implements the guarantees of the API in its own way."""
     return str(request.param)
 
 

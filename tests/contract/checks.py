@@ -1,8 +1,8 @@
-"""Schemathesis hooks: checks for the promises that the contract makes in prose.
+"""Schemathesis hooks and checks for the guarantees that the contract states only in prose.
 
 The checks need only a running service and Schemathesis, and compare several responses about the same task. They assume
-that no other client changes the tasks of the run. The run deletes its tasks when it ends, even if it is interrupted.
-It reads other tasks but never changes them.
+that no other client changes the tasks that the run creates. The run deletes these tasks when it ends, even if it is
+interrupted. It reads the tasks of other clients but never changes them.
 """
 
 import atexit
@@ -23,7 +23,7 @@ VOLATILE_HEADERS = {"date", "x-request-id"}
 IDEMPOTENCY_KEY = re.compile("[!-~]([ -~]{,253}[!-~])?")
 ENTITY_TAGS = re.compile(r'[ \t,]*(W/)?"[^"]*"([ \t]*,[ \t,]*(W/)?"[^"]*")*[ \t,]*')
 
-# The responses to the POSTs whose tasks the run must still delete, by task id.
+# The ids of the tasks that the run must still delete; each value is the response to the POST that created the task.
 created: dict[int, requests.Response] = {}
 original_send = requests.Session.send
 
@@ -36,8 +36,8 @@ def send_and_record(session: requests.Session, request: requests.PreparedRequest
     return response
 
 
-# Patch requests itself: Schemathesis sends some requests without calling its hooks, and a faulty service may create
-# tasks for them.
+# Patch the library `requests` itself: Schemathesis sends some HTTP requests without calling its hooks, and a faulty
+# service may create tasks for these HTTP requests.
 setattr(requests.Session, "send", send_and_record)  # noqa: B010
 
 
@@ -64,12 +64,12 @@ def delete_created_tasks() -> set[int]:
 
 
 def url_of(response: Response | requests.Response) -> str:
-    """Return the URL of the request."""
+    """Return the URL of the request that got a response."""
     return str(response.request.url)
 
 
 def is_response_to(response: Response, method: str, path: str, status: int) -> bool:
-    """Return whether a response has this method, path and status; a `path` that ends in a slash stands for any task."""
+    """Return whether a response has this method, path and status; a `path` that ends in a slash matches any task."""
     url = urlsplit(url_of(response)).path
     fits = url.rpartition("/")[0].endswith(PATH) if path.endswith("/") else url.endswith(path)
     return (response.request.method, response.status_code) == (method, status) and fits
@@ -77,7 +77,7 @@ def is_response_to(response: Response, method: str, path: str, status: int) -> b
 
 @schemathesis.hook
 def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -> None:
-    """Protect the tasks of other clients, and let requests succeed that the service would rightly reject.
+    """Protect the tasks of other clients, and change requests that the service would rightly reject.
 
     - A write to a task that the run did not create is redirected to a new task.
     - A valid idempotency key is made unique, since reusing it with a different body returns 422.
@@ -91,7 +91,7 @@ def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -
         return
     url = case.as_transport_kwargs()["url"]
     sent = case.operation.schema.config.headers_for(operation=case.operation)
-    # Schemathesis puts a configured API key into the case; `headers_for` does not return it.
+    # Schemathesis puts a configured API key into the headers of the case; `headers_for` does not return that header.
     sent |= {name: headers[name] for name in ("Authorization",) if name in headers}
     task = requests.get(url, headers=sent, timeout=30)
     if task.status_code == 200 and task_id(task) not in created:
@@ -111,7 +111,7 @@ def call(
         response: A response of the service.
         method: The method of the new request.
         url: The URL of the new request.
-        copied: The header fields to copy from the request of that response, beside Authorization.
+        copied: The header fields to copy from the request that got `response`, besides Authorization.
         options: Options of `requests.request`.
     """
     sent = response.request.headers
@@ -120,7 +120,7 @@ def call(
 
 
 def collection_url(response: Response | requests.Response) -> str:
-    """Return the URL of the task collection of the service."""
+    """Return the URL of the service's task collection."""
     return url_of(response).partition(PATH)[0] + PATH
 
 
@@ -138,7 +138,7 @@ def every_error_is_a_problem(ctx: CheckContext, response: Response, case: Case[A
 
 @schemathesis.check
 def what_was_sent_is_kept(ctx: CheckContext, response: Response, case: Case[Any]) -> None:
-    """A created or replaced task has every property as the client sent it."""
+    """A task that is created or replaced has every property as the client sent it."""
     if is_response_to(response, "POST", PATH, 201) or is_response_to(response, "PUT", PATH + "/", 200):
         body: Any = response.request.body
         sent = json.loads(body)
@@ -156,7 +156,7 @@ def put_answers_what_get_gives(ctx: CheckContext, response: Response, case: Case
 
 @schemathesis.check
 def tag_is_known_and_stale_tag_is_refused(ctx: CheckContext, response: Response, case: Case[Any]) -> None:
-    """GET returns 304 if If-None-Match matches; PUT and DELETE return 412 and change nothing if If-Match does not."""
+    """GET returns 304 if If-None-Match matches; PUT and DELETE return 412 and do nothing if If-Match does not match."""
     if is_response_to(response, "GET", PATH + "/", 200) or is_response_to(response, "PUT", PATH + "/", 200):
         url, (tag,) = url_of(response), response.headers["etag"]
         cached = call(response, "GET", url, headers={"If-None-Match": f'"other", W/{tag}'})
@@ -181,7 +181,7 @@ def condition_is_refused_where_it_does_not_hold(ctx: CheckContext, response: Res
 
 @schemathesis.check
 def retry_creates_nothing(ctx: CheckContext, response: Response, case: Case[Any]) -> None:
-    """A retry with the same idempotency key returns a replay and creates nothing; a different body returns 422."""
+    """A retry with the same idempotency key gets a replay and creates nothing; with a different body, it gets 422."""
     if is_response_to(response, "POST", PATH, 201) and "Idempotency-Key" in response.request.headers:
         body: Any = response.request.body
         same_headers = ("Idempotency-Key", "Content-Type")
@@ -209,7 +209,7 @@ def deleted_task_is_gone(ctx: CheckContext, response: Response, case: Case[Any])
 
 @schemathesis.check
 def created_task_is_listed_once(ctx: CheckContext, response: Response, case: Case[Any]) -> None:
-    """GET of Location returns a created task, and the list contains it exactly once."""
+    """GET of the URL in Location returns the created task, and the list contains that task exactly once."""
     if not is_response_to(response, "POST", PATH, 201):
         return
     task = response.json()
@@ -224,7 +224,7 @@ def created_task_is_listed_once(ctx: CheckContext, response: Response, case: Cas
 
 @schemathesis.check
 def walk_visits_every_task_once(ctx: CheckContext, response: Response, case: Case[Any]) -> None:
-    """Following the next links visits each task once, in ascending order, despite writes between the pages."""
+    """The `next` links lead to each task exactly once, in ascending order, despite writes between the pages."""
     if not is_response_to(response, "GET", PATH, 200):
         return
     url = collection_url(response)
@@ -239,7 +239,7 @@ def walk_visits_every_task_once(ctx: CheckContext, response: Response, case: Cas
         assert page.status_code == 200
         tasks = page.json()
         assert len(tasks) <= limit
-        # Otherwise the loop might never end.
+        # If a page repeated earlier tasks, this loop might never end.
         assert not visited or not tasks or tasks[0]["id"] > visited[-1]["id"], f"{page.url} repeats earlier tasks"
         visited += tasks
         if "next" not in page.links or visited[-1]["id"] >= last:
@@ -283,7 +283,7 @@ class IdAndTimeNeverChange:
         self.created: dict[int, Response] = {}
 
     def after_response(self, ctx: CheckContext, response: Response, case: Case[Any]) -> None:
-        """Compare the tasks in this response with those in earlier responses."""
+        """Compare the tasks in this response with the tasks in earlier responses."""
         if response.status_code not in (200, 201) or response.request.method == "DELETE":
             return
         body = response.json()

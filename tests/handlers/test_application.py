@@ -1,4 +1,4 @@
-"""create_app: applications share nothing, and operations without a handler are refused."""
+"""`create_app` creates applications that share nothing, and refuses operations without a handler."""
 
 import asyncio
 import json
@@ -41,7 +41,7 @@ class Application:
     async def call(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
     ) -> tuple[int, Any]:
-        """Return the status and the parsed body of a response."""
+        """Send a request, and return the status and the parsed body of the response."""
         fields = {"host": "localhost", "content-type": "application/json", **(headers or {})}
         scope = {
             "type": "http",
@@ -69,7 +69,7 @@ class Application:
 
 @pytest.mark.slow
 def test_two_applications_in_one_process_share_nothing(tmp_path: Path) -> None:
-    """They have different databases, API keys, idempotency keys and rate limits."""
+    """The two applications have different databases, API keys, idempotency keys and rate limits."""
     urls = [f"sqlite:///{tmp_path}/{name}.db" for name in ("open", "closed")]
     for url in urls:
         migrate(url)
@@ -84,7 +84,7 @@ def test_two_applications_in_one_process_share_nothing(tmp_path: Path) -> None:
                 await closed_app.call("POST", "/api/tasks", {"title": "b"}, {**once, **key}),
             ]
             assert [(status, task["id"], task["title"]) for status, task in created] == [(201, 1, "a"), (201, 1, "b")]
-            # A replay, and the limit of one application only.
+            # The first application replays its own response, and only this application has a rate limit.
             assert await open_app.call("POST", "/api/tasks", {"title": "a"}, once) == created[0]
             statuses = [(await open_app.call("GET", "/api/tasks"))[0] for _ in range(2)]
             assert statuses == [200, 429]

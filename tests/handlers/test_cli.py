@@ -81,7 +81,7 @@ def test_serve_on_ipv6(start: Start) -> None:
 
 
 def test_serve_on_ipv6_with_several_workers(start: Start) -> None:
-    """Every connection is served, and the kernel distributes them over both workers."""
+    """Every connection is served, and the kernel distributes the connections over both workers."""
     service = start("--host", "::1", "--workers", "2")
     url = service.url
     assert url.startswith("http://[::1]:")
@@ -234,14 +234,14 @@ def test_invalid_setting_is_reported_in_one_sentence(tmp_path: Path, arguments: 
 def test_every_command_ends_on_ctrl_c_without_a_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
 ) -> None:
-    """Every command opens the database file first; Ctrl-C comes at that moment."""
+    """Ctrl-C interrupts each command while it opens the database file, which is its first step."""
     (tmp_path / "tasks.db").touch()
     monkeypatch.setattr(sqlite3, "connect", Mock(side_effect=KeyboardInterrupt))
 
     try:
         result = inside.run(tmp_path, *arguments)
     except KeyboardInterrupt:
-        # If it propagated, it would end the whole test run.
+        # If the KeyboardInterrupt propagated, it would end the whole test run.
         pytest.fail("Ctrl-C shows a traceback.")
 
     assert (result.returncode, result.stdout) == (130, "")
@@ -281,7 +281,7 @@ def test_reload_applies_a_changed_contract(start: Start, checkout: Path) -> None
     detail = ""
     while detail != "No such task":
         assert time.monotonic() < deadline, service.log()
-        # The old process closes its connections when it ends.
+        # A request may fail, because the old process closes its connections when it ends.
         with suppress(httpx.TransportError):
             time.sleep(0.05)
             detail = service.client.get("/api/tasks/1").json()["detail"]

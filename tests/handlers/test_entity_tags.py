@@ -13,7 +13,7 @@ from tests.support.service import Start
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql", "two nodes"])
 def backend(request: pytest.FixtureRequest) -> str:
-    """Two nodes that share a PostgreSQL database must behave like one."""
+    """Return each backend in turn; two nodes that share a PostgreSQL database must behave like a single node."""
     return str(request.param)
 
 
@@ -23,7 +23,7 @@ CONTENT_HEADERS = {"content-type", "content-length"}
 
 @pytest.fixture
 def task(shared_client: httpx.Client) -> httpx.Response:
-    """The response to the creation of a task."""
+    """Create a task, and return the response."""
     return shared_client.post("/api/tasks", json={"title": "a"})
 
 
@@ -70,9 +70,9 @@ def test_version_is_not_in_the_body(task: httpx.Response) -> None:
 def test_if_none_match_gets_304_for_an_unchanged_response(
     shared_client: httpx.Client, task: httpx.Response, path: str, values: list[str], matches: bool
 ) -> None:
-    """A 304 lacks only the body and the headers that describe it (RFC 9110, section 15.4.5)."""
+    """A 304 response lacks only the body and the header fields that describe the body (RFC 9110, section 15.4.5)."""
     path = path.format(task=task.headers["location"])
-    # So that the page links to a next page.
+    # Create another task, so that the page links to a next page.
     shared_client.post("/api/tasks", json={"title": "b"})
     whole = shared_client.get(path)
     assert whole.headers["cache-control"]
@@ -116,7 +116,7 @@ def test_entity_tag_of_a_page_changes_with_its_content_and_link(client: httpx.Cl
     client.delete("/api/tasks/1")
     tags.append(tag())
 
-    # The third task is not on the page, but it added the link to the next page.
+    # The third task is not on the page, but its creation added the link to the next page.
     assert len(set(tags)) == 6
     client.post("/api/tasks", json={"title": "d"})
     assert tag() != tags[-1]
@@ -194,7 +194,7 @@ def test_if_match_accepts_many_entity_tags(shared_client: httpx.Client, task: ht
 
 @pytest.mark.parametrize("backend", ["sqlite"])
 def test_entity_tag_changes_with_the_json_format(start: Start, checkout: Path) -> None:
-    """Otherwise, clients would get 304 for an outdated format after an upgrade of the service."""
+    """If the entity tag stayed the same, clients would keep responses in the old format after an upgrade."""
     service = start(folder=checkout, command=RUN_FROM_SOURCE)
     created = service.client.post("/api/tasks", json={"title": "a"})
     service.stop()

@@ -10,7 +10,7 @@ from tests.support.calls import TASK, assert_replayed, post, titles
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql", "two nodes"])
 def backend(request: pytest.FixtureRequest) -> str:
-    """Two nodes that share a PostgreSQL database must behave like one."""
+    """Return each backend in turn; two nodes that share a PostgreSQL database must behave like a single node."""
     return str(request.param)
 
 

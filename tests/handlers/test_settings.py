@@ -21,7 +21,7 @@ from handlers.settings import ServerSettings, variable
 from tests.support import inside
 from tests.support.service import environment
 
-# A value other than the default for each setting that must have a certain format.
+# For each setting whose value must have a certain format, a valid value that differs from the default.
 OTHER = {
     "database_url": "sqlite:///other.db",
     "host": "127.0.0.2",
@@ -40,24 +40,24 @@ def default(name: str) -> Any:
 
 
 def other(name: str) -> Any:
-    """Return a valid value other than the default."""
+    """Return a valid value for a setting that differs from its default."""
     if name in OTHER:
         return OTHER[name]
     kind = ServerSettings.model_fields[name].annotation
     assert kind in (bool, int, float), f"Give {name} a value in OTHER."
-    # The fraction must not be rounded.
+    # Add a fraction, which must not be rounded.
     return not default(name) if kind is bool else default(name) + (0.25 if kind is float else 1)
 
 
 def minimum(name: str) -> Any:
-    """Return the smallest allowed number, or nearly that; the default if the setting is not a number."""
+    """Return the minimum of a setting, or 0.001 if it has none; return the default if the setting is not a number."""
     if ServerSettings.model_fields[name].annotation not in (int, float):
         return default(name)
     return next((bound.ge for bound in ServerSettings.model_fields[name].metadata if hasattr(bound, "ge")), 0.001)
 
 
 def flag(name: str, value: Any) -> str:
-    """Return the flag that sets a value."""
+    """Return the command-line flag that gives a setting this value."""
     kebab = name.replace("_", "-")
     if isinstance(value, bool):
         return f"--{kebab}" if value else f"--no-{kebab}"
@@ -70,7 +70,7 @@ def read_settings(
     """Return the settings of `tasks-api serve`, given flags, environment variables and the content of `.env`."""
     (folder / ".env").write_text("".join(f'{name}="{value}"\n' for name, value in (file or {}).items()))
     strings = {name: str(value) for name, value in (variables or {}).items()}
-    # The environment of the tests sets some settings.
+    # Remove the settings that the environment of the tests contains.
     base_environment = {name: value for name, value in environment().items() if not name.startswith("TASKS_API_")}
     with (
         patch("tests.support.inside.environment", lambda _: base_environment | strings),
@@ -85,7 +85,7 @@ def read_settings(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path, name: str) -> None:
-    """The winning value may equal the default, or be empty, zero or false."""
+    """A value takes precedence even if it equals the default, or is empty, zero or false."""
     name_in_environment = variable(name)
     for value in (default(name), other(name), minimum(name)):
         losing_value = other(name) if value != other(name) else default(name)
@@ -98,7 +98,7 @@ def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path, name: s
 
 
 class Started(NamedTuple):
-    """The settings that a server process reads, and its uvicorn configuration."""
+    """The settings and the uvicorn configuration with which a server process starts."""
 
     settings: ServerSettings
     config: uvicorn.Config
@@ -106,7 +106,7 @@ class Started(NamedTuple):
 
 @pytest.fixture
 def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Started]]:
-    """Make `serve` record its settings instead of serving."""
+    """Make `serve` record its settings instead of serving, and yield the list of records."""
     started: list[Started] = []
 
     def run(self: Any, sockets: list[socket.socket] | None = None) -> None:
@@ -116,7 +116,7 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[St
 
     for runner in (uvicorn.Server, Multiprocess, ChangeReload):
         monkeypatch.setattr(runner, "run", run)
-    # Leave the logging of the tests as it is.
+    # Do not let uvicorn change the logging configuration of the tests.
     monkeypatch.setattr(uvicorn.Config, "configure_logging", lambda _: None)
     sigterm_handler, file_limit = signal.getsignal(signal.SIGTERM), resource.getrlimit(resource.RLIMIT_NOFILE)
     with chdir(tmp_path), patch.dict(os.environ, environment(), clear=True):
@@ -130,7 +130,7 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[St
 def test_workers_have_the_settings_of_the_command(
     tmp_path: Path, started: list[Started], value: Callable[[str], Any], workers: int
 ) -> None:
-    """Workers read the settings from the environment, in which flags must override variables."""
+    """Workers read their settings from the environment, where the command must replace variables by its flags."""
     fixed = {"port": 0, "workers": workers, "database_url": "sqlite:///tasks.db"}
     values = {name: fixed.get(name, value(name)) for name in NAMES}
     losing = {variable(name): other(name) if values[name] != other(name) else default(name) for name in NAMES}
@@ -156,7 +156,7 @@ def tcp_pair() -> tuple[socket.socket, socket.socket]:
 def test_request_timeout_sets_tcp_user_timeout(
     tmp_path: Path, started: list[Started], seconds: float, milliseconds: int
 ) -> None:
-    """The resolution is one millisecond."""
+    """The option TCP_USER_TIMEOUT has a resolution of one millisecond."""
     serve(read_settings(tmp_path, "--port=0", f"--request-timeout={seconds}"))
     config = started[0].config
     config.load()
@@ -178,7 +178,7 @@ def test_request_timeout_sets_tcp_user_timeout(
 @pytest.mark.parametrize("name", ["VERSION", "SERVE", "MIGRATE", "KEY", "BACKUP", "COPY", "NAME", "FILE", "PORT"])
 @pytest.mark.parametrize("prefix", ["TASKS_API_", ""])
 def test_unrelated_variables_are_ignored(tmp_path: Path, prefix: str, name: str) -> None:
-    """Such as the version of an image, the key of a client, or the port that Kubernetes injects."""
+    """Examples are the version of an image, the API key of a client, and the port that Kubernetes injects."""
     result = inside.run(tmp_path, "migrate", variables={f"{prefix}{name}": "tcp://10.0.0.1:80"})
 
     assert (result.returncode, result.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""The five operations, over HTTP."""
+"""The five operations on tasks, called over HTTP."""
 
 import httpx
 import pytest
@@ -10,7 +10,7 @@ from tests.support.wire import exchange
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql", "two nodes"])
 def backend(request: pytest.FixtureRequest) -> str:
-    """Two nodes that share a PostgreSQL database must behave like one."""
+    """Return each backend in turn; two nodes that share a PostgreSQL database must behave like a single node."""
     return str(request.param)
 
 

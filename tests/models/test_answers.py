@@ -1,4 +1,4 @@
-"""Responses kept for idempotency keys: stored with their task, for the retention period, and without secrets."""
+"""The responses kept for idempotency keys are stored with their task, for a limited time, and without secrets."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -13,7 +13,7 @@ from tests.support.stores import Store
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def backend(request: pytest.FixtureRequest) -> str:
-    """Return each backend: they implement the guarantees differently."""
+    """Return each backend in turn, because each implements these guarantees in its own way."""
     return str(request.param)
 
 
@@ -62,14 +62,14 @@ def test_kept_response_survives_a_restart(start: Start) -> None:
 
 
 def test_expired_responses_are_purged_at_start(start: Start, store: Store) -> None:
-    """Purge more responses than one batch removes, and keep a recent one."""
+    """The purge removes more responses than fit into one batch, and keeps a recent response."""
     client = start().client
     first = [post(client, str(number)) for number in range(250)]
     store.execute("UPDATE kept_answer SET created_at = '2026-01-01T00:00:00.000Z'")
     recent = post(client, "recent")
     assert_replayed(post(client, "249"), first[249])
 
-    # A service purges when it starts; the next purge is long after this test.
+    # Start another service, which purges at its start; its next purge would come long after this test.
     client = start().client
     wait_until(lambda: count_kept_responses(store) == 1)
 
@@ -83,7 +83,7 @@ def test_retention_period_may_be_a_fraction_of_an_hour(start: Start, store: Stor
         post(client, str(minutes))
         created = datetime.now(UTC) - timedelta(minutes=minutes)
         written = created.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        # Only the latest response is newer than this.
+        # Only the response to the latest POST is newer than `written`.
         store.execute(f"UPDATE kept_answer SET created_at = '{written}' WHERE created_at > '{written}'")
 
     client = start("--idempotency-hours", "0.5").client

@@ -23,19 +23,19 @@ from tests.support.inside import run
 from tests.support.service import Start
 from tests.support.stores import Store
 
-# Processes cache the keys for this many seconds. A later request must see the change, however busy the machine is; how
-# much earlier one sees it depends on the machine, and is not tested.
+# Processes cache the API keys for this many seconds. A request after that time must see a changed key, however busy the
+# machine is. An earlier request may see the change or not, depending on the machine, and is not tested.
 CACHE_TTL = 1
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def backend(request: pytest.FixtureRequest) -> str:
-    """Return each backend: they implement the guarantees differently."""
+    """Return each backend in turn, because each implements these guarantees in its own way."""
     return str(request.param)
 
 
 def test_published_document_says_whether_a_key_is_required(start: Start, store: Store, tmp_path: Path) -> None:
-    """The first key changes the document and its entity tag, without a restart."""
+    """The first API key changes the published document and its entity tag, without a restart of the service."""
     client = start().client
     before = {name: client.get(f"/openapi.{name}") for name in ("yaml", "json")}
     assert client.get("/api/tasks").status_code == 200
@@ -57,7 +57,7 @@ def test_revoked_key_is_refused_within_a_second_everywhere(start: Start, store: 
     """Test both workers of a node and another node. The service stays closed when every key is revoked."""
     keys = [make_key(store, tmp_path, name) for name in ("old", "new")]
     nodes = [start("--workers", "2"), start()]
-    # Each connection stays with one worker.
+    # Use several clients, because each connection stays with one worker.
     clients = [httpx.Client(base_url=node.url) for node in nodes for _ in range(8)]
     for client in clients:
         assert client.get("/api/tasks", headers=bearer(keys[0])).status_code == 200
@@ -79,13 +79,13 @@ def test_revoked_key_is_refused_within_a_second_everywhere(start: Start, store: 
 
 
 def test_requests_get_503_while_keys_cannot_be_checked(start: Start, store: Store, tmp_path: Path) -> None:
-    """Fail closed, since the key may have been revoked; the published document does not change."""
+    """The service fails closed, since the key may have been revoked; the published document does not change."""
     key = make_key(store, tmp_path)
     client = start().client
     assert client.get("/api/tasks", headers=bearer(key)).status_code == 200
     store.make_unreachable()
 
-    # With a key and without.
+    # Requests with a key and requests without a key both get 503.
     wait_for(client, 503, headers=bearer(key))
     wait_for(client, 503)
     assert client.get("/nowhere").status_code == 503
@@ -169,12 +169,12 @@ def test_first_key_can_be_created_before_the_first_start(tmp_path: Path) -> None
 
 
 def test_copy_includes_the_keys() -> None:
-    """tests/models/transfer/test_copy.py compares every table in TABLES."""
+    """TABLES includes the table of the API keys; tests/models/transfer/test_copy.py compares every table in TABLES."""
     assert "api_key" in {table._meta.table_name for table in TABLES}
 
 
 def test_idempotency_keys_belong_to_one_api_key(start: Start, store: Store, tmp_path: Path) -> None:
-    """Their scope is the name of the API key: it includes a renewed key, and excludes other keys."""
+    """An idempotency key stays valid when its API key is renewed under the same name, but not for other API keys."""
     first, other = make_key(store, tmp_path, "first"), make_key(store, tmp_path, "other")
     client = start().client
 
@@ -191,7 +191,7 @@ def test_idempotency_keys_belong_to_one_api_key(start: Start, store: Store, tmp_
 
 
 class FakeKeyTable(SqliteFile):
-    """A fake database with rows set by the test: the name, key and revocation time of each API key."""
+    """A fake database whose rows the test sets: the name, key and revocation time of each API key."""
 
     def __init__(self) -> None:
         super().__init__(Path("never-opened.db"))
@@ -202,7 +202,7 @@ class FakeKeyTable(SqliteFile):
 
 
 def test_service_that_had_keys_stays_closed() -> None:
-    """This holds for keys revoked before or after the start, and for an emptied table."""
+    """The service stays closed if its keys are revoked before or after its start, or if the table is emptied."""
     table = FakeKeyTable()
 
     def refreshed(cache: KeyCache, *rows: tuple[str, bytes, str | None]) -> KeyCache:
@@ -224,10 +224,10 @@ def test_service_that_had_keys_stays_closed() -> None:
 
 
 class SlowDatabase(SqliteFile):
-    """A fake database whose reads take longer than the cache TTL, and some of which fail.
+    """A fake database whose reads take longer than the cache TTL; some of the reads fail.
 
     Args:
-        failing: The numbers of the failing reads, from 1.
+        failing: The numbers of the reads that fail, counted from 1.
     """
 
     def __init__(self, *failing: int) -> None:

@@ -14,12 +14,12 @@ from handlers.contract.validation import Rules
 from models import schemas
 
 SCHEMAS = document.resolved()["components"]["schemas"]
-# A nightly run sets more examples.
+# A nightly run sets a larger number of examples.
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "250"))
-# The service never rejects a body of another model. Dates that do not exist are not tested.
+# Other models are not tested: the service never rejects a body because of them. Nor are dates that do not exist.
 MODELS = [schemas.TaskInput, schemas.Task]
 
-# Edge cases of whitespace, of the length of a character, and of line endings in regular expressions.
+# Edge cases: whitespace, characters that some languages count as two, and line endings in regular expressions.
 CHARACTERS = (
     " \t\n\r\v\f\0\x1c\x1f\x7f\x85\xa0\u1680\u180e\u2000\u200a\u200b"
     "\u2028\u2029\u202f\u205f\u3000\ufeff\U0010ffff🚀é́aZ09"
@@ -41,7 +41,7 @@ VALUES = st.recursive(
 
 @st.composite
 def bodies(draw: st.DrawFn, schema: dict[str, Any]) -> Any:
-    """Draw a valid body with up to three properties removed, added or changed."""
+    """Draw a valid body in which up to three properties are removed, added or changed; rarely, draw any JSON value."""
     if draw(st.integers(0, 19)) == 0:
         return draw(VALUES)
     body = {name: part["example"] for name, part in schema["properties"].items()}

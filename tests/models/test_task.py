@@ -1,4 +1,4 @@
-"""Timestamps are UTC in every time zone: in the database, in responses and in the log."""
+"""Timestamps in the database, in responses and in the log are in UTC, whatever the local time zone is."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ from tests.support.calls import bearer, make_key, post
 from tests.support.service import Start
 from tests.support.stores import SqliteStore
 
-# In POSIX notation, which needs no time zone database: 14 hours ahead, 12 behind, and a half-hour offset.
+# The POSIX notation needs no time zone database: 14 hours ahead of UTC, 12 hours behind UTC, 5:30 hours ahead, and UTC.
 ZONES = ["AHEAD-14", "BEHIND+12", "HALF-5:30", "UTC0"]
 TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d[^\"', ]*")
 UTC_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -28,7 +28,7 @@ UTC_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 @pytest.fixture(params=ZONES)
 def zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Set the time zone of this process and of the processes it starts."""
+    """Set the time zone of this process and of the processes that it starts."""
     with monkeypatch.context() as patched:
         patched.setenv("TZ", request.param)
         time.tzset()
@@ -39,7 +39,7 @@ def zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 def assert_is_recent(text: str, began: float) -> None:
     """Assert that a timestamp has the contract's format and lies between `began` and now."""
     assert UTC_TIME.fullmatch(text)
-    # The service truncates to milliseconds.
+    # The service truncates timestamps to milliseconds.
     assert began - 0.001 <= datetime.fromisoformat(text).timestamp() <= time.time()
 
 
@@ -58,7 +58,7 @@ def test_kept_responses_expire_on_time_in_every_zone(zone: str, store: SqliteSto
     migrate(store.url)
     database = open_database(store.url)
     answers = AnswerQueries(database)
-    # In seconds; the retention period is an hour and a half.
+    # The ages of the kept responses in seconds; the retention period is an hour and a half (5,400 seconds).
     ages = [0, 5390, 5410, 20 * 3600]
 
     async def work() -> int:

@@ -16,7 +16,7 @@ import pytest
 from tests.support.project import ROOT
 
 PACKAGES = re.findall(r"^([a-z0-9-]+)[\[=]", (ROOT / "requirements-all.lock").read_text(), re.MULTILINE)
-# In the format of https://ossf.github.io/osv-schema.
+# An advisory in the format of https://ossf.github.io/osv-schema.
 ADVISORY = {
     "id": "PYSEC-1",
     "aliases": ["CVE-1"],
@@ -32,7 +32,7 @@ ADVISORY = {
 
 @contextmanager
 def advisory_database(**advisories: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    """Run a database with OSV's API, and yield its URL and the packages that were queried."""
+    """Run an advisory database with OSV's API; yield its URL and the list of the packages that a client queries."""
     queried = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -72,7 +72,7 @@ def test_every_package_is_audited() -> None:
 
     assert (completed.returncode, completed.stderr) == (0, "")
     assert completed.stdout == f"Audited {len(queried)} packages of requirements-all.lock with the advisories of OSV.\n"
-    # Packages for other platforms are not queried.
+    # Some packages are not queried, because they are for other platforms.
     assert set(queried) <= set(PACKAGES)
     assert {"click", "connexion", "peewee", "uvicorn"} <= set(queried)
 

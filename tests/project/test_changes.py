@@ -1,4 +1,4 @@
-"""The changes of `make changes` can be applied, and the changed service works."""
+"""The example changes of `make changes` can be applied, and the changed service works."""
 
 import subprocess
 import sys
@@ -26,7 +26,7 @@ def test_with_missing_fixture(missing):
 
 
 def start_changed_service(start: Start, checkout: Path) -> httpx.Client:
-    """Apply the changes to a copy of the project, start it, and return a client."""
+    """Apply the example changes to a copy of the project, start the changed service, and return a client."""
     for apply in CHANGES.values():
         apply(checkout)
     subprocess.run([Path(sys.executable).with_name("datamodel-codegen")], cwd=checkout, check=True)

@@ -19,13 +19,13 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """The temporary folder of another test run; its path is short, because sockets are created in it."""
+    """Yield the temporary folder for another test run; its path is short, because the run creates sockets in it."""
     with tempfile.TemporaryDirectory(prefix="run-") as folder:
         yield Path(folder)
 
 
 def commands_of_run(folder: Path) -> list[str]:
-    """Return the commands of all processes of a test run, except the one that cleans up after it."""
+    """Return the commands of all processes of a test run, except the process that cleans up after the run."""
     commands = []
     for process in psutil.process_iter():
         try:

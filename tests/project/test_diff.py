@@ -27,7 +27,7 @@ NO_KEYS = ("security:\n  - ApiKey: []\n", "security: []\n")
 
 @pytest.fixture
 def folder(tmp_path: Path, node: Path) -> Path:
-    """A Git repository whose last tag is v1.2.3."""
+    """Return the folder of a Git repository whose last tag is v1.2.3."""
     (tmp_path / "build").mkdir()
     (tmp_path / "build/node").symlink_to(node.parents[1])
     (tmp_path / "tests").mkdir()
@@ -40,7 +40,7 @@ def folder(tmp_path: Path, node: Path) -> Path:
 
 
 def diff(folder: Path, *base: str) -> tuple[int, str]:
-    """Compare the contract in a folder, and return the exit status and the output."""
+    """Run `make diff` on the contract in a folder, and return the exit status and the output."""
     command = [sys.executable, str(ROOT / "tests/tools/diff.py"), *base]
     completed = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert "Traceback" not in completed.stderr
@@ -48,7 +48,7 @@ def diff(folder: Path, *base: str) -> tuple[int, str]:
 
 
 def contract_with(change: tuple[str, str], version: str) -> str:
-    """Return the contract with a change and a new version."""
+    """Return the released contract with one replacement and another version."""
     assert change[0] in RELEASED
     return RELEASED.replace(*change).replace("version: 1.2.3", f"version: {version}")
 
@@ -57,7 +57,7 @@ def contract_with(change: tuple[str, str], version: str) -> str:
     ("change", "version", "passes"),
     [
         (("", ""), "1.2.3", True),
-        # Any change requires a higher version, even of the texts of problems, which are examples.
+        # Any change requires a higher version, even a change of an error message, which is only an example.
         (RENAMED, "1.2.3", False),
         (RENAMED, "1.2.2", False),
         (RENAMED, "1.2.4", True),

@@ -2,7 +2,7 @@
 
 The tests build no image. They run nginx with `docs/proxy.conf`, except for its port, its paths, and the two lines that
 find the nodes by Docker's DNS server. The tests have no such server, and `resolve` needs nginx 1.27.3, which is newer
-than that of Debian 13.
+than the nginx of Debian 13.
 """
 
 import json
@@ -82,7 +82,7 @@ def test_image_serves_nobody_until_there_is_a_key(start: Start, store: Store, tm
     image_environment = dict(pair.split("=") for pair in re.findall(r"\w+=\S+", instruction("ENV")))
     variables = image_environment | {"DATABASE_URL": store.url, "TASKS_API_PORT": "0", "PATH": os.environ["PATH"]}
     refused = run(tmp_path, *json.loads(instruction("CMD")), variables=variables)
-    # As in the README: the entry point with another command than `serve`.
+    # Run the entry point with another command than `serve`, as the README does.
     key = run(tmp_path, "key", "new", "app", variables=variables).stdout.strip()
     client = start(variables=variables).client
 
@@ -109,11 +109,11 @@ def test_commands_of_the_documentation_match_the_image() -> None:
 
 
 def test_nodes_are_open_and_not_published() -> None:
-    """A single line makes the nodes open; test_security.py tests that a key closes them nevertheless."""
+    """One line of compose.yaml opens the nodes to all clients; test_security.py tests that an API key closes them."""
     assert SERVICES["api"]["environment"]["TASKS_API_INSECURE_OPEN"] == "true"
     assert (ROOT / "compose.yaml").read_text().count("INSECURE_OPEN") == 1
     assert "ports" not in SERVICES["api"]
-    # A node creates a key, after the migration.
+    # The documented command creates an API key on a node, after the migration.
     assert "docker compose run --rm api key new app" in (ROOT / "compose.yaml").read_text()
     assert SERVICES["api"]["depends_on"] == {"migrate": {"condition": "service_completed_successfully"}}
 
@@ -126,7 +126,7 @@ def check_health(port: int) -> int:
     address = f"127.0.0.1:{instruction('EXPOSE')}/"
     assert address in arguments[-1]
     arguments[-1] = arguments[-1].replace(address, f"127.0.0.1:{port}/")
-    # The health check must ignore a proxy of the environment.
+    # The health check must ignore a proxy that is set in the environment.
     environment = os.environ | {"http_proxy": "http://127.0.0.1:9"}
     return subprocess.run(
         [sys.executable, *arguments], env=environment, stderr=subprocess.DEVNULL, timeout=30, check=False
@@ -182,13 +182,13 @@ def test_only_the_proxy_is_published_and_only_on_loopback() -> None:
 
 @pytest.fixture(scope="module")
 def nginx() -> str:
-    """The path of nginx, which must be installed in CI."""
-    # Debian installs it in a folder that only root has on its PATH.
+    """Return the path of the program nginx, which must be installed in CI."""
+    # Debian installs nginx in a folder that is only on root's PATH.
     return str(tool("nginx", "/usr/sbin/nginx"))
 
 
 def configuration(port: int, nodes: list[str], folder: Path, text: str) -> str:
-    """Return the proxy's configuration for a port and the addresses of nodes, without DNS."""
+    """Return the nginx configuration with the given port, and with the addresses of the nodes instead of DNS names."""
     servers = " ".join(f"server {node};" for node in nodes)
     text, count = re.subn(r"resolver .*;\n +server api:8000 resolve;", servers, text)
     assert count == 1
@@ -198,12 +198,12 @@ def configuration(port: int, nodes: list[str], folder: Path, text: str) -> str:
 
 @contextmanager
 def proxy(nginx: str, nodes: list[str], folder: Path, text: str = PROXY) -> Iterator[httpx.Client]:
-    """Run the proxy in front of nodes, and yield a client; the access log is the file `access`."""
+    """Run the proxy in front of nodes, and yield a client of the proxy; its access log is the file `access`."""
     with closing(socket.create_server(("127.0.0.1", 0))) as listener, (folder / "access").open("ab") as access:
         port = listener.getsockname()[1]
         (folder / "proxy.conf").write_text(configuration(port, nodes, folder, text))
         process = subprocess.Popen(
-            # Workers stay root if root runs the tests, because another user could not read the folder.
+            # If root runs the tests, nginx's workers stay root, because another user could not read the folder.
             [nginx, "-p", folder, "-c", folder / "proxy.conf", "-e", "stderr", "-g", "daemon off; user root;"],
             stdout=access,
             # nginx inherits a listening socket, so no other process can take the port.
@@ -226,13 +226,13 @@ def address_of(service: Service) -> str:
 
 @pytest.fixture
 def nodes(start: Start) -> list[Service]:
-    """Two nodes that share a database and trust a proxy on loopback."""
+    """Start two nodes that share a database and trust a proxy on loopback."""
     return [start("--trusted-proxies", "127.0.0.1") for _ in range(2)]
 
 
 @pytest.fixture
 def client(nginx: str, nodes: list[Service], tmp_path: Path) -> Iterator[httpx.Client]:
-    """A client of the proxy in front of both nodes."""
+    """Yield a client of the proxy in front of both nodes."""
     with proxy(nginx, [address_of(node) for node in nodes], tmp_path) as client:
         yield client
 
@@ -379,7 +379,7 @@ def test_requests_of_one_address_have_a_limit(nginx: str, tmp_path: Path) -> Non
 
 
 def test_stalled_clients_are_disconnected(nginx: str, nodes: list[Service], tmp_path: Path) -> None:
-    """Both a slow head, sent byte by byte, and an incomplete body time out: here after one second instead of ten."""
+    """Both a slow head, sent byte by byte, and an incomplete body time out after one second (by default, ten)."""
     shortened, count = re.subn(r"(_timeout) 10s;", r"\1 1s;", PROXY)
     assert count == 3
     head = b"POST /api/tasks HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 14\r\n\r\n"
@@ -404,7 +404,7 @@ def test_stalled_clients_are_disconnected(nginx: str, nodes: list[Service], tmp_
 
 
 def test_proxy_terminates_tls(nginx: str, nodes: list[Service], tmp_path: Path) -> None:
-    """With the commented lines enabled, the service sends `https` links and Strict-Transport-Security."""
+    """If the commented-out lines are enabled, the service sends `https` links and Strict-Transport-Security."""
     tls = re.sub(r"# (?=listen|ssl_)", "", PROXY.replace("        listen 8080;\n", ""))
     assert len(re.findall(r"^ +(?:listen 8443 ssl|ssl_\w+ .*);$", tls, re.MULTILINE)) == 4
     certificate, key = tmp_path / "fullchain.pem", tmp_path / "privkey.pem"

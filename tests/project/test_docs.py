@@ -23,7 +23,7 @@ VARIABLES = {variable(name) for name in ServerSettings.model_fields}
 
 
 def links(page: str) -> list[str]:
-    """Return the targets of the links of a page, except for those to other sites."""
+    """Return the targets of the links of a page, except for links to other sites."""
     found = LINK.findall(prose(page))
     return [target for target in found if not re.match(r"\w+:", target)]
 
@@ -46,7 +46,7 @@ def anchors(page: str) -> set[str]:
 
 
 def rows(page: str, heading: str) -> list[list[str]]:
-    """Return the cells of the first table below a heading, without its head."""
+    """Return the cells of each row of the first table below a heading, without the header row."""
     table = re.search(r"(?m)(?:^\|.*\n)+", text(page).partition(f"\n## {heading}\n")[2])
     assert table, f"{page} has no table below: {heading}"
     return [[cell.strip() for cell in row.split("|")[1:-1]] for row in table[0].splitlines()[2:]]
@@ -86,7 +86,7 @@ def test_every_setting_is_documented() -> None:
 
 
 def shown(default: object) -> str:
-    """Return a default as the table shows it."""
+    """Return a default value in the notation of the table of settings."""
     if default == "":
         return ""
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
@@ -97,7 +97,7 @@ def test_every_setting_has_a_meaning() -> None:
 
 
 def commands(folder: Path, *parents: str) -> Iterator[str]:
-    """Yield every command without subcommands, as the help texts name them."""
+    """Yield the name of every command that has no subcommands, as the help texts show it."""
     usage = " ".join(inside.run(folder, *parents, "--help").stdout.partition("\n\n")[0].split())
     if not (found := re.search(r"\{([\w,-]+)\} \.\.\.", usage)):
         yield " ".join(parents)
@@ -109,7 +109,7 @@ def commands(folder: Path, *parents: str) -> Iterator[str]:
 def test_every_command_is_documented(tmp_path: Path) -> None:
     documented = " ".join(cells[0] for cells in rows("docs/configuration.md", "Which commands are there?"))
 
-    # Without arguments such as `FILE` and `--from`.
+    # The pattern skips arguments such as `FILE` and `--from`.
     assert set(re.findall(r"`tasks-api ([a-z]+(?: [a-z]+)*)", documented)) == set(commands(tmp_path))
 
 
@@ -149,7 +149,7 @@ def test_named_targets_variables_and_files_exist(page: str) -> None:
     files = re.findall(r"`((?:handlers|models|tests|docs)/[\w./-]+)`", prose(page))
 
     assert targets <= set(re.findall(r"(?m)^([a-z-]+):", MAKEFILE))
-    # The changelog names one variable that the commands ignore.
+    # The changelog names this variable, although the commands ignore it.
     assert variables - {"TASKS_API_VERSION"} <= VARIABLES
     assert [name for name in files if not (ROOT / name).exists() and name not in NEW_FILES] == []
 

@@ -1,4 +1,4 @@
-"""The linter of the contract: each house rule finds its violations."""
+"""The linter of the contract finds violations of each house rule."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The generators and tools of `make mutants`, on made-up sources."""
+"""The generators and tools of `make mutants`, tested on made-up source files."""
 
 import subprocess
 from functools import reduce
@@ -112,7 +112,7 @@ def test_code_without_effect_is_not_changed() -> None:
     found = changes(code.mutants("shelf.py", MODULE), MODULE)
 
     assert not [before for _, before, _ in found if before.startswith(('"""', "import", "class"))]
-    # An annotation has no effect; a missing module function or key would fail any test.
+    # Some parts are not mutated: annotations have no effect, and a missing module function or key would fail any test.
     assert not [after for _, _, after in found if "xBook" in after or after == "return os" or "xat" in after]
 
 
@@ -123,7 +123,7 @@ def test_edit_elsewhere_changes_neither_ids_nor_sample() -> None:
     assert {mutant.id for mutant in before} < {mutant.id for mutant in after}
     picked, again = ({mutant.id for mutant, _ in sample(mutants, 10)} for mutants in (before, after))
     assert len(picked) == len(again) == 10
-    # Each added mutant may replace one of the sample.
+    # Each added mutant may replace one mutant of the sample.
     assert len(picked - again) <= len(after) - len(before)
     assert {mutant.id for mutant, _ in sample(before, 10, "another seed")} != picked
 
@@ -224,12 +224,12 @@ SOURCES = {"handlers/shelf.py": "LIMIT = 1\n", "models/book.py": "def read():\n 
 @pytest.mark.parametrize(
     ("mutant", "files"),
     [
-        # The test file that mirrors the module comes first, then the quickest.
+        # The test file that mirrors the module comes first, then the quickest test file.
         (mutant_at({1}), ["tests/handlers/test_shelf.py", "tests/quick/test_book.py", "tests/slow/test_all.py"]),
         (mutant_at({2}), ["tests/handlers/test_shelf.py", "tests/slow/test_all.py"]),
-        # A wrong value that is bound at import has an effect where it is used.
+        # A wrong value that is assigned at import has an effect only in the lines that use it.
         (mutant_at({1}, "LIMIT"), ["tests/slow/test_all.py"]),
-        # If the lines are unknown, every test file may find the mutant.
+        # If the lines of a mutant are unknown, every test file may find the mutant.
         (
             mutant_at(set()),
             [
@@ -247,7 +247,7 @@ def test_tests_are_selected_by_coverage(mutant: Mutant, files: list[str]) -> Non
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A made-up project."""
+    """Return the folder of a made-up project."""
     for name, text in FILES.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -270,9 +270,9 @@ def test_mutant_is_planted_in_a_copy_and_removed_again(folder: Path, tmp_path_fa
     assert {mutant.file for mutant in project.mutants()} == {"handlers/shelf.py"}
     assert (planted, file.read_text()) == ("LIMIT = 2\n", "LIMIT = 1\n")
     assert (folder / "handlers/shelf.py").read_text() == "LIMIT = 1\n"
-    # Python would reuse bytecode if the source had the same size and second.
+    # Python would reuse the bytecode if two versions of a source file had the same size and second of modification.
     assert len(set(seconds)) == 3
-    # `make` would rebuild its targets if a file of the copy were newer.
+    # `make` would rebuild its targets if a file of the copy were newer than the targets.
     for name in FILES:
         assert (copy.folder / name).stat().st_mtime < (folder / name).stat().st_mtime
 

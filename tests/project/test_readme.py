@@ -18,7 +18,7 @@ MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
 def run_block(page: str, after: str, service: Service) -> str:
-    """Run a block of shell commands against a service, and return its output."""
+    """Run the shell commands that follow the words `after` on a page against a service, and return their output."""
     commands = block(page, "sh", after).replace("http://127.0.0.1:8000", service.url)
     return subprocess.run(["bash", "-ec", commands], capture_output=True, text=True, check=True).stdout
 
@@ -94,7 +94,7 @@ def test_documented_proxy_timeout_is_in_proxy_conf() -> None:
 
 def test_new_field_works_as_documented(start: Start, checkout: Path, store: Store) -> None:
     if "priority" in resolved()["components"]["schemas"]["Task"]["properties"]:
-        # Somebody has followed the recipe.
+        # The project already contains the new field, because somebody has followed the recipe.
         return
     service = start(folder=checkout, command=RUN_FROM_SOURCE)
     service.client.post("/api/tasks", json={"title": "Before"})
@@ -104,7 +104,7 @@ def test_new_field_works_as_documented(start: Start, checkout: Path, store: Stor
     for name in ("TaskInput", "Task"):
         add_to_yaml(contract, (*schemas, name, "properties"), block(page, "yaml", "**1. The contract.**"))
     add_to_yaml(contract, (*schemas, "Task", "required"), "priority")
-    # test_docs.py checks that the page names this file.
+    # test_docs.py checks that the page names this migration file.
     migration = next_migration(checkout / "models/migrations", "add_priority")
     migration.write_text(block(page, "python", "**2. The migration.**"))
     add_after(checkout / "models/task.py", "Task", "created_at", block(page, "python", "**3. The table.**"))

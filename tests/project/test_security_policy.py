@@ -12,13 +12,13 @@ from tests.support.project import ROOT
 POLICY = (ROOT / "SECURITY.md").read_text()
 ROWS = dict(re.findall(r"^\| API(\d+) [^|]+ \| [^|]+ \| ([^|]+) \|$", POLICY, re.MULTILINE))
 NAMED = [name for tests in ROWS.values() for name in tests.split(", ")]
-# The HTTP clients of the standard library and of the packages that are installed with the service or its tests.
+# The HTTP clients in the standard library and in the packages that are installed with the service or its tests.
 CLIENTS = {"aiohttp", "http.client", "httpx", "requests", "urllib.request", "urllib3"}
 
 
 @cache
 def names_in(path: str) -> set[str]:
-    """Return the names of the tests of a file."""
+    """Return the names of the tests in a file."""
     tree = ast.parse((ROOT / path).read_text())
     return {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
 

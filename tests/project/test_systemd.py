@@ -1,6 +1,6 @@
-"""The systemd unit: systemd accepts it, and it matches the project.
+"""The systemd unit is accepted by systemd, and matches the project.
 
-The tests do not start the unit. Of its restrictions, only MemoryDenyWriteExecute is tested on a running service.
+The tests do not start the unit. Of the unit's restrictions, only MemoryDenyWriteExecute is tested on a running service.
 """
 
 import ctypes
@@ -16,7 +16,7 @@ from tests.support.project import COMMAND, ROOT, tool
 from tests.support.service import Start, run
 
 UNIT = (ROOT / "docs/tasks-api.service").read_text()
-# From /usr/include/linux/prctl.h, since Linux 6.3.
+# These constants are in /usr/include/linux/prctl.h since Linux 6.3.
 SET_MDWE, GET_MDWE = 65, 66
 SERVE_WITH_MDWE = (
     f"import ctypes; assert ctypes.CDLL(None).prctl({SET_MDWE}, 1, 0, 0, 0) == 0; from handlers.cli import main; main()"
@@ -39,7 +39,7 @@ def test_systemd_finds_no_fault(tmp_path: Path) -> None:
     unit = tmp_path / "tasks-api.service"
     unit.write_text(UNIT.replace(directive("ExecStart").split()[0], COMMAND))
 
-    # An unknown directive is only a warning on stderr.
+    # systemd reports an unknown directive only as a warning on stderr.
     verified = subprocess.run([analyze, "verify", unit], capture_output=True, text=True, check=False)
 
     assert (verified.returncode, verified.stderr) == (0, "")
@@ -52,7 +52,7 @@ def test_command_exists(tmp_path: Path) -> None:
     assert Path(path).is_absolute()
     assert Path(path).name == Path(COMMAND).name
     assert run(tmp_path, *arguments, "--help").returncode == 0
-    # The comments that explain the installation.
+    # The unit's comments, which explain the installation, name the same paths.
     assert f"venv {Path(path).parents[1]} &&" in UNIT
     assert f" {path} key new app" in UNIT
 
@@ -64,7 +64,7 @@ def test_environment_variables_are_settings() -> None:
 
 
 def test_limits_of_the_unit_exceed_those_of_the_service() -> None:
-    # A connection beyond the limit also takes a file until it has been refused.
+    # Until the service has refused it, a connection beyond the limit also needs a file descriptor.
     assert int(directive("LimitNOFILE")) >= 2 * default("max_connections")
     assert int(directive("TimeoutStopSec")) > default("shutdown_timeout")
     assert directive("KillMode") == "mixed"

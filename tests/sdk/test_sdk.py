@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 PROGRAMS = ROOT / "tests/sdk"
 NAME = "tasks-api-client"
 VERSION = document.raw()["info"]["version"]
-# Compiler options for both the generated client and the program.
+# TypeScript compiler options for both the generated client and the program.
 STRICT_OPTIONS = ("strict", "exactOptionalPropertyTypes", "noUncheckedIndexedAccess")
 EXPECTED_OUTPUT = """\
 Created: Write the tutorial
@@ -60,7 +60,7 @@ def output_of(*command: str | Path, folder: Path = ROOT) -> str:
 
 
 def make(target: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a target of the Makefile without installing anything."""
+    """Run a target of the Makefile, but do not install anything."""
     # Tests install nothing, even if a lock file has changed or `make mutants` has planted a defect.
     no_installation = (f"--old-file={sys.prefix}/development", "--old-file=build/node/installed", f"VENV={sys.prefix}")
     return run_command("make", *no_installation, f"SDK={folder}", target, variables=variables)
@@ -68,7 +68,7 @@ def make(target: str, folder: Path, **variables: str) -> subprocess.CompletedPro
 
 @pytest.fixture(scope="module")
 def python_sdk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the generated Python client."""
+    """Return the folder of the generated Python client."""
     folder = tmp_path_factory.mktemp("sdk")
     run = make("sdk-python", folder)
     assert run.returncode == 0, run.stdout + run.stderr
@@ -77,7 +77,7 @@ def python_sdk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def python(python_sdk: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of a virtual environment in which the client and its dependencies are installed."""
+    """Return the Python interpreter of a virtual environment in which the client and its dependencies are installed."""
     folder = tmp_path_factory.mktemp("installed")
     uv = Path(sys.executable).with_name("uv")
     options = ("--quiet", "--python", sys.executable)
@@ -86,7 +86,7 @@ def python(python_sdk: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output_of(uv, "venv", *options, folder / "venv")
     python = folder / "venv/bin/python"
     output_of(uv, "pip", "install", "--quiet", "--python", python, "--no-deps", wheel)
-    # Import httpx and attrs from the environment of the tests.
+    # Let the client import httpx and attrs from the environment of the tests.
     (packages,) = (folder / "venv").glob("lib/python*/site-packages")
     (packages / "tests.pth").write_text(sysconfig.get_path("purelib"))
     return python
@@ -94,7 +94,7 @@ def python(python_sdk: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def typescript_sdk(node: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the generated TypeScript client."""
+    """Return the folder of the generated TypeScript client."""
     folder = tmp_path_factory.mktemp("sdk")
     run = make("sdk-typescript", folder)
     assert run.returncode == 0, run.stdout + run.stderr
@@ -103,19 +103,19 @@ def typescript_sdk(node: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(scope="module")
 def javascript_program(node: Path, typescript_sdk: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The compiled program for Node, in a folder in which the client is installed."""
+    """Return the compiled program for Node, in a folder in which the client is installed."""
     folder = tmp_path_factory.mktemp("program")
     (folder / "package.json").write_text('{"type": "module"}')
     output_of("npm", "install", "--offline", typescript_sdk, folder=folder)
     shutil.copy(PROGRAMS / "program.ts", folder)
-    # The client's own declarations are checked when it is generated.
+    # Skip the type declarations of the client, which are checked when the client is generated.
     compiled = compile_program(node, folder, "--skipLibCheck")
     assert (compiled.stdout, compiled.returncode) == ("", 0)
     return folder / "program.js"
 
 
 def compile_program(node: Path, folder: Path, *extra_options: str) -> subprocess.CompletedProcess[str]:
-    """Compile the program.ts of a folder."""
+    """Compile the file program.ts in a folder."""
     options = ("--module", "nodenext", "--target", "es2022", "--types", "node", "--typeRoots", node.parent / "@types")
     strict = [f"--{name}" for name in STRICT_OPTIONS]
     return run_command(node / "tsc", *strict, *options, *extra_options, "program.ts", folder=folder)
@@ -123,7 +123,7 @@ def compile_program(node: Path, folder: Path, *extra_options: str) -> subprocess
 
 @pytest.fixture(params=["python", "typescript"])
 def program(request: pytest.FixtureRequest) -> tuple[str | Path, ...]:
-    """The command that runs the program, in each language."""
+    """Return the command that runs the program, for each language in turn."""
     if request.param == "python":
         return request.getfixturevalue("python"), PROGRAMS / "program.py"
     return "node", request.getfixturevalue("javascript_program")
@@ -169,7 +169,7 @@ def test_python_client_has_the_version_of_the_contract(python: Path) -> None:
 
 
 def mypy(python: Path, *arguments: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run mypy in strict mode, without the project's settings, against the packages of a Python."""
+    """Run mypy in strict mode, without the project's settings, with the packages of the given Python interpreter."""
     command = (
         sys.executable,
         "-m",

@@ -1,1 +1,1 @@
-"""Helpers for several tests: services, databases, requests, and raw bytes on a socket."""
+"""Helpers that several tests share, for services, databases, requests, and raw bytes on a socket."""

@@ -13,9 +13,9 @@ from tests.support.inside import run
 from tests.support.project import TIMEOUT
 from tests.support.stores import Store
 
-# The methods of a Path Item Object (OpenAPI 3.0.3).
+# The methods that a Path Item Object may define (OpenAPI 3.0.3).
 METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
-# A method that no contract can define: OpenAPI has no such operation.
+# A method that no contract can define, because OpenAPI has no field for it.
 UNKNOWN_METHOD = "PROPFIND"
 # A request for each operation, and the `detail` of its 500 response.
 CALLS = [
@@ -30,7 +30,7 @@ TASK = {"title": "Write the tutorial", "completed": False}
 
 
 def methods(template: str) -> list[str]:
-    """Return the methods that a path of the contract allows, with HEAD and OPTIONS."""
+    """Return the methods that a path of the contract allows, including HEAD and OPTIONS."""
     item = [name.upper() for name in document.raw()["paths"][template] if name in METHODS]
     return [*(method for name in item for method in ([name, "HEAD"] if name == "GET" else [name])), "OPTIONS"]
 
@@ -40,7 +40,7 @@ def call(client: httpx.Client, method: str, path: str) -> httpx.Response:
 
 
 def assert_unavailable(response: httpx.Response) -> None:
-    """Assert a 503 that allows a retry and reveals no cause."""
+    """Assert that the response is a 503 that allows a retry and does not reveal the cause."""
     assert response.status_code == 503
     assert response.headers["content-type"] == "application/problem+json"
     assert response.headers["retry-after"] == "1"
@@ -53,14 +53,14 @@ def assert_unavailable(response: httpx.Response) -> None:
 
 
 def assert_is_problem(status: int, response: httpx.Response) -> None:
-    """Assert that the response is a well-formed problem document."""
+    """Assert that the response is a well-formed problem document with the given status."""
     assert response.status_code == status
     assert response.headers["content-type"] == "application/problem+json"
     problem = Problem.model_validate_json(response.content)
     assert (problem.type, problem.status) == ("about:blank", status)
     assert problem.title
     assert problem.detail
-    # Members that do not apply are omitted.
+    # A problem document omits the members that do not apply.
     assert list(response.json()) == ["type", "title", "status", "detail", "errors"][: 5 if problem.errors else 4]
     assert status == 400 or not problem.errors
     for violation in problem.errors or []:
@@ -72,14 +72,14 @@ def assert_is_problem(status: int, response: httpx.Response) -> None:
 
 
 def make_key(store: Store, folder: Path, name: str = "app") -> str:
-    """Create an API key with the command, and return it."""
+    """Create an API key with the command `tasks-api key new`, and return the key."""
     made = run(folder, "key", "new", name, variables={"DATABASE_URL": store.url})
     assert made.returncode == 0, made.stderr
     return made.stdout.strip()
 
 
 def revoke_key(store: Store, folder: Path, name: str = "app") -> None:
-    """Revoke an API key with the command."""
+    """Revoke an API key with the command `tasks-api key revoke`."""
     assert run(folder, "key", "revoke", name, variables={"DATABASE_URL": store.url}).returncode == 0
 
 
@@ -88,7 +88,7 @@ def bearer(key: str) -> dict[str, str]:
 
 
 def wait_for(client: httpx.Client, status: int, path: str = "/api/tasks", **options: object) -> float:
-    """Poll until the response has a status; return the seconds it took."""
+    """Poll until the response has the given status; return the elapsed seconds."""
     start = monotonic()
     while client.get(path, **options).status_code != status:  # type: ignore[arg-type]
         assert monotonic() - start < TIMEOUT
@@ -134,7 +134,7 @@ def stable_headers(response: httpx.Response) -> dict[str, str]:
 
 
 def assert_replayed(replay: httpx.Response, first: httpx.Response) -> None:
-    """Assert that a response replays the first one, and is marked as a replay."""
+    """Assert that a response replays the first response, and is marked as a replay."""
     assert (replay.status_code, replay.content, stable_headers(replay)) == (201, first.content, stable_headers(first))
     assert "idempotency-replayed" not in first.headers
     assert replay.headers["idempotency-replayed"] == "true"

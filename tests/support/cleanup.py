@@ -29,7 +29,7 @@ def start_watcher() -> Callable[[], None]:
     folder = tempfile.mkdtemp(prefix="tasks-")
     os.environ["TMPDIR"] = tempfile.tempdir = folder
     watcher = subprocess.Popen(
-        # Without `TMPDIR`, or the watcher would kill itself.
+        # Start the watcher without `TMPDIR`, or it would kill itself.
         [sys.executable, __file__, folder],
         env={
             name: value for name, value in os.environ.items() if name != "TMPDIR" and not name.startswith("COVERAGE_")
@@ -59,7 +59,7 @@ def _processes(folder: Path) -> Iterator[psutil.Process]:
 
 def _clean(folder: Path) -> None:
     deadline = time.monotonic() + TIMEOUT
-    # Repeat: a process may have started another during the scan.
+    # Repeat the scan, because a process may have started another process during the scan.
     while (left := [*_processes(folder)]) and time.monotonic() < deadline:
         for process in left:
             try:

@@ -1,4 +1,4 @@
-"""Edit a copy of the project by structure: by path in YAML, by class or function in Python."""
+"""Edit files of a copy of the project at a path in a YAML document, or in a class or function of a Python module."""
 
 import ast
 from pathlib import Path
@@ -14,7 +14,7 @@ def add_to_yaml(file: Path, path: tuple[str | int, ...], text: str) -> None:
     Args:
         file: The YAML file.
         path: The keys and indices that lead to the mapping or list.
-        text: The entries; for a list in brackets, just the item.
+        text: The entries as YAML; for a list in brackets, only the text of the new item.
     """
     written = file.read_text()
     node: Any = yaml.compose(written, yaml.SafeLoader)
@@ -108,7 +108,7 @@ def _insert(file: Path, line: int, column: int, text: str, newline: bool = False
     if newline:
         lines.insert(line, text)
     else:
-        # `ast` counts columns in bytes.
+        # The column offsets of `ast` count bytes, not characters.
         encoded = lines[line].encode()
         lines[line] = (encoded[:column] + text.encode() + encoded[column:]).decode()
     file.write_text("".join(lines))

@@ -17,7 +17,7 @@ def backend() -> str:
 
 
 def report_and_hang(name: str) -> None:
-    """Report that everything has started, and wait forever."""
+    """Report under this name that the processes of a test have started, and wait forever."""
     Path(os.environ["STARTED"], name).touch()
     while True:
         signal.pause()

@@ -1,4 +1,4 @@
-"""Control the flushes of a service: a test lets each one through, holds it or fails it.
+"""Control the flushes of a service: a test lets each flush through, holds it or fails it.
 
 The kernel notifies the test of each `fsync` and `fdatasync` (seccomp_unotify(2)). Run as a program with the path of the
 test's socket and a command, this file executes the command under the control of the test.
@@ -18,7 +18,7 @@ from pathlib import Path
 from queue import Queue
 from threading import Thread
 
-# The numbers of the system calls seccomp, fsync and fdatasync.
+# The numbers of the system calls seccomp, fsync and fdatasync on each processor architecture.
 SYSTEM_CALLS = {"x86_64": (317, 74, 75), "aarch64": (277, 82, 83)}
 SET_NO_NEW_PRIVILEGES, SET_MODE_FILTER, NEW_LISTENER = 38, 1, 1 << 3
 NOTIFY, ALLOW = 0x7FC00000, 0x7FFF0000
@@ -30,10 +30,10 @@ SOCKET_VARIABLE = "TASKS_TESTS_FLUSHES"
 
 
 class Flushes:
-    """The flushes of a process and its children; all are let through until `policy` is set.
+    """The flushes of a process and its children; every flush is let through until the test sets `policy`.
 
     Args:
-        listener: The file descriptor of the kernel's notifications.
+        listener: The file descriptor from which the kernel's notifications are read.
     """
 
     def __init__(self, listener: int) -> None:
@@ -69,7 +69,10 @@ class Flushes:
 
 
 class FlushSocket:
-    """The socket where a process registers: a program prefixed with `command`, or a service with `variables`."""
+    """The socket where a process registers its flushes.
+
+    The process must be a program that is started with the prefix `command`, or a service with these `variables`.
+    """
 
     def __init__(self, path: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
@@ -82,7 +85,7 @@ class FlushSocket:
         self._socket.close()
 
     def accept(self) -> Flushes:
-        """Wait for the process to connect, and return its flushes."""
+        """Wait until the process connects, and return the flushes of the process."""
         connection, _ = self._socket.accept()
         with connection:
             _, (listener,), *_ = socket.recv_fds(connection, 1, 1)
@@ -90,7 +93,7 @@ class FlushSocket:
 
 
 def install_flush_filter() -> int:
-    """Install a seccomp filter that reports each flush of this process; return its file descriptor."""
+    """Install a seccomp filter that reports each flush of this process; return the file descriptor of the filter."""
     seccomp, *flushes = SYSTEM_CALLS[platform.machine()]
     steps = [
         (LOAD, 0, 0, 0),
@@ -110,7 +113,7 @@ def install_flush_filter() -> int:
 
 
 def give_control_to_test(path: str) -> None:
-    """Give the test that listens at this path control of this process's flushes."""
+    """Let the test that listens on the socket at `path` control the flushes of this process."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(path)
         socket.send_fds(connection, [b"\n"], [install_flush_filter()])

@@ -1,4 +1,4 @@
-"""Run the command inside the test process, which saves starting another one."""
+"""Run the command `tasks-api` inside the test process, which is faster than starting another process."""
 
 import os
 import resource
@@ -14,7 +14,7 @@ from tests.support.service import environment
 
 
 def run(folder: Path, *arguments: str, variables: dict[str, str] | None = None) -> CompletedProcess[str]:
-    """Run `tasks-api` to its end, for commands that end before they serve."""
+    """Run `tasks-api` until it ends; this suits only commands that end without serving."""
     message, status, files = "", 0, resource.getrlimit(resource.RLIMIT_NOFILE)
     with (
         chdir(folder),
@@ -27,11 +27,11 @@ def run(folder: Path, *arguments: str, variables: dict[str, str] | None = None) 
             main()
         except SystemExit as end:
             if isinstance(end.code, str):
-                # For `SystemExit` with a text, Python prints the text and exits with status 1.
+                # If a `SystemExit` contains a string, Python prints the string and exits with status 1.
                 message, status = f"{end.code}\n", 1
             else:
                 status = end.code or 0
         finally:
-            # The command may have raised the limit, which services started later would inherit.
+            # Restore the limit: the command may have raised it, and services started later would inherit it.
             resource.setrlimit(resource.RLIMIT_NOFILE, files)
     return CompletedProcess(arguments, status, out.getvalue(), err.getvalue() + message)

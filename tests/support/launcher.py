@@ -1,7 +1,8 @@
-"""A fork server: imports the service once, and forks a process for each command that tests run.
+"""A fork server, which imports the service once, and forks a process for each command that tests run.
 
-Importing takes half a second of CPU, forking a few milliseconds. Each fork has its own arguments, working directory,
-environment, output and exit status. `Launcher` runs this file as a program, with the file descriptor of a socket.
+Importing the service takes half a second of CPU time; forking takes a few milliseconds. Each forked process has its own
+arguments, working directory, environment, output and exit status. `Launcher` runs this file as a program, with the
+file descriptor of a socket.
 """
 
 import atexit
@@ -23,17 +24,17 @@ from pathlib import Path
 from typing import IO, Any
 
 if __name__ == "__main__":
-    # Import the code in the working directory, as the tests do.
+    # Import the modules in the working directory, as the tests do.
     sys.path[0] = str(Path.cwd())
 
 from tests.support.flushes import SOCKET_VARIABLE, give_control_to_test
 
-SET_PARENT_DEATH_SIGNAL = 1  # as <linux/prctl.h> has it
+SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG in <linux/prctl.h>
 MAX_MESSAGE = 1 << 20
 
 
 class LaunchedProcess:
-    """A process of the fork server, with the part of `subprocess.Popen` that tests use."""
+    """A process that the fork server has forked, with the methods of `subprocess.Popen` that tests use."""
 
     def __init__(self, pid: int, stdout: IO[str], status: int) -> None:
         self.pid = pid
@@ -49,7 +50,7 @@ class LaunchedProcess:
             return None
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for the process to end, at most `timeout` seconds, and return the exit status."""
+        """Wait at most `timeout` seconds until the process ends, and return its exit status."""
         if self.returncode is None:
             if not select.select([self._status], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired("tasks-api", timeout or 0)
@@ -61,7 +62,7 @@ class LaunchedProcess:
         return self.returncode
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """Wait for the process to end, and return the unread output; errors go to a file."""
+        """Wait until the process ends, and return its unread standard output; its standard error goes to a file."""
         self.wait(timeout)
         assert self.stdout
         if self.stdout.closed:
@@ -81,12 +82,12 @@ class LaunchedProcess:
 
 
 class Launcher:
-    """Starts the fork server, and commands in it."""
+    """Starts the fork server, which then starts processes that run `tasks-api`."""
 
     def __init__(self) -> None:
         self._socket, server = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with server:
-            # Measure the coverage of the forks, not of the server.
+            # Measure the coverage of the forked processes, not of the fork server.
             environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
             self._process = subprocess.Popen(
                 [sys.executable, __file__, str(server.fileno())], env=environment, pass_fds=[server.fileno()]
@@ -95,13 +96,13 @@ class Launcher:
     def start(
         self, arguments: list[str], folder: Path, environment: dict[str, str], errors: IO[Any]
     ) -> LaunchedProcess:
-        """Start the command.
+        """Start a process that runs `tasks-api`.
 
         Args:
-            arguments: Its arguments.
-            folder: Its working directory.
-            environment: Its complete environment.
-            errors: The file for its standard error.
+            arguments: The arguments of the process.
+            folder: The working directory of the process.
+            environment: The complete environment of the process.
+            errors: The file for the standard error of the process.
         """
         reader, writer = os.pipe()
         status, status_writer = os.pipe()
@@ -113,14 +114,14 @@ class Launcher:
         return LaunchedProcess(pid, os.fdopen(reader), status)
 
     def close(self) -> None:
-        """End the server and every process that it started."""
+        """End the fork server and every process that it started."""
         self._socket.close()
         self._process.wait()
 
 
 @cache
 def launcher() -> Launcher:
-    """Return the fork server of this process, and start it on first use."""
+    """Return the fork server of this process; start it at the first call."""
     launcher = Launcher()
     atexit.register(launcher.close)
     return launcher
@@ -133,10 +134,10 @@ def _end_with_parent(parent: int) -> None:
 
 
 def _serve(listener: socket.socket) -> None:
-    """Fork a process for each message, and return in the fork, which must run the command."""
+    """Fork a process for each message; return only in the forked process, which must then run the command."""
     # Let the kernel reap the processes that wait for the commands.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    # Ignore Ctrl-C: the tests handle it, and stop what they started.
+    # Ignore Ctrl-C: the tests handle it, and stop the processes that they started.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     server = os.getpid()
     while True:
@@ -176,7 +177,7 @@ def _set_up_process(message: Any, stdout: int, stderr: int) -> None:
     for descriptor, number in ((stdout, 1), (stderr, 2)):
         os.dup2(descriptor, number)
         os.close(descriptor)
-    # A test run in the background ignores Ctrl-C; its services must not.
+    # A test run in the background ignores Ctrl-C, but its services must not ignore it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if path := environment.get(SOCKET_VARIABLE):
         give_control_to_test(path)
@@ -185,12 +186,12 @@ def _set_up_process(message: Any, stdout: int, stderr: int) -> None:
         import coverage  # noqa: PLC0415, only when coverage is measured
 
         coverage.process_startup(force=True)
-        # Do not measure workers: they run the same lines, and measuring doubles their start time.
+        # Do not measure workers: they run no other lines, and measuring doubles their start time.
         del os.environ["COVERAGE_PROCESS_CONFIG"]
 
 
 def _prepare() -> Callable[[], None]:
-    """Import what a service needs, validate the contract once, and return the entry point."""
+    """Import the modules that a service needs, validate the contract once, and return the command's entry point."""
     for module in ("uvloop", "coverage", "handlers.access.rate_limits"):
         import_module(module)
     from connexion.spec import OpenAPISpecification  # noqa: PLC0415, only the server needs these
@@ -199,7 +200,7 @@ def _prepare() -> Callable[[], None]:
     from handlers.cli import main  # noqa: PLC0415
 
     create_app()
-    # Every service has the same contract; validating it again takes two thirds of the start time.
+    # Every service has the same contract; validating it again would take two thirds of the start time.
     OpenAPISpecification._validate_spec = classmethod(lambda *_: None)
     gc.collect()
     gc.freeze()

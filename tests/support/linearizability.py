@@ -1,7 +1,7 @@
 """Check whether a history of concurrent operations is linearizable.
 
-It is if each operation can have taken effect at one moment between its call and its return. The search is Wing and
-Gong's, with Lowe's cache of visited states ("Testing for linearizability", 2017).
+A history is linearizable if each operation can have taken effect at one moment between its call and its return. The
+search is Wing and Gong's, with Lowe's cache of visited states ("Testing for linearizability", 2017).
 """
 
 from collections.abc import Callable, Hashable, Iterable
@@ -12,7 +12,7 @@ State = TypeVar("State", bound=Hashable)
 
 
 class Operation(NamedTuple):
-    """A call and its response; `called` and `returned` are times of the same clock."""
+    """A call and its response; `called` and `returned` are times on the same clock."""
 
     called: float
     returned: float
@@ -31,7 +31,7 @@ def is_linearizable(
         step: Returns the state after a call, or None if the response is wrong in the given state.
     """
     operations = sorted(history)
-    # Each entry: every operation before `first` is done, so are those in `others`, and `state` is the result.
+    # In each entry, all operations before `first` and all operations in `others` are done; `state` is their result.
     stack: list[tuple[int, frozenset[int], State]] = [(0, frozenset(), start)]
     visited = set(stack)
     while stack:
@@ -41,7 +41,7 @@ def is_linearizable(
         earliest_end = inf
         for number in range(first, len(operations)):
             called, returned, call, response = operations[number]
-            # An operation cannot be next if a pending one returned before its call.
+            # An operation cannot be next if a pending operation returned before this operation was called.
             if called > earliest_end:
                 break
             if number in others:

@@ -4,7 +4,7 @@ import re
 
 from tests.support.project import ROOT
 
-# Every page that a reader may open.
+# Every page of the documentation, as a path in the project.
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")))
 
 
@@ -19,7 +19,7 @@ def prose(page: str) -> str:
 
 
 def block(page: str, language: str, after: str = "") -> str:
-    """Return the first code block in a language that follows some words of a page."""
+    """Return the first code block in a language after the words `after` on a page."""
     found = re.search(rf"```{language}\n(.*?)```", text(page).partition(after)[2] if after else text(page), re.DOTALL)
     assert found, f"{page} has no {language} block after: {after}"
     return found[1]

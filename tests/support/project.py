@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# The installed command.
+# The path of the installed command `tasks-api`.
 COMMAND = str(Path(sys.executable).with_name("tasks-api"))
-# Runs the command from the code in the working directory.
+# A command line that runs `tasks-api` from the code in the working directory.
 RUN_FROM_SOURCE = (sys.executable, "-c", "from handlers.cli import main; main()")
 # Timeout in seconds, long enough for a busy machine.
 TIMEOUT = 60
-# The sources of the wheel.
+# The files and folders from which the wheel is built.
 SOURCES = ("handlers", "models", "tests/contract", "openapi.yaml", "pyproject.toml", "README.md", "LICENSE")
 
 
 def tool(*paths: str | Path) -> Path:
-    """Return the first program that exists. If none does, skip the test, or fail it in CI."""
+    """Return the first of these programs that is installed. If none is, skip the test, or fail it in CI."""
     if found := next(filter(None, map(shutil.which, paths)), None):
         return Path(found)
     missing = f"{Path(paths[0]).name} is not installed"

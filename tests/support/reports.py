@@ -13,14 +13,14 @@ CONTRACT_TESTS = ROOT / "tests/contract"
 
 
 def make_contract(folder: Path, url: str, **variables: str | int) -> list[str]:
-    """Return a `make contract` command that uses this Python, and writes its reports to a folder."""
+    """Return a `make contract` command that uses the Python of the tests, and writes its reports to a folder."""
     given = {"VENV": sys.prefix, "REPORTS": folder, "URL": url, **variables}
     command = ("make", "--directory", ROOT, f"--old-file={sys.prefix}/development", "contract")
     return [*map(str, command), *(f"{name}={value}" for name, value in given.items())]
 
 
 def run_command(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end, and return its status and output."""
+    """Run a command to its end, and return its exit status and output."""
     return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, **options)
 
 

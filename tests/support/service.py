@@ -17,8 +17,8 @@ import pytest
 from tests.support.launcher import launcher
 from tests.support.project import COMMAND, TIMEOUT
 
-# Coverage measures every process that has this variable. Only processes of the fork server keep it: measuring other
-# programs would slow them by half, and reach no further lines.
+# coverage.py measures every process that has this variable. Only processes of the fork server get it: measuring other
+# programs would make them much slower, and would cover no further lines.
 COVERAGE_VARIABLES = {
     name: os.environ.pop(name)
     for name in ("COVERAGE_PROCESS_CONFIG",)
@@ -30,11 +30,11 @@ class Service:
     """A running `tasks-api serve`.
 
     Args:
-        folder: Its working directory, where it also keeps its SQLite file.
-        flags: Further flags of the command.
-        command: A program to start instead of forking from the fork server.
-        variables: Further environment variables.
-        port: The port to listen on; 0 for any free one.
+        folder: The working directory of the service, where it also keeps its SQLite file.
+        flags: Further flags of `tasks-api serve`.
+        command: A program to start instead of a process of the fork server.
+        variables: Further environment variables of the service.
+        port: The port to listen on, or 0 for any free port.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Service:
         self.client = httpx.Client(base_url=self.url, timeout=30, verify=False)
 
     def log(self) -> str:
-        """Return what the service has written to standard error so far."""
+        """Return the text that the service has written to standard error so far."""
         return self._log.read_text()
 
     def stop(self) -> int:
@@ -83,15 +83,16 @@ class Service:
 
 
 class Start(Protocol):
-    """Starts a service, as `Service` does; by default in the test's folder."""
+    """A function that starts a service; it takes the arguments of `Service`, but uses the test's folder by default."""
 
     def __call__(self, *flags: str, folder: Path = ..., **options: Any) -> Service: ...
 
 
 def environment(variables: dict[str, str] | None = None) -> dict[str, str]:
-    """Return this process's environment, with its settings replaced by the given variables.
+    """Return the environment of this process, with the given variables instead of all settings of the service.
 
-    Every test validates responses. Bytecode is always written, since tests start the same code hundreds of times.
+    Every service in the tests validates its responses. Processes always write bytecode files, since the tests start the
+    same code hundreds of times.
     """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("TASKS_", "DATABASE_"))}
     always = {"TASKS_API_VALIDATE_RESPONSES": "true", "PYTHONDONTWRITEBYTECODE": ""}
@@ -99,7 +100,7 @@ def environment(variables: dict[str, str] | None = None) -> dict[str, str]:
 
 
 def run(folder: Path, *arguments: str, variables: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end, in a process of the fork server."""
+    """Run `tasks-api` to its end, in a process of the fork server."""
     with TemporaryFile("w+") as errors:
         process = launcher().start([*arguments], folder, environment(variables) | COVERAGE_VARIABLES, errors)
         output, _ = process.communicate(timeout=30)
@@ -108,7 +109,7 @@ def run(folder: Path, *arguments: str, variables: dict[str, str] | None = None) 
 
 
 def run_installed(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the installed command to its end."""
+    """Run the installed command `tasks-api` to its end."""
     return subprocess.run(
         [COMMAND, *arguments],
         cwd=folder,
@@ -121,14 +122,14 @@ def run_installed(folder: Path, *arguments: str) -> subprocess.CompletedProcess[
 
 
 class RoundRobinTransport(httpx.BaseTransport):
-    """Sends requests to several services in turn, whatever their URL."""
+    """An HTTPX transport that sends requests to several services in turn, whatever the URLs of the requests are."""
 
     def __init__(self, services: list[Service]) -> None:
         self._transport = httpx.HTTPTransport(verify=False, limits=httpx.Limits(max_connections=None))
         self._next = cycle([httpx.URL(service.url) for service in services])
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        # The `Host` header stays unchanged.
+        # Change only the port to connect to; the `Host` header stays unchanged.
         request.url = request.url.copy_with(port=next(self._next).port)
         return self._transport.handle_request(request)
 
@@ -138,7 +139,7 @@ class RoundRobinTransport(httpx.BaseTransport):
 
 @contextmanager
 def running(backend: str, folder: Path, *flags: str, **options: Any) -> Iterator[Service]:
-    """Run a service, or two nodes between which its client alternates."""
+    """Run a service, or two nodes with a common client that alternates between them."""
     with ExitStack() as stack:
         services = [Service(folder, *flags, **options) for _ in range(2 if backend == "two nodes" else 1)]
         for service in services:

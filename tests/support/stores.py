@@ -19,10 +19,10 @@ from models.database.address import Database
 from models.database.migrate import migrate
 from models.task import TaskQueries
 
-# Names include the process id: several test processes may share a server.
+# The names of databases include the process id, because several test processes may share a server.
 NAMES = (f"tasks_test_{os.getpid()}_{number}" for number in count())
 
-# Restricts a query of pg_locks to this database: other tests use the same server.
+# An SQL condition that restricts a query of pg_locks to this database, because other tests use the same server.
 IN_THIS_DATABASE = "database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 
 
@@ -32,7 +32,7 @@ class Store(Protocol):
     url: str
 
     def execute(self, sql: str) -> list[tuple[Any, ...]]:
-        """Run a statement on a connection of its own."""
+        """Run a statement on a new connection, and return its rows."""
 
     def clear(self) -> None:
         """Delete all tasks and kept responses, and restart the ids at 1."""
@@ -77,11 +77,11 @@ class SqliteStore:
 
 
 class PostgresqlStore:
-    """A database on a PostgreSQL server; `close` drops it.
+    """A database on a PostgreSQL server; `close` drops the database.
 
     Args:
         server: The URL of an administrator's database on the server.
-        template: The database to copy; None for no tables.
+        template: The database to copy, or None for a database without tables.
     """
 
     def __init__(self, server: str, template: str | None) -> None:
@@ -113,7 +113,7 @@ class PostgresqlStore:
         self.administer(f"ALTER DATABASE {self.name} ALLOW_CONNECTIONS true")
 
     def end_connections(self) -> None:
-        """Terminate every connection to the database, as a server does at shutdown."""
+        """Terminate every connection to the database, as a PostgreSQL server does at shutdown."""
         self.administer(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{self.name}'")
 
     def close(self) -> None:
@@ -128,11 +128,11 @@ class PostgresqlStore:
 
 @contextmanager
 def postgresql_server(folder: Path, **settings: str) -> Iterator[PostgresServer]:
-    """Run a PostgreSQL server; it stops when the last process that uses its folder is done.
+    """Run a PostgreSQL server, which stops when the last process that uses its data folder is done.
 
     Args:
-        folder: Its data. Started by root, the server runs as another user, who must be able to enter the parent folder.
-        settings: Settings that differ from PostgreSQL's defaults.
+        folder: The data folder. If root runs the tests, the server runs as another user, who must have access to it.
+        settings: The server settings that differ from PostgreSQL's defaults.
     """
     server = get_server(folder, cleanup_mode="stop")
     with psycopg.connect(server.get_uri(), autocommit=True) as connection:
@@ -146,7 +146,7 @@ def postgresql_server(folder: Path, **settings: str) -> Iterator[PostgresServer]
 
 
 def page_statement(database: Database, after: int = 0, **filters: Any) -> tuple[str, list[Any]]:
-    """Return the SQL that reads a page of the list, and its values."""
+    """Return the SQL statement that reads a page of the list, and the values of its parameters."""
     statements: list[tuple[str, list[Any]]] = []
 
     async def read(sql: str, values: list[Any]) -> list[tuple[Any, ...]]:
@@ -168,7 +168,7 @@ def migrated_template(server: str) -> Iterator[str]:
 
 @contextmanager
 def open_store(backend: str, folder: Path, request: pytest.FixtureRequest) -> Iterator[Store]:
-    """Create an empty database."""
+    """Create an empty database on the given backend, and yield its store."""
     if backend == "sqlite":
         yield SqliteStore(folder / "tasks.db")
         return

@@ -1,7 +1,7 @@
-"""The two tiers of tests: quick ones, which `make check` runs, and slow ones, which only `make test` runs.
+"""The two tiers of tests: quick tests, which `make check` runs, and slow tests, which only `make test` runs.
 
-A quick test starts no process and opens no connection; one that does fails. Tests that use a slow fixture are marked
-`slow` automatically; any other test that starts something needs the mark itself.
+A quick test fails if it starts a process or opens a connection. Tests that use a slow fixture are marked `slow`
+automatically; any other test that starts a process or opens a connection needs an explicit mark.
 """
 
 import socket
@@ -18,7 +18,7 @@ SLOW_FIXTURES = {"store", "shared_service", "nodes", "postgresql_url", "node", "
 
 
 def mark_slow_tests(items: list[pytest.Item]) -> None:
-    """Mark each test that uses a slow fixture."""
+    """Mark each test that uses a slow fixture as slow."""
     for item in items:
         if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)

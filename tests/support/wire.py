@@ -1,4 +1,4 @@
-"""Raw bytes on a socket, for requests that no HTTP client sends."""
+"""Send raw bytes over a socket, for requests that no HTTP client library sends."""
 
 import json
 import socket
@@ -13,7 +13,7 @@ JSON = b"Content-Type: application/json\r\n"
 
 
 class Response(NamedTuple):
-    """A response as received over the wire."""
+    """An HTTP response as received from the socket."""
 
     status: int
     headers: dict[str, str]
@@ -31,7 +31,7 @@ def connect(url: str) -> socket.socket:
 
 
 def exchange(url: str, *pieces: bytes) -> list[Response]:
-    """Send bytes, close the sending side, and return every final response."""
+    """Send bytes on a new connection, close its sending side, and return every final response."""
     with connect(url) as connection:
         for piece in pieces:
             connection.sendall(piece)
@@ -40,7 +40,7 @@ def exchange(url: str, *pieces: bytes) -> list[Response]:
 
 
 def read_to_end(connection: socket.socket) -> bytes:
-    """Read until the service closes the connection."""
+    """Return all bytes that the service sends until it closes the connection."""
     received = b""
     while data := connection.recv(65536):
         received += data
@@ -59,7 +59,7 @@ def read_response(connection: socket.socket) -> Response:
 
 
 def parse_responses(received: bytes) -> list[Response]:
-    """Return the final responses in the received bytes, without an incomplete one."""
+    """Return the final responses in the received bytes, and ignore an incomplete response."""
     found = []
     while b"\r\n\r\n" in received:
         head, _, rest = received.partition(b"\r\n\r\n")
@@ -78,7 +78,7 @@ def parse_responses(received: bytes) -> list[Response]:
 def request(
     method: str, path: str, body: dict[str, Any] | None = None, headers: Mapping[str, str] = MappingProxyType({})
 ) -> bytes:
-    """Return a request with an optional JSON body."""
+    """Return the bytes of a request with an optional JSON body."""
     content = json.dumps(body).encode() if body else b""
     fields = JSON + b"Content-Length: %d\r\n" % len(content) if body else b""
     fields += b"".join(f"{name}: {value}\r\n".encode() for name, value in headers.items())

@@ -1,8 +1,8 @@
 """Audit the dependencies of the service for known vulnerabilities: `make audit`.
 
-pip-audit exits with the same status if it finds a vulnerability and if no advisory database is reachable. For a mirror
-of PyPI without advisories, it reports no vulnerabilities. This script fails only if there is a vulnerability, and
-prints a message in the other cases.
+pip-audit exits with the same status whether it finds a vulnerability or cannot reach an advisory database. If a mirror
+of PyPI has no advisories, pip-audit reports no vulnerabilities. This script fails only if there is a vulnerability; in
+the other cases, it prints a message.
 """
 
 import json
@@ -17,7 +17,7 @@ DATABASES = {"pypi": "PyPI", "osv": "OSV"}
 
 
 def main() -> None:
-    """Query the first reachable database; arguments are passed on to pip-audit."""
+    """Query the first advisory database that is reachable; pass the command-line arguments on to pip-audit."""
     dry_run = _audit("--dry-run")
     if dry_run.returncode:
         sys.exit(f"{LOCK} cannot be audited: {dry_run.stderr}")

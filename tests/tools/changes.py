@@ -1,6 +1,7 @@
-"""Apply each change of tests/adopter to a copy of the project, and run the tests there: `make changes`.
+"""Apply each example change of tests/adopter to a copy of the project, and run the tests there: `make changes`.
 
-A correct change breaks only the tests that cover the whole API; their failure messages say what to add.
+A correct change breaks only the tests that cover the whole API; the failure messages of
+these tests say what to add.
 """
 
 import os
@@ -19,20 +20,20 @@ from tests.adopter import due_date, update_task
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-# Leaves out a change that the project already contains.
+# The example changes, except those that the project already contains.
 CHANGES: dict[str, Callable[[Path], None]] = {
     name: module.apply
     for name, module in (("due_date", due_date), ("update_task", update_task))
     if not module.is_applied(document.raw())
 }
-# These tests show every field or call every operation. Their failure messages say what to add, and where.
+# These tests may fail: they cover every field or every operation. Their failure messages say what to add, and where.
 MAY_FAIL = {
     "tests.project.test_docs::test_recipe_for_a_field_names_the_next_migration",
     "tests.project.test_readme::test_calls_get_the_documented_responses",
     "tests.sdk.test_sdk::test_programs_use_every_operation_and_match_the_documentation",
 }
 
-# Generated files, and test_changes.py, which would apply a change twice.
+# These files are not copied: generated files, and test_changes.py, which would apply a change twice.
 NOT_COPIED = (".git", ".venv*", ".*_cache", "*.db*", "build", "dist", "__pycache__", "test_changes.py")
 
 
@@ -50,10 +51,10 @@ def copy_with_change(change: str, folder: Path) -> Path:
 
 
 def find_failures(project: Path, *options: str) -> list[str]:
-    """Run the tests of a project, and return the module and name of each that fails."""
+    """Run the tests of a project, and return the module and name of each test that fails."""
     report = project.with_suffix(".xml")
     command = [sys.executable, "-m", "pytest", "-q", f"--junit-xml={report}", *options]
-    # Import the copy, not the installed project. Without CI, a test is skipped if its program is not installed.
+    # Import the modules of the copy, not the installed ones. Unset CI, to skip tests whose program is not installed.
     environment = {name: value for name, value in os.environ.items() if name != "CI"} | {"PYTHONPATH": str(project)}
     run = subprocess.run(command, cwd=project, env=environment, check=False)
     if run.returncode not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
@@ -64,7 +65,7 @@ def find_failures(project: Path, *options: str) -> list[str]:
 
 
 def main() -> None:
-    """Test each change, with the given options of pytest or else with all tests on four processes."""
+    """Test each change with the given options of pytest; by default, run all tests on four processes."""
     options = sys.argv[1:] or ["-n", "4", "--dist", "worksteal"]
     unexpected = []
     with tempfile.TemporaryDirectory(prefix="changes-") as folder:

@@ -1,6 +1,6 @@
 """Compare the contract with its last release, and fail if the version does not reflect the changes: `make diff`.
 
-Redocly rates most changes. This script also rates those that Redocly misses.
+Redocly rates most changes as major, minor or patch. This script also rates the changes that Redocly misses.
 """
 
 import os
@@ -20,7 +20,7 @@ REDOCLY = Path("build/node/node_modules/.bin/redocly")
 
 
 def main() -> None:
-    """Compare with the release that is given as a Git tag or a file, by default with the last tag."""
+    """Compare the contract with a release, which is given as a Git tag or a file; the default is the last tag."""
     base = sys.argv[1] if len(sys.argv) > 1 else _last_tag()
     if not base:
         print("No release has a tag yet, so there is nothing to compare with. Give a tag or a file with BASE=...")
@@ -48,7 +48,7 @@ def _text(base: str) -> str:
 
 
 def version_errors(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
-    """Yield a message for each change that Redocly misses and the version does not reflect."""
+    """Yield a message for each change that Redocly misses and that the new version does not reflect."""
     before, after = old["info"]["version"], new["info"]["version"]
     if new != old and Version(after) <= Version(before):
         yield f"The contract has changed since {before}: raise info.version, which is {after}."

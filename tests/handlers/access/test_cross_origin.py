@@ -1,4 +1,4 @@
-"""CORS in a real browser: only pages of allowed origins can call the service."""
+"""CORS in a real browser: only web pages of allowed origins can call the service."""
 
 import asyncio
 import re
@@ -23,7 +23,7 @@ from tests.support.stores import SqliteStore
 
 pytestmark = pytest.mark.slow
 
-# Sends requests of several kinds, and returns what the page can read of each response.
+# JavaScript code that sends requests of several kinds, and returns the parts of each response that the page can read.
 CALLS = """async (url) => {
   const results = [];
   const call = async (method, path, options = {}) => {
@@ -51,7 +51,7 @@ REFUSED = "TypeError: Failed to fetch"
 
 @pytest.fixture(scope="module")
 def limited_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, str]]:
-    """A service with two tasks and an exhausted rate limit for one address, and its API key."""
+    """Yield a service with two tasks and its API key; one client address has exhausted its rate limit."""
     folder = tmp_path_factory.mktemp("limited_service")
     store = SqliteStore(folder / "tasks.db")
     key = make_key(store, folder)
@@ -66,7 +66,7 @@ def limited_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[
 
 @pytest.fixture
 def page(browser: Browser, tmp_path: Path) -> Iterator[Page]:
-    """A page whose origin is not that of the service."""
+    """Yield a web page whose origin differs from the origin of the service."""
     (tmp_path / "site").mkdir()
     (tmp_path / "site/index.html").write_text("<!doctype html><title>Another</title>")
     command = [
@@ -126,7 +126,7 @@ def test_page_of_another_origin_cannot_call_the_service(start: Start, page: Page
 
 
 def test_page_cannot_embed_a_response(start: Start, page: Page) -> None:
-    """Not even as an image, which needs no CORS permission."""
+    """The page cannot even embed a response as an image, which needs no CORS permission."""
     service = start()
     failures: list[str] = []
     page.on("requestfailed", lambda request: failures.append(request.failure or ""))
@@ -200,7 +200,7 @@ NEAR_MISSES = [
     *("null", "Null", "*", "", "https://", "http", ".*", "https://*.example.com", "https://.*"),
     *(" ".join(ALLOWED), ", ".join(ALLOWED), ",".join(ALLOWED), "|".join(ALLOWED), "".join(ALLOWED)),
 ]
-# A client with an exhausted rate limit.
+# The headers of a client that has exhausted its rate limit.
 LIMITED = {"Authorization": "none", "X-Forwarded-For": "192.0.2.1"}
 PREFLIGHT = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "if-match"}
 
@@ -217,7 +217,7 @@ def allowed_origins(setting: str, origins: list[str]) -> list[list[str]]:
                 preflight_response = await client.options("/api/tasks/1", headers={"Origin": origin, **PREFLIGHT})
                 get_response = await client.get("/health/live", headers={"Origin": origin})
                 assert (preflight_response.status_code, get_response.status_code) == (204, 200)
-                # Otherwise, a cache could serve the response for one origin to another.
+                # Without `Vary: Origin`, a cache could serve the response for one origin to a page of another origin.
                 assert setting == "*" or "Origin" in preflight_response.headers["vary"]
                 header_lists = [
                     response.headers.get_list("access-control-allow-origin")
@@ -226,7 +226,7 @@ def allowed_origins(setting: str, origins: list[str]) -> list[list[str]]:
                 values_by_origin.append([value for values in header_lists for value in values])
             return values_by_origin
 
-    # Playwright keeps an event loop running in this thread.
+    # Use another thread, because Playwright keeps an event loop running in this thread.
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(asyncio.run, ask()).result()
 
@@ -271,7 +271,7 @@ def test_every_origin_is_allowed_with_a_star() -> None:
 def test_page_can_read_every_response(
     limited_service: tuple[Service, str], call: str, headers: dict[str, str], status: int, fields: set[str]
 ) -> None:
-    """Each response has its own headers and the CORS headers, each once."""
+    """Each response has its usual header fields and the CORS header fields, and each field occurs once."""
     service, key = limited_service
 
     response = service.client.request(*call.split(), headers={"Origin": ALLOWED[0], **bearer(key), **headers})
@@ -282,7 +282,7 @@ def test_page_can_read_every_response(
     fields = fields | {"RateLimit", "RateLimit-Policy", "Cache-Control", "X-Request-ID"}
     assert {name: len(response.headers.get_list(name)) for name in fields} == dict.fromkeys(fields, 1)
     exposed = set(response.headers["access-control-expose-headers"].split(", "))
-    # A page may always read Cache-Control, and no operation of the contract sends Allow.
+    # These two need not be exposed: a page may always read Cache-Control, and no operation of the contract sends Allow.
     assert fields - {"Cache-Control", "Allow"} <= exposed
 
 

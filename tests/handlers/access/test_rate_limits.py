@@ -47,12 +47,12 @@ def variables() -> dict[str, str]:
 
 @pytest.fixture
 def new_client_headers() -> dict[str, str]:
-    """The header with which the trusted proxy names a new client."""
+    """Return the header in which the trusted proxy sends the address of a new client."""
     return {"X-Forwarded-For": f"198.51.100.{next(client_numbers)}"}
 
 
 def remaining(response: httpx.Response | Response) -> list[int]:
-    """Return the remaining requests of each limit, as the response reports them."""
+    """Return the number of remaining requests that a response reports for each limit."""
     return [int(number) for number in re.findall(r";r=(\d+)", response.headers["ratelimit"])]
 
 
@@ -116,7 +116,7 @@ def test_request_succeeds_after_retry_after(client: httpx.Client, new_client_hea
     time.sleep(int(refused.headers["retry-after"]))
     again = client.get(PATH, headers=new_client_headers)
     assert again.status_code == 200
-    # A request that one limit refuses does not count for the other.
+    # A request that one limit refuses does not count towards the other limit.
     assert remaining(again) == [1, 2]
 
 
@@ -134,7 +134,7 @@ def test_429_matches_the_documentation(start: Start) -> None:
     flags = shlex.split(block("docs/operations.md", "sh", "## How do I limit requests?"))[2:]
     status, *fields = block("docs/operations.md", "http", "## How do I limit requests?").splitlines()
 
-    # More than 1,000, since they may fall into two windows of one second.
+    # Send twice the limit and one more request, since the requests may fall into two windows of one second.
     responses = exchange(start(*flags).url, request("GET", PATH) * 1001)
     refused = next(response for response in responses if response.status == 429)
 
@@ -195,23 +195,23 @@ def test_key_has_its_own_limits_from_any_address(start: Start, store: Store, tmp
         keys[1],
         {},
     ]
-    # The service reads the keys at the first request.
+    # The service reads its API keys at the first request.
     assert client.get(PATH).status_code == 401
 
     responses = [client.get(PATH, headers=headers) for headers in headers_by_request]
 
     assert [response.status_code for response in responses] == [200, 200, 200, 401]
     assert [remaining(response)[1] for response in responses] == [4, 3, 4, 3]
-    # Guessing keys soon gets 429, whether or not a key is valid.
+    # A client that guesses API keys soon gets 429 instead of 401.
     assert [client.get(PATH, headers=bearer(f"tasks_{number}")).status_code for number in range(4)][-1] == 429
 
 
 def test_key_and_address_of_the_same_name_are_counted_separately(start: Start, store: Store, tmp_path: Path) -> None:
-    """A proxy may send any text as an address, even one that looks like the counter of a key."""
+    """A proxy may send any string as the client address, even a string that looks like the counter of an API key."""
     names = ["127.0.0.1", "192.0.2.1", "192.0.2.1.", "localhost", "unknown", "_hidden", "key", "address", "1"]
     keys = {name: bearer(make_key(store, tmp_path, name)) for name in names}
     client = start("--rate-limit", "9/hour").client
-    # The service reads the keys at the first request.
+    # The service reads its API keys at the first request.
     assert client.get(PATH, headers={"X-Forwarded-For": "198.51.100.1"}).status_code == 401
 
     for name, key in keys.items():
@@ -235,7 +235,7 @@ def test_long_windows_are_reported_in_seconds(monkeypatch: pytest.MonkeyPatch) -
     limited = RateLimits(app, KeyCache(SqliteFile(Path("never-opened.db"))), "2/second;3/day;5/2 hour", "")
 
     def get() -> dict[str, str]:
-        """Return the rate limit headers of the response."""
+        """Send a GET request, and return the rate limit headers of the response."""
         scope = {"type": "http", "path": PATH, "headers": [], "client": ("192.0.2.1", 1)}
         fields: dict[str, str] = {}
 
@@ -297,7 +297,7 @@ def test_expired_windows_are_removed() -> None:
         for number in range(30_000):
             await memory.incr(f"{number}", 0.01)
             peak = max(peak, len(memory.storage), len(memory.expirations), len(memory.locks))
-            # About a thousand clients share a window.
+            # Pause after every 100 clients, so that about a thousand clients have an open window at any time.
             if number % 100 == 99:
                 await asyncio.sleep(0.001)
         return peak
@@ -316,7 +316,7 @@ def test_counting_is_not_slower_with_many_clients() -> None:
             await asyncio.sleep(0)
         return time.process_time() - before
 
-    # A single scan of all counters would take ten times as long.
+    # Even a single scan of all counters would take ten times as long.
     assert asyncio.run(seconds()) < 0.1
 
 
@@ -338,14 +338,14 @@ def test_circuit_breaker_lets_few_requests_wait_for_redis() -> None:
 
     async def outage() -> None:
         circuit_breaker = CircuitBreaker(count_in_redis)
-        # The first group waits for Redis; the requests behind it do not.
+        # The first 32 requests wait for Redis; the requests after them do not.
         first, seconds, responses = await flood(circuit_breaker)
         assert (first, responses) == (32, [[]] * 320)
-        # One group after the other would take ten timeouts.
+        # If one group of 32 requests after another waited for Redis, they would take ten timeouts.
         assert seconds < 10 * TIMEOUT
         assert (await flood(circuit_breaker))[0] == 0
         await asyncio.sleep(1.1)
-        # One request tries Redis, which is still down.
+        # After a second, one request tries Redis again, which is still down.
         assert (await flood(circuit_breaker))[0] == 1
         recovered.set()
         assert await circuit_breaker("") == []
@@ -417,7 +417,7 @@ def test_services_with_one_redis_share_their_limits(start: Start, redis: RedisSe
     flags = ("--rate-limit", "20/hour", "--rate-limit-storage", redis.url)
     urls = [start(*flags, "--workers", "2").url, start(*flags).url]
 
-    # Each request uses its own connection, so that any worker may get it.
+    # Each request uses its own connection, so that any worker may receive the request.
     responses = [exchange(urls[number % 3 // 2], request("GET", PATH))[0] for number in range(21)]
 
     assert [remaining(response) for response in responses] == [[number] for number in (*range(19, -1, -1), 0)]
@@ -430,7 +430,7 @@ def test_window_in_redis_ends_when_reported(start: Start, redis: RedisServer) ->
     began = time.monotonic()
     assert client.get(PATH).headers["ratelimit"] == '"1-per-2-second";r=0;t=2, "9-per-1-day";r=8;t=86400'
 
-    # Rounded to the nearest second, the last Retry-After would be a second too short.
+    # If Retry-After were rounded to the nearest second, its last value would be a second too short.
     for _ in range(4):
         time.sleep(0.15)
         refused = client.get(PATH)
@@ -443,7 +443,7 @@ def test_window_in_redis_ends_when_reported(start: Start, redis: RedisServer) ->
 
 
 def wait_until_limited(client: httpx.Client) -> httpx.Response:
-    """Send requests until one is counted, and return its response."""
+    """Send requests until a response has the rate limit headers, and return that response."""
     deadline = time.monotonic() + 60
     while "ratelimit" not in (response := client.get(PATH)).headers:
         assert response.status_code == 200
@@ -457,7 +457,7 @@ def test_requests_are_not_limited_while_redis_is_down(start: Start, redis: Redis
     client = service.client
     assert [client.get(PATH).status_code for _ in range(3)] == [200, 200, 429]
 
-    # Redis may close idle connections, which is not an outage.
+    # Closed connections are not an outage: Redis may close idle connections at any time.
     redis.close_connections()
     assert client.get(PATH).status_code == 429
     assert service.log() == ""

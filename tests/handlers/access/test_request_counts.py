@@ -1,4 +1,4 @@
-"""Request counters of one process: a window runs from its first request to its exact end."""
+"""Request counters of one process: a window starts with its first request, and ends exactly after its length."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ START = 1_800_000_000.25
 
 
 class Clock:
-    """Replaces `time.time`: returns START plus the elapsed seconds that a test sets."""
+    """A replacement for `time.time` that returns START plus `elapsed`, the number of seconds that a test sets."""
 
     def __init__(self) -> None:
         self.elapsed = 0.0
@@ -80,13 +80,13 @@ def test_window_ends_exactly_when_reported(clock: Clock, limit: str, seconds: in
         clock.elapsed = seconds - before
         (window,) = counter.windows()
         assert window.used > 1
-        # Rounded up, so that a client that waits this long is not refused again.
+        # The seconds are rounded up, so that a client that waits this long is not refused again.
         assert window.seconds == (reported if before < 1 else -(-seconds // 2))
 
     clock.elapsed = seconds
     (next_window,) = counter.windows()
     assert (next_window.used, next_window.seconds) == (1, seconds)
-    # A window starts with its first request, however late that is.
+    # A window starts with its first request, however late that request comes.
     clock.elapsed = 10 * seconds + 0.5
     counter.windows()
     clock.elapsed = 11 * seconds + 0.25
@@ -104,7 +104,7 @@ def test_request_refused_by_a_short_limit_does_not_count_for_a_long_one(clock: C
 
 
 def test_clients_are_counted_separately_until_the_longest_window_ends(clock: Clock) -> None:
-    """Even while many other clients come and go, and their windows end."""
+    """Meanwhile, many other clients send requests, and their windows end."""
     counter = Counter("2/second;5/day")
     assert [counter.used("app"), counter.used("other")] == [[1, 1], [1, 1]]
 

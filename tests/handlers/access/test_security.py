@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 CALLS = [
     *((method, path.replace("{id}", "1")) for path in document.raw()["paths"] for method in methods(path)),
-    # Requests that match no operation.
+    # These requests match no operation.
     (UNKNOWN_METHOD, "/api/tasks/1"),
     ("GET", "/api/tasks/a%2Fb"),
     ("GET", "/api"),
@@ -41,7 +41,7 @@ PUBLIC_PATHS = [
 def protected(
     backend: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[tuple[Service, str]]:
-    """A service with an API key, and that key."""
+    """Yield a service that requires an API key, and the key."""
     folder = tmp_path_factory.mktemp("protected")
     with open_store(backend, folder, request) as store:
         key = make_key(store, folder)
@@ -88,7 +88,7 @@ def test_documentation_and_health_need_no_key(protected: tuple[Service, str], pa
 
 
 def test_401_does_not_reveal_why_a_key_is_invalid(protected: tuple[Service, str]) -> None:
-    """The response is the same for an almost valid key and for none."""
+    """The response to a request with an almost valid key equals the response to a request without a key."""
     service, key = protected
     invalid_credentials = [
         "",
@@ -167,14 +167,14 @@ def test_service_listens_elsewhere_with_a_key_or_insecure_open(start: Start, sto
 def test_service_stays_closed_once_all_keys_are_revoked(
     start: Start, store: Store, tmp_path: Path, host: str, flags: tuple[str, ...]
 ) -> None:
-    """It may listen on any address, refuses every client from the start, and accepts a new key."""
+    """A service without valid keys may listen on any address, refuses all requests, and accepts a key created later."""
     old = [make_key(store, tmp_path, name) for name in ("first", "second")]
     for name in ("first", "second"):
         revoke_key(store, tmp_path, name)
     service = start("--host", host, *flags)
     request = wire.request("GET", "/api/tasks")
 
-    # Each pair uses its own connection, so that any worker may get it.
+    # Each pair of requests uses its own connection, so that any worker may receive the pair.
     responses = [wire.exchange(service.url, request * 2) for _ in range(8)]
     assert {response.status for pair in responses for response in pair} == {401}
     for key in old:

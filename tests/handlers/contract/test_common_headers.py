@@ -1,4 +1,4 @@
-"""Headers that every response has."""
+"""The header fields that every response has."""
 
 import httpx
 import pytest
@@ -43,7 +43,7 @@ def test_every_response_has_the_security_headers(shared_client: httpx.Client, re
 
     assert headers.items() >= SECURITY_HEADERS.items()
     assert headers["x-request-id"]
-    # No header is repeated, reveals the software, or promises TLS where there is none.
+    # No header field is repeated, names the server software, or asks for TLS if the service does not use TLS.
     assert len(headers) == len(lines)
     assert not headers.keys() & {"server", "x-powered-by", "via", "strict-transport-security"}
 
@@ -56,7 +56,7 @@ def test_every_response_has_the_security_headers(shared_client: httpx.Client, re
     ],
 )
 def test_head_has_the_headers_of_get(client: httpx.Client, path: str) -> None:
-    """For every status (RFC 9110, section 9.3.2)."""
+    """This holds for responses with any status (RFC 9110, section 9.3.2)."""
     for _ in range(2):
         client.post("/api/tasks", json={"title": "a"})
     responses = [client.request(method, path) for method in ("GET", "HEAD")]

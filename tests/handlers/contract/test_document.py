@@ -1,4 +1,4 @@
-"""The contract: valid, complete, with valid examples, and not repeated in the code."""
+"""The contract is valid and complete, its examples are valid, and the code does not repeat its content."""
 
 import asyncio
 import re
@@ -34,7 +34,7 @@ METHOD_OF = {
 
 
 def nodes(node: Any, path: str = "#") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield every object of a document, with its path."""
+    """Yield every JSON object in a document, with its path."""
     if isinstance(node, dict):
         yield path, node
         for key, value in node.items():
@@ -45,7 +45,7 @@ def nodes(node: Any, path: str = "#") -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def examples() -> Iterator[tuple[str, dict[str, Any], Any]]:
-    """Yield every example, with its path and schema."""
+    """Yield every example in the contract, with its path and its schema."""
     for path, node in nodes(document.resolved().spec):
         schema = node if "type" in node and "/schemas/" in path else node.get("schema")
         if isinstance(schema, dict):
@@ -74,7 +74,7 @@ def test_every_component_has_an_example() -> None:
         for name, component in components[kind].items()
         for media_type in component.get("content", {"": component}).values()
         if not {"example", "examples"} & media_type.keys()
-        # A response without a body has headers, which have examples of their own.
+        # A response without a body needs no example: it has only header fields, which have examples of their own.
         and "headers" not in media_type
     ]
     missing += [
@@ -116,7 +116,7 @@ def test_every_component_is_used() -> None:
         f"{kind}/{name}"
         for kind, components in document.raw()["components"].items()
         for name in components
-        # Security schemes are referenced by name only.
+        # A security scheme is referenced by its name, and any other component by a `$ref`.
         if (f"  - {name}:" if kind == "securitySchemes" else f"#/components/{kind}/{name}'") not in text
     ]
     assert unused == []
@@ -128,7 +128,7 @@ def test_contract_does_not_mention_python_code() -> None:
 
 def test_descriptions_state_the_size_limits() -> None:
     with_limit = [node for _, node in nodes(document.raw()) if "x-max-bytes" in node]
-    # The limits of the body, the request target and the headers.
+    # At least the body, the request target and the header fields have a limit.
     assert len(with_limit) >= 3
     for node in with_limit:
         assert f"{node['x-max-bytes']:,} bytes" in node["description"]
@@ -140,7 +140,7 @@ def test_description_states_the_time_limit() -> None:
 
 
 def test_integer_formats_match_the_limits() -> None:
-    """Client generators choose the integer type by the format."""
+    """SDK generators choose the integer type of a property by its format."""
     for path, node in nodes(document.raw()):
         if node.get("type") == "integer":
             largest = max(abs(node.get(limit, 0)) for limit in ("minimum", "maximum"))
@@ -167,7 +167,7 @@ def test_every_response_documents_the_request_id() -> None:
 
 
 def test_custom_messages_belong_to_keywords() -> None:
-    """A message for a keyword that the schema lacks would never be used."""
+    """A custom message for a keyword that the schema does not contain would never be used."""
     for path, node in nodes(document.raw()["components"]["schemas"]):
         assert node.get("x-messages", {}).keys() <= {*node, "required"}, path
 
@@ -198,7 +198,7 @@ def test_models_are_generated_from_the_contract() -> None:
 
 
 def test_schemas_are_compiled_as_json_schema() -> None:
-    """Formats are checked, and OpenAPI's nullable adds the type null."""
+    """The compiled schemas check formats, and allow null where OpenAPI's `nullable` does."""
     schema = document.resolved()["components"]["schemas"]["Task"]
     task = {name: part["example"] for name, part in schema["properties"].items()}
     task |= {"description": None, "createdAt": "2026-13-12T10:32:14.000Z"}

@@ -15,7 +15,7 @@ from tests.support.service import Service, Start
 from tests.support.stores import Store
 from tests.support.wire import exchange
 
-# Client data, which must not appear in logs or errors.
+# This string stands for client data, which must not appear in logs or in error responses.
 SECRET = "keep-it-to-yourself"
 TASK: dict[str, Any] = {"json": {"title": "a"}}
 REFUSALS: list[tuple[int, str, str, dict[str, Any]]] = [
@@ -57,7 +57,7 @@ def test_every_error_is_a_problem_document(start: Start, store: Store) -> None:
     store.make_unreachable()
     assert_is_problem(503, client.delete("/api/tasks/1"))
 
-    # 401, 429 and 408 are tested in test_security.py, test_rate_limits.py and test_slow_callers.py.
+    # The statuses 401, 429 and 408 are tested in test_security.py, test_rate_limits.py and test_slow_callers.py.
     tested = {400, 401, 408, 409, 429, 500, 503} | {status for status, *_ in REFUSALS}
     documented = {int(status) for id in (*document.operations(), None) for status in document.responses(id)}
     assert tested == {status for status in documented if status >= 400}
@@ -94,12 +94,12 @@ def drop_key_table(store: Store) -> None:
 def test_log_of_a_failure_has_no_client_data(
     start: Start, store: Store, break_database: Callable[[Store], None], status: int
 ) -> None:
-    """The log has only the method and the path of the request."""
+    """The log contains only the method and the path of the request."""
     service = start()
-    # The service has opened its database once it responds.
+    # Once the service responds, it has opened its database.
     assert service.client.get("/docs").status_code == 200
     break_database(store)
-    # Until its cache of the API keys is stale, the service answers requests that need nothing else of the database.
+    # This request needs only the API keys, so it does not fail until the service's cache of the keys is stale.
     wait_for(service.client, status, path="/nowhere")
     names = ("Authorization", "Idempotency-Key", "If-Match", "Cookie", "User-Agent", "Referer", "X-Secret")
     headers = {**dict.fromkeys(names, SECRET), "Authorization": f"Bearer {SECRET}"}
@@ -118,7 +118,7 @@ def test_log_of_a_failure_has_no_client_data(
     log = service.log()
     assert SECRET not in log
     assert len(expected) == len(operations()) * len(queries)
-    # Other lines of the log are not about a request.
+    # The pattern does not match the lines of the log that are not about a request.
     logged = re.findall(r"^(?:WARNING|ERROR): +(\S+) ([A-Z]+ /.*)$", log, re.MULTILINE)
     logged = logged[-len(expected) :]
     assert [request_id for request_id, _ in logged] == list(expected)
@@ -132,7 +132,7 @@ def test_log_of_a_failure_has_no_client_data(
 
 
 def test_log_of_a_failed_operation_has_no_client_data(start: Start, store: Store) -> None:
-    """The operation itself fails, after it received its arguments."""
+    """The failure occurs in the operation itself, after the operation has received its arguments."""
     service = start()
     store.execute("DROP TABLE task")
     headers = {"Idempotency-Key": SECRET, "If-Match": f'"{SECRET}"', "If-None-Match": f'"{SECRET}"', "A": SECRET}

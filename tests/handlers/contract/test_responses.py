@@ -24,7 +24,7 @@ REFUSED = {"content-type": "application/problem+json", "cache-control": "no-stor
 
 
 def send_validated(operation_id: str | None, status: int, headers: dict[str, str], body: Any) -> list[Message]:
-    """Send a response through the validation, and return the messages for the client."""
+    """Pass a response through the response validation, and return the ASGI messages that reach the client."""
     messages: list[Message] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

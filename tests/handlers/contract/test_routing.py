@@ -1,4 +1,4 @@
-"""Routing: paths and methods that the contract has, and others."""
+"""Routing of requests whose paths and methods are defined in the contract, and of other requests."""
 
 import httpx
 import pytest

@@ -1,4 +1,4 @@
-"""Validation of requests, and its messages."""
+"""Validation of requests, and the error messages for invalid requests."""
 
 from typing import Any
 
@@ -232,7 +232,7 @@ def test_messages_for_other_schemas(schema: dict[str, Any], value: Any, message:
         ({"type": "string", "nullable": True, "enum": ["a"]}, None),
         ({"type": "integer", "format": "int64"}, 2**63 - 1),
         ({"type": "string", "format": "uri-reference"}, "/a"),
-        # Properties may be named like keywords.
+        # A property may have the same name as a keyword of OpenAPI or JSON Schema.
         (
             {"type": "object", "properties": {"nullable": {"type": "boolean"}, "format": {"type": "string"}}},
             {"nullable": True},

@@ -1,4 +1,4 @@
-"""The documentation in a real browser: what is served at /docs, and the reference that `make docs` builds."""
+"""The documentation in a real browser: the page at /docs, and the API reference that `make docs` builds."""
 
 import subprocess
 from collections.abc import Iterator
@@ -13,21 +13,21 @@ from tests.support.service import Service
 
 pytestmark = pytest.mark.slow
 
-# Long enough for a busy machine.
+# This timeout is long enough for a busy machine.
 expect.set_options(timeout=30_000)
 SCREENSHOT = ROOT / "build/screenshots/docs.png"
 
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """A page the size of a small screen."""
+    """Yield a browser page that has the size of a small screen."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     yield page
     page.close()
 
 
 def collect_errors(page: Page) -> list[str]:
-    """Return a list to which every console error and exception is added, including CSP violations."""
+    """Return a list that collects all console errors and exceptions of a page, including CSP violations."""
     errors: list[str] = []
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
@@ -35,14 +35,14 @@ def collect_errors(page: Page) -> list[str]:
 
 
 def open_operation(page: Page, operation_id: str) -> Locator:
-    """Expand an operation with a click, and return its block."""
+    """Click on an operation to expand it, and return the block of the operation on the page."""
     block = page.locator(f"#operations-Tasks-{operation_id}")
     block.locator(".opblock-summary-control").click()
     return block
 
 
 def execute(block: Locator, status: str) -> Locator:
-    """Click Execute, and return the element with the response body."""
+    """Click Execute, wait for a response with the given status, and return the element that shows its body."""
     block.get_by_role("button", name="Execute").click()
     expect(block.locator(".live-responses-table tbody .response-col_status")).to_contain_text(status)
     return block.locator(".live-responses-table .response-col_description pre").first
@@ -82,7 +82,7 @@ def test_examples_are_shown_but_not_sent(service: Service, page: Page) -> None:
     expect(parameters.get_by_placeholder("If-Match")).to_have_value("")
     expect(parameters.get_by_placeholder("id", exact=True)).to_have_value("1")
     expect(parameters).to_contain_text('Example: "1-4c1f0e9a".')
-    # Swagger UI prefills defaults.
+    # Swagger UI fills in the default value of a parameter.
     expect(open_operation(page, "listTasks").get_by_placeholder("limit")).to_have_value("100")
 
 

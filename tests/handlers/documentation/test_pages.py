@@ -1,4 +1,4 @@
-"""The published contract, and the page that shows it."""
+"""The published contract, and the documentation page that shows the contract."""
 
 import json
 import re
@@ -63,7 +63,7 @@ def test_if_none_match_gets_304(shared_client: httpx.Client, path: str) -> None:
     assert first.headers["cache-control"] == "no-cache"
     assert [response.status_code for response in again] == [304, 304, 200]
     assert [response.content for response in again] == [b"", b"", first.content]
-    # A 304 lacks only the body and the headers that describe it.
+    # A 304 response lacks only the body and the header fields that describe the body.
     for response in again[:2]:
         assert stable_headers(response) == stable_headers(first, "content-type", "content-length")
     assert stable_headers(again[2]) == stable_headers(first)

@@ -1,4 +1,4 @@
-"""The access log: one line per request, whatever its outcome, without data of the client."""
+"""The access log has one line per request, whatever the outcome of the request, and contains no client data."""
 
 import asyncio
 import json
@@ -43,7 +43,7 @@ CONNECTIONS = 20
 
 @pytest.fixture(scope="module")
 def logging_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service with an access log."""
+    """Yield a service that writes an access log."""
     folder = tmp_path_factory.mktemp("logging_service")
     flags = ("--access-log", "--request-timeout", "2", "--max-connections", str(CONNECTIONS))
     with running("sqlite", folder, *flags, variables={"DATABASE_URL": f"sqlite:///{folder / 'tasks.db'}"}) as service:
@@ -52,7 +52,7 @@ def logging_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servic
 
 
 def read_lines(service: Service, count: int) -> list[str]:
-    """Return the next lines of the access log; fail if there are fewer or more."""
+    """Return the next `count` lines of the access log; fail if the service writes fewer or more lines."""
     assert service.process.stdout
     output, received = service.process.stdout.fileno(), b""
     while received.count(b"\n") < count:
@@ -60,7 +60,7 @@ def read_lines(service: Service, count: int) -> list[str]:
         piece = os.read(output, 65536)
         assert piece, received
         received += piece
-    # At the end of the file, the service has ended.
+    # An empty read marks the end of the output: the service has ended.
     while select.select([output], [], [], 0.1)[0] and (piece := os.read(output, 65536)):
         received += piece
     lines = received.decode("ascii").splitlines()
@@ -69,7 +69,7 @@ def read_lines(service: Service, count: int) -> list[str]:
 
 
 def read_entries(service: Service, count: int) -> list[dict[str, Any]]:
-    """Return the next lines, parsed."""
+    """Return the next `count` lines of the access log, parsed as JSON."""
     return [json.loads(line) for line in read_lines(service, count)]
 
 
@@ -123,7 +123,7 @@ def test_line_reports_the_outcome_of_a_request(
         (GET[:-2] + b"A: " + b"a" * 17000 + b"\r\n\r\n", [(None, None, 431)]),
         (BROKEN, [("POST", "/api/tasks", 400)]),
         (GET + BROKEN, [("GET", "/api/tasks", 200), ("POST", "/api/tasks", 400)]),
-        # The client disconnects.
+        # In these two cases, the client disconnects before its request is complete.
         (GET[:-2], []),
         (POST + LENGTH + BODY[:-1], [("POST", "/api/tasks", None)]),
     ],
@@ -134,7 +134,7 @@ def test_protocol_errors_are_logged_once(
 ) -> None:
     responses = exchange(logging_service.url, bytes_)
 
-    # A refusal and the response before it are logged in the same turn of the event loop, in either order.
+    # Sort the entries: a refusal may be logged before or after the successful response that precedes it.
     logged_entries = sorted(read_entries(logging_service, len(lines)), key=lambda entry: entry["status"] or 0)
     assert [(entry["method"], entry["route"], entry["status"]) for entry in logged_entries] == lines
     request_ids = [response.headers["x-request-id"] for response in responses]
@@ -185,7 +185,7 @@ def test_response_to_a_disconnected_client_has_no_status(logging_service: Servic
 
     *others, entry = read_entries(logging_service, 3 if with_reset else 2)
     assert {other["route"] for other in others} == {"/docs"}
-    # After a half-close, the client may still wait for the response.
+    # A client that has only half-closed the connection may still wait for the response, and gets it.
     assert (entry["method"], entry["status"]) == ("POST", None if with_reset else 201)
 
 
@@ -249,7 +249,7 @@ def test_name_of_the_api_key_is_logged(start: Start, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_duration_is_in_milliseconds(caplog: pytest.LogCaptureFixture, fails: bool) -> None:
-    """The logged duration is at least that of the application, and at most that of the whole call."""
+    """The logged duration is between the duration of the application and the duration of the whole call."""
 
     async def app(_: Scope, __: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})

@@ -10,7 +10,7 @@ from tests.support.stores import Store
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def backend(request: pytest.FixtureRequest) -> str:
-    """Each backend implements readiness in its own way."""
+    """Return each backend in turn, because each implements readiness in its own way."""
     return str(request.param)
 
 

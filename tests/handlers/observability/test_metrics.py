@@ -1,4 +1,4 @@
-"""Prometheus metrics, served on their own address."""
+"""Prometheus metrics, which the service serves on a separate address."""
 
 import os
 import signal
@@ -28,14 +28,14 @@ TASK = {"title": "a"}
 
 @pytest.fixture
 def port() -> int:
-    """A free port."""
+    """Return a free TCP port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         number: int = listener.getsockname()[1]
         return number
 
 
 def samples(port: int, host: str = "127.0.0.1") -> Samples:
-    """Return the metrics: values by name and labels."""
+    """Fetch the metrics, and return the value of each combination of a metric's name and labels."""
     with urlopen(f"http://{host}:{port}/metrics", timeout=30) as response:
         text = response.read().decode()
     return {
@@ -61,7 +61,7 @@ def workers(service: Service) -> set[int]:
 
 
 def _command(process: str) -> bytes:
-    """Return the command line of a process; empty if it has just ended."""
+    """Return the command line of a process, or an empty string if the process has just ended."""
     try:
         return Path(f"/proc/{process}/cmdline").read_bytes()
     except OSError:
@@ -69,7 +69,7 @@ def _command(process: str) -> bytes:
 
 
 def send_requests(service: Service, count: int) -> None:
-    """List the tasks this many times, each time on a new connection."""
+    """Request the list of tasks `count` times, each time on a new connection."""
 
     def list_tasks(_: int) -> None:
         assert exchange(service.url, request("GET", "/api/tasks"))[0].status == 200
@@ -79,7 +79,7 @@ def send_requests(service: Service, count: int) -> None:
 
 
 def is_serving_again(service: Service) -> bool:
-    """Return whether a service responds again after its old workers, and their connections, are gone."""
+    """Return whether a service responds again after its workers were replaced."""
     with suppress(httpx.TransportError):
         return service.client.get("/api/tasks/9999").status_code == 404
     return False
@@ -87,7 +87,7 @@ def is_serving_again(service: Service) -> bool:
 
 @pytest.fixture
 def temp_root(tmp_path: Path) -> Iterator[Path]:
-    """The parent of a service's temporary folders; none may remain at the end."""
+    """Yield a folder for the temporary folders of a service, and check at the end that the service removed them all."""
     folder = tmp_path / "temporary"
     folder.mkdir()
     yield folder
@@ -133,7 +133,7 @@ def test_counts_survive_killed_workers(start: Start, store: Store, tmp_path: Pat
 
 def test_write_queue_and_batches_with_sqlite(start: Start, store: Store, port: int) -> None:
     service = start("--metrics", f"127.0.0.1:{port}")
-    eventually(lambda: samples(port)["write_batch_size_sum"] == 1)  # the purge of expired responses
+    eventually(lambda: samples(port)["write_batch_size_sum"] == 1)  # the purge of expired responses is a batch too
     with ThreadPoolExecutor(6) as pool, store.block_writes():
         first = pool.submit(service.client.post, "/api/tasks", json=TASK)
         # The first POST stays in the queue until the writer thread takes it.
@@ -182,7 +182,7 @@ def test_durations_are_in_seconds(start: Start, store: Store, port: int) -> None
         began = time.monotonic()
         with store.block_writes():
             connection.sendall(request("POST", "/api/tasks", TASK))
-            # The service reads this later request only after the POST.
+            # The service reads this request after the POST, so once it responds, it has read the POST too.
             assert exchange(service.url, request("GET", "/api/tasks"))[0].status == 200
             time.sleep(0.3)
         assert read_response(connection).status in (201, 503)
@@ -214,7 +214,7 @@ def test_write_queue_and_connections_with_postgresql(start: Start, store: Store,
     with ThreadPoolExecutor(5) as pool:
         with store.block_writes():
             pending = [pool.submit(service.client.post, "/api/tasks", json=TASK) for _ in range(5)]
-            # The refresh of the API keys may wait too.
+            # The refresh of the API keys may wait in the queue too.
             eventually(lambda: load() in ((3, 2, 0), (4, 2, 0)))
         assert {task.result().status_code for task in pending} <= {201, 503}
     eventually(lambda: load() == (0, 0, 2))

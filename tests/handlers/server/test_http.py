@@ -1,4 +1,4 @@
-"""Responses, checked by independent HTTP linters: httplint and REDbot."""
+"""Responses of the service, checked by independent HTTP linters: httplint and REDbot."""
 
 import json
 import subprocess
@@ -42,12 +42,12 @@ CALLS = [
 ]
 
 
-# httplint warns about every 400 and 414.
+# httplint warns about every response with the status 400 or 414.
 EXPECTED_NOTES = {"STATUS_BAD_REQUEST", "STATUS_URI_TOO_LONG"}
 
 
 def notes(request: bytes, response: bytes) -> dict[str, str]:
-    """Return the name and level of each note that httplint makes on a response."""
+    """Return the name and level of each note that httplint makes about a response."""
     request_linter = HttpRequestLinter(start_time=time())
     head, _, _ = request.partition(b"\r\n\r\n")
     method, _, path = head.split(b"\r\n")[0].removesuffix(b" HTTP/1.1").partition(b" ")

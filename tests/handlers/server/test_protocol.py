@@ -36,7 +36,7 @@ CHUNKS = b'7\r\n{"title\r\n7\r\n": "a"}\r\n0\r\n\r\n'
 
 @pytest.fixture(scope="module")
 def url(shared_client: httpx.Client) -> str:
-    """The URL of a service that must not log anything, whatever it receives."""
+    """Return the URL of the shared service, which must not log anything, whatever requests it receives."""
     return str(shared_client.base_url).rstrip("/")
 
 
@@ -251,7 +251,7 @@ def test_oversized_head_after_a_body_is_refused(url: str) -> None:
 
 @pytest.mark.parametrize("size", [16384, 16385])
 def test_headers_over_16_kib_get_431(url: str, size: int) -> None:
-    """The limit counts only names and values."""
+    """Only the names and values of the header fields count towards the limit."""
     host = len("Hostlocalhost")
     for fields in (
         b"A: " + b"a" * (size - host - 1) + b"\r\n",
@@ -331,7 +331,7 @@ def test_expect_100_continue(url: str) -> None:
         assert read_response(connection).status == 201
     with connect(url) as connection:
         connection.sendall(b"POST /api/tasks HTTP/1.1\r\n" + HOST + expect)
-        # A refused client does not send its body; the service would read the next request as the body.
+        # The connection must be closed: a refused client sends no body, so its next request would be read as the body.
         (response,) = parse_responses(read_to_end(connection))
         assert response.status == 415
         assert response.headers["connection"] == "close"

@@ -1,4 +1,4 @@
-"""Graceful shutdown: complete requests are answered, others get 503, and no task is lost."""
+"""Graceful shutdown: complete requests are answered, incomplete requests get 503, and no task is lost."""
 
 import signal
 import socket
@@ -22,7 +22,7 @@ from tests.support.stores import Store
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def backend(request: pytest.FixtureRequest) -> str:
-    """Each backend implements these guarantees in its own way."""
+    """Return each backend in turn, because each implements these guarantees in its own way."""
     return str(request.param)
 
 
@@ -31,7 +31,7 @@ PARTIAL_REQUEST = wire.request("POST", "/api/tasks", {"title": "a"})[:-5]
 
 @pytest.fixture
 def workers(backend: str) -> str:
-    """One worker with SQLite, two with PostgreSQL, as is usual."""
+    """Return the usual number of workers: one with SQLite, two with PostgreSQL."""
     return "1" if backend == "sqlite" else "2"
 
 
@@ -65,7 +65,7 @@ def test_shutdown_answers_requests_that_have_arrived(start: Start, store: Store,
         with store.block_writes():
             arrived.sendall(wire.request("POST", "/api/tasks", {"title": "Arrived"}))
             both.sendall(wire.request("POST", "/api/tasks", {"title": "Arrived"}) + PARTIAL_REQUEST)
-            # Once a later request is answered, the service has read the earlier ones.
+            # Once this later request is answered, the service has read the earlier requests.
             assert wire.call(idle, "GET", "/api/tasks").status == 200
             service.process.send_signal(signal.SIGTERM)
             (refused,) = wire.parse_responses(wire.read_to_end(slow))
@@ -105,7 +105,7 @@ def test_request_over_the_shutdown_timeout_gets_503(start: Start, store: Store, 
 
 
 def test_restart_under_load_fails_no_request(start: Start, store: Store, tmp_path: Path, workers: str) -> None:
-    """Clients retry after a connection error or a 503: every POST creates exactly one task."""
+    """Although clients retry after a connection error or a 503, every POST creates exactly one task."""
     flags = ("--workers", workers)
     port = free_port()
     service = start(*flags, port=port)

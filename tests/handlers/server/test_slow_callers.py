@@ -1,4 +1,4 @@
-"""Slow clients, and great numbers of clients, do not block others."""
+"""Slow clients and a great number of clients do not block other clients."""
 
 import socket
 from collections.abc import Iterator
@@ -25,7 +25,6 @@ HEAD = b"POST /api/tasks HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r
 BODY = b'{"title": "a"}'
 WITH_LENGTH = HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY)
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
-# Incomplete requests.
 PARTIAL_REQUESTS = [
     WITH_LENGTH + BODY[:-1],
     WITH_LENGTH,
@@ -35,14 +34,14 @@ PARTIAL_REQUESTS = [
     HEAD,
     HEAD[:40],
     b"PO",
-    # The operation takes no body, but the service knows that only after the complete head.
+    # The operation takes no body, but the service cannot know the operation until the head is complete.
     b"GET /api/tasks HTTP/1.1\r\nHost: a",
 ]
 
 
 @pytest.fixture(scope="module")
 def short_timeout_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service with a request timeout of one second."""
+    """Yield a service with a request timeout of one second."""
     folder = tmp_path_factory.mktemp("short_timeout")
     variables = {"DATABASE_URL": SqliteStore(folder / "tasks.db").url}
     with running("sqlite", folder, "--request-timeout", "1", variables=variables) as service:
@@ -75,7 +74,7 @@ def test_incomplete_request_gets_408(short_timeout_service: Service) -> None:
 
 
 def test_timeout_may_be_a_fraction_of_a_second(start: Start) -> None:
-    """A request in time is served; a late one is refused after the timeout, not at once."""
+    """A request that arrives in time is served; an incomplete request is refused after the timeout, not at once."""
     service = start("--request-timeout", "0.5")
     with wire.connect(service.url) as connection:
         assert wire.call(connection, "POST", "/api/tasks", {"title": "a"}).status == 201
@@ -88,19 +87,19 @@ def test_timeout_may_be_a_fraction_of_a_second(start: Start) -> None:
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_shutdown_timeout_of_zero_ends_the_service_at_once(start: Start, workers: str) -> None:
-    """The service does not wait to send pending responses."""
+    """The service does not wait until it has sent all pending responses."""
     service = start("--shutdown-timeout", "0", "--request-timeout", "600", "--workers", workers)
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect(("127.0.0.1", httpx.URL(service.url).port))
-        # More than the socket buffers hold.
+        # Request more data than the socket buffers hold.
         connection.sendall(wire.request("GET", "/docs/assets/swagger-ui-bundle.js") * 8)
         assert connection.recv(100).startswith(b"HTTP/1.1 200")
         began = monotonic()
         service.process.terminate()
 
         assert service.process.wait(timeout=30) == 0
-    # By default it takes ten seconds; without a timeout, until the client has read everything.
+    # The shutdown would take ten seconds with the default timeout, and would never end without a timeout.
     assert monotonic() - began < 9
 
 
@@ -116,10 +115,10 @@ def test_requests_before_a_timeout_are_answered(short_timeout_service: Service) 
 
 
 def test_timeout_covers_the_whole_request(short_timeout_service: Service) -> None:
-    """More bytes do not extend the timeout, whichever part of the request they belong to."""
+    """Further bytes of a request do not extend the timeout, whichever part of the request they belong to."""
     first = wire.request("GET", "/api/tasks?limit=1")
     long = HEAD + b"Content-Length: 60000\r\n\r\n"
-    # The bytes sent at once, those sent repeatedly afterwards, and the statuses of the responses.
+    # Each entry: the bytes to send first, the bytes to send repeatedly afterwards, and the statuses of the responses.
     slow = [
         (b"GET /api/tasks", b"?", [408]),
         (HEAD, b"A: b\r\n", [408]),
@@ -135,7 +134,7 @@ def test_timeout_covers_the_whole_request(short_timeout_service: Service) -> Non
         (first + long, b" ", [200, 408]),
         (first * 2 + CHUNKED, b"1\r\n \r\n", [200, 200, 408]),
         (WITH_LENGTH + BODY + long, b" ", [201, 408]),
-        # The 415 does not wait for the body, and does not extend the timeout.
+        # The service sends the 415 without waiting for the body, and the 415 does not extend the timeout.
         (long.replace(b"json", b"xml"), b" ", [415]),
     ]
     give_up = monotonic() + 60
@@ -148,7 +147,7 @@ def test_timeout_covers_the_whole_request(short_timeout_service: Service) -> Non
         while arriving:
             assert monotonic() < give_up, [slow[connections.index(connection)] for connection in arriving]
             for connection, piece in arriving.items():
-                # The service may just have closed the connection.
+                # The service may have closed the connection in the meantime.
                 with suppress(ConnectionError):
                     connection.sendall(piece)
             for connection in select(arriving, [], [], 0.1)[0]:
@@ -174,19 +173,19 @@ def test_408_echoes_the_request_id(short_timeout_service: Service) -> None:
 
 
 def test_connection_may_be_idle_beyond_the_request_timeout(short_timeout_service: Service) -> None:
-    """Before the first request, and between two requests."""
+    """The connection may be idle before the first request, and between two requests."""
     with wire.connect(short_timeout_service.url) as connection:
         for _ in range(2):
             assert select([connection], [], [], 1.5) == ([], [], [])
             assert wire.call(connection, "GET", "/api/tasks?limit=1").status == 200
-            # Empty lines do not start a request.
+            # An empty line does not start a request, and therefore starts no timeout.
             connection.sendall(b"\r\n")
 
 
 def test_timeout_pauses_while_an_earlier_request_is_processed(
     short_timeout_service: Service, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Meanwhile the service stops reading from the connection."""
+    """While the service processes the earlier request, it does not read from the connection."""
     store = SqliteStore(next(tmp_path_factory.getbasetemp().glob("short_timeout*")) / "tasks.db")
     with wire.connect(short_timeout_service.url) as connection:
         with store.block_writes():
@@ -204,7 +203,7 @@ def test_timeout_pauses_while_an_earlier_request_is_processed(
 
 
 def test_unread_response_is_cut_off(short_timeout_service: Service) -> None:
-    """A response that is read slowly is sent completely."""
+    """If a client reads a response slowly, the service still sends the complete response."""
     for _ in range(300):
         short_timeout_service.client.post("/api/tasks", json={"title": "a", "description": "\u20ac" * 4000})
     whole = short_timeout_service.client.get("/api/tasks?limit=1000").content
@@ -240,10 +239,10 @@ def test_unread_response_is_cut_off(short_timeout_service: Service) -> None:
 
 
 def test_408_does_not_interrupt_a_response(short_timeout_service: Service) -> None:
-    """The response is sent to its end, although the request body times out meanwhile."""
+    """The service sends the complete response, although the request body times out meanwhile."""
     whole = short_timeout_service.client.get("/docs/assets/swagger-ui-bundle.js").content
     with socket.socket() as connection:
-        # So that the socket buffers hold little of the response.
+        # Make the socket buffers small, so that they hold only a small part of the response.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
         connection.connect(("127.0.0.1", httpx.URL(short_timeout_service.url).port))
@@ -261,7 +260,7 @@ def test_408_does_not_interrupt_a_response(short_timeout_service: Service) -> No
 
 @pytest.mark.parametrize("limit", [1, 8])
 def test_connections_over_the_limit_get_503(start: Start, limit: int) -> None:
-    """Open connections keep working, and closing one frees a place."""
+    """Open connections keep working, and another client can connect once one of them is closed."""
     service = start("--max-connections", str(limit))
     with ExitStack() as stack:
         within = [stack.enter_context(wire.connect(service.url)) for _ in range(limit)]
@@ -279,7 +278,7 @@ def test_connections_over_the_limit_get_503(start: Start, limit: int) -> None:
 
 
 def test_a_thousand_slow_clients_do_not_block_others(start: Start) -> None:
-    """Other clients are served while the slow ones send nothing; then each slow one gets 408."""
+    """Other clients are served while the slow clients send nothing; then each slow client gets 408."""
     service = start("--request-timeout", "5")
     with ExitStack() as stack:
         slow = [stack.enter_context(wire.connect(service.url)) for _ in range(1000)]
@@ -294,7 +293,7 @@ def test_a_thousand_slow_clients_do_not_block_others(start: Start) -> None:
 
 
 def test_process_raises_its_open_file_limit(start: Start) -> None:
-    """Up to the hard limit."""
+    """The service raises its soft limit as needed, at most up to the hard limit."""
     limited = ("sh", "-c", 'ulimit -Sn 100; exec "$0" "$@"', COMMAND)
     service = start("--max-connections", "300", command=limited)
     with ExitStack() as stack:

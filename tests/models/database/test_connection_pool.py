@@ -1,4 +1,4 @@
-"""The PostgreSQL connection pool: its settings, and that every connection returns to it clean."""
+"""The PostgreSQL connection pool: its connections have the right settings, and are clean when they return to it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
@@ -32,12 +32,12 @@ Operation = Callable[..., Coroutine[Any, Any, Rows]]
 
 @pytest.fixture(scope="module")
 def backend() -> str:
-    """Return PostgreSQL, the only backend with a pool."""
+    """Return PostgreSQL, the only backend with a connection pool."""
     return "postgresql"
 
 
 async def read(database: Database, *statements: str) -> Rows:
-    """Run statements, and return the rows of the last one."""
+    """Run statements, and return the rows of the last statement."""
     rows: Rows = []
     for statement in statements:
         rows = await database.read(statement, [])
@@ -52,13 +52,13 @@ async def run_all(execute: Execute, *statements: str) -> Rows:
 
 
 async def write(database: Database, *statements: str) -> Rows:
-    """Run statements, each in its own transaction."""
+    """Run statements, each in its own transaction, and return the rows of the last statement."""
     rows: Rows = await database.write(run_all, *statements)
     return rows
 
 
 async def write_atomically(database: Database, *statements: str) -> Rows:
-    """Run statements in one transaction."""
+    """Run statements in a single transaction, and return the rows of the last statement."""
     rows: Rows = await database.write_atomically(run_all, *statements)
     return rows
 
@@ -67,7 +67,7 @@ OPERATIONS = [read, write, write_atomically]
 
 
 def run_with_pool(store: PostgresqlStore, connections: int, work: Callable[[Database], Awaitable[Any]]) -> None:
-    """Run work in this process, with a pool of the given size."""
+    """Run `work` in this process, with a pool of at most `connections` connections."""
     database = open_database(store.url, connections)
 
     async def start_and_work() -> None:
@@ -81,7 +81,7 @@ def run_with_pool(store: PostgresqlStore, connections: int, work: Callable[[Data
 
 
 async def wait_until(condition: Callable[[], Any]) -> None:
-    """Poll until the condition holds, in a thread, since it may run a query."""
+    """Poll until the condition holds; evaluate it in a thread, since it may run a blocking query."""
     deadline = monotonic() + 60
     while not await asyncio.to_thread(condition):
         assert monotonic() < deadline
@@ -89,18 +89,18 @@ async def wait_until(condition: Callable[[], Any]) -> None:
 
 
 async def assert_connection_is_clean(database: Database, store: PostgresqlStore) -> None:
-    """Assert that the only connection is idle, has its settings, and is in no transaction."""
-    # The pool replaces a closed connection in the background.
+    """Assert that the pool's only connection is idle, has the right settings, and is not in a transaction."""
+    # Wait, because the pool replaces a closed connection in the background.
     await wait_until(lambda: database.connection_states() == {"used": 0, "idle": 1})
     for operation in OPERATIONS:
         assert await operation(database, f"SELECT {SETTINGS}") == [tuple(SESSION.values())]
-    # No result of an earlier statement is left.
+    # The connection holds no unread result of an earlier statement.
     for number in range(3):
         assert await read(database, f"SELECT {number}") == [(number,)]
     before = store.execute("SELECT count(*) FROM task")
     for insert in (write, write_atomically):
         assert await insert(database, f"{INSERT_EMPTY_TITLE} RETURNING 1") == [(1,)]
-    # Another connection sees only committed rows.
+    # Count the rows on another connection, which sees only committed rows.
     assert store.execute("SELECT count(*) FROM task") == [(before[0][0] + 2,)]
     assert store.execute("SELECT count(*) FROM task WHERE title = 'lost'") == [(0,)]
     assert database.connection_states() == {"used": 0, "idle": 1}
@@ -108,7 +108,7 @@ async def assert_connection_is_clean(database: Database, store: PostgresqlStore)
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_settings_apply_to_every_connection(store: PostgresqlStore, operation: Operation) -> None:
-    """They override the server's defaults, also on replacement connections."""
+    """The settings override the defaults of the database, also on connections that replace closed connections."""
     for name, default in zip(SESSION, ("off", "0", "0"), strict=True):
         store.execute(f"ALTER DATABASE {store.name} SET {name} = {default}")
     waiting = "SELECT count(*) = 3 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND " + IN_THIS_DATABASE
@@ -118,7 +118,7 @@ def test_settings_apply_to_every_connection(store: PostgresqlStore, operation: O
         for _ in range(2):
             with psycopg.connect(store.url, autocommit=True) as other:
                 other.execute("SELECT pg_advisory_lock(%s)", [LOCK])
-                # Each call waits for the lock, so the next one needs another connection.
+                # Each call waits for the lock, so the next call needs another connection.
                 statement = f"SELECT pg_backend_pid(), {SETTINGS}, pg_advisory_xact_lock_shared({LOCK})"
                 calls = [asyncio.create_task(operation(database, statement)) for _ in range(3)]
                 await wait_until(lambda: store.execute(waiting) == [(True,)])
@@ -183,7 +183,7 @@ OUTCOMES = {
 def test_connection_is_clean_however_a_statement_ends(store: PostgresqlStore, statement: str) -> None:
     async def work(database: Database) -> None:
         for operation in OPERATIONS:
-            # In one transaction, the failing statement also rolls back the one before it.
+            # In a single transaction, the failing statement also rolls back the statement before it.
             before = ["INSERT INTO task (title, completed, created_at) VALUES ('lost', false, '')"]
             succeeds = statement == OUTCOMES["success"]
             with suppress(psycopg.Error, UnavailableError):
@@ -241,7 +241,7 @@ def test_connection_is_clean_however_the_work_ends(
 def test_connection_is_clean_after_cancellation_at_any_step(
     store: PostgresqlStore, operation: Operation, times: int
 ) -> None:
-    """With `times` of 2, a second cancellation interrupts the first one."""
+    """If `times` is 2, a second cancellation interrupts the cleanup after the first cancellation."""
 
     async def work(database: Database) -> None:
         for steps in range(24):
@@ -260,7 +260,7 @@ def test_connection_is_clean_after_cancellation_at_any_step(
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_connection_is_clean_after_a_waiting_call_is_cancelled(store: PostgresqlStore, operation: Operation) -> None:
-    """One call waits for the server, the other for a connection."""
+    """Cancel two calls: one waits for the server, and the other waits for a connection."""
 
     async def work(database: Database) -> None:
         running = asyncio.create_task(operation(database, *["SELECT 1", "SELECT pg_sleep(60)"]))
@@ -280,7 +280,7 @@ def test_connection_is_clean_after_a_waiting_call_is_cancelled(store: Postgresql
 
 
 def test_connection_is_clean_after_a_timeout(store: PostgresqlStore) -> None:
-    """Slow work loses its connection; before that, the call that waits for the connection is refused."""
+    """A slow transaction is ended and loses its connection; a call that waits for the connection is refused earlier."""
 
     async def take_too_long(execute: Execute) -> None:
         await execute(INSERT, ["lost"])

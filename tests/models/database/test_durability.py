@@ -1,4 +1,4 @@
-"""Acknowledged writes are on disk, others are there completely or not at all, and no write spoils another."""
+"""Acknowledged writes are on disk, other writes are there completely or not at all, and no write harms another."""
 
 import os
 import random
@@ -31,7 +31,7 @@ def flush_socket(tmp_path: Path) -> Iterator[FlushSocket]:
 
 @pytest.fixture
 def service_and_flushes(start: Start, flush_socket: FlushSocket) -> tuple[Service, Flushes]:
-    """Return a service with one task, and its flushes."""
+    """Return a service that has one task, and the flushes of the service."""
     with ThreadPoolExecutor() as pool:
         flushes = pool.submit(flush_socket.accept)
         service = start(variables=flush_socket.variables)
@@ -90,7 +90,7 @@ def test_flush_precedes_the_response(
     # Readers do not wait for the flush, and see the previous commit.
     assert titles(service) == ["first"]
     assert not client.has_response()
-    # Copy what is on the disk if the power fails right after the flush.
+    # Copy the files that would be on the disk if the power failed right after the flush.
     for file in ("tasks.db", "tasks.db-wal"):
         shutil.copy(tmp_path / file, tmp_path / f"after-{file}")
     with closing(sqlite3.connect(tmp_path / "after-tasks.db")) as database:
@@ -107,7 +107,7 @@ def send_all(service: Service, requests: list[Request]) -> list[Client]:
     clients = [Client(service) for _ in requests]
     for client, request in zip(clients, requests, strict=True):
         client.send(*request)
-    # The service reads everything that has arrived before it responds to a later request.
+    # Before the service responds to a later request, it reads all requests that have arrived.
     for _ in range(3):
         service.client.get("/api/tasks/1")
     return clients
@@ -137,7 +137,7 @@ TRIGGER = "CREATE TRIGGER refuse BEFORE INSERT ON task WHEN NEW.title = 'refused
 
 @pytest.mark.parametrize("action", ["ABORT", "FAIL", "ROLLBACK"])
 def test_failing_write_fails_alone(service_and_flushes: tuple[Service, Flushes], tmp_path: Path, action: str) -> None:
-    """With ROLLBACK, SQLite rolls back the transaction of the whole batch."""
+    """If `action` is ROLLBACK, SQLite rolls back the whole batch, whose other writes must succeed nevertheless."""
     service, flushes = service_and_flushes
     with closing(sqlite3.connect(tmp_path / "tasks.db")) as database:
         database.execute(TRIGGER.format(action))
@@ -157,7 +157,7 @@ def test_failing_write_fails_alone(service_and_flushes: tuple[Service, Flushes],
 def test_writes_are_retried_one_by_one_after_a_failed_flush(
     service_and_flushes: tuple[Service, Flushes], tmp_path: Path
 ) -> None:
-    """A write fails only if its own flush fails too."""
+    """After the flush of a batch has failed, a write fails only if its own flush fails too."""
     service, flushes = service_and_flushes
     flushes.policy = flushes.hold
     (first,) = send_all(service, create_requests("second"))
@@ -214,11 +214,11 @@ def test_sigterm_waits_for_accepted_writes(service_and_flushes: tuple[Service, F
 
 
 class Writer:
-    """A client that creates, changes and deletes its own tasks, and records what was acknowledged."""
+    """A client that creates, changes and deletes its own tasks, and records the acknowledged changes."""
 
     def __init__(self, number: int, acknowledged: Callable[[], None]) -> None:
-        self.known: dict[int, str | None] = {}  # the last acknowledged title of each task, None if deleted
-        self.pending: tuple[int | None, str | None] = (None, None)  # the change without a response
+        self.known: dict[int, str | None] = {}  # last acknowledged title by task id; None if deleted
+        self.pending: tuple[int | None, str | None] = (None, None)  # id and title of the change without a response
         self._number = number
         self._acknowledged = acknowledged
         self._steps = 0
@@ -282,7 +282,7 @@ def test_kill_9_loses_no_acknowledged_write(start: Start, tmp_path: Path, seed: 
 
 @pytest.mark.parametrize("seed", range(2))
 def test_kill_9_keeps_task_and_response_together(start: Start, tmp_path: Path, seed: int) -> None:
-    """A client that retries a request after the crash creates exactly one task."""
+    """If a client retries a POST after the crash, both requests together create exactly one task."""
     service = start("--workers", str(1 + seed % 2))
     acknowledgements = threading.Semaphore(0)
     ids: dict[str, int] = {}
@@ -330,7 +330,7 @@ def kill_all(service: Service) -> None:
 def check_tasks(
     path: Path, kept: dict[int, str | None], pending: list[tuple[int | None, str | None]]
 ) -> dict[int, str | None]:
-    """Assert that the file holds what the clients know, and return its tasks."""
+    """Assert that a file agrees with the acknowledged and pending changes; return the title of each task, or None."""
     with closing(sqlite3.connect(path)) as database:
         found: dict[int, str | None] = dict(database.execute("SELECT id, title FROM task").fetchall())
     possible = {id: {title} for id, title in kept.items()}

@@ -24,7 +24,7 @@ from tests.support.service import Service, Start
 
 
 def assert_failed(response: httpx.Response, detail: str) -> None:
-    """Assert a 500 that reveals no cause."""
+    """Assert that the response is a 500 that does not reveal the cause of the failure."""
     assert response.status_code == 500
     assert response.headers["content-type"] == "application/problem+json"
     assert response.json() == {
@@ -76,7 +76,7 @@ def test_write_lock_of_another_process(start: Start, tmp_path: Path) -> None:
     ):
         database.execute("BEGIN IMMEDIATE")
         assert wire.call(idle, "GET", "/api/tasks/1").status == 200
-        # Writes wait at the same time: one after the other, they would exceed the client's timeout.
+        # Send the writes at the same time: if they waited one after another, they would exceed the client's timeout.
         writes = [pool.submit(call, service.client, "PUT", "/api/tasks/1") for _ in range(8)]
         assert service.client.get("/api/tasks/1").json()["title"] == "a"
         for write in writes:
@@ -85,7 +85,7 @@ def test_write_lock_of_another_process(start: Start, tmp_path: Path) -> None:
         time.sleep(0.5)
         database.execute("ROLLBACK")
         assert waiting.result().status_code == 200
-        # The keep-alive timeout is longer than the wait for a lock.
+        # The idle connection is still open, because the keep-alive timeout is longer than the wait for a lock.
         assert wire.call(idle, "GET", "/api/tasks/1").status == 200
 
     assert "database is locked\n" in service.log()
@@ -179,7 +179,7 @@ LARGE = {"title": "a" * 255, "description": "b" * 4000}
 
 
 def create_until_it_fails(client: httpx.Client) -> list[int]:
-    """Create tasks on four connections until each fails; return the acknowledged ids."""
+    """Create tasks on four connections until a request fails on each; return the ids of the created tasks."""
 
     def create(_: int) -> list[int]:
         ids: list[int] = []

@@ -11,11 +11,11 @@ import pytest
 from tests.support import wire
 from tests.support.linearizability import Operation, is_linearizable
 
-# Pairs of an id and that task's entity tag and title.
+# The state of all tasks: the id of each task, with a pair of its entity tag and title.
 Tasks = tuple[tuple[int, tuple[str, str]], ...]
-# Method, id, title and entity tag in If-Match.
+# A request: its method, task id, title, and entity tag in If-Match.
 Call = tuple[str, int | None, str | None, str | None]
-# Status, entity tag and content: the title or id of a task, or the ids and titles of all tasks.
+# A response: its status, entity tag and content (the title or id of a task, or the ids and titles of all tasks).
 Response = tuple[int, str | None, Any]
 
 CLIENTS = 8
@@ -23,7 +23,7 @@ REQUESTS = 100
 
 
 def step(tasks: Tasks, call: Call, response: Response) -> Tasks | None:
-    """Return the tasks after a call, or None if the response does not fit the tasks before it."""
+    """Return the tasks after a call, or None if the response contradicts the tasks before the call."""
     method, id, title, condition = call
     if id is None:
         return _step_of_collection(tasks, method, title, response)
@@ -58,7 +58,7 @@ def operations(urls: list[str], seed: int) -> Iterator[Operation]:
     connection = wire.connect(urls[0])
     for number in range(REQUESTS):
         if number % 10 == 0:
-            # The next connection may reach another worker or node.
+            # Reconnect, because the next connection may reach another worker or node.
             connection.close()
             connection = wire.connect(rng.choice(urls))
         method = rng.choice(["GET"] * 4 + ["PUT"] * 4 + ["LIST"] + ["POST"] * (seed == 0) + ["DELETE"] * (seed == 1))
@@ -103,7 +103,7 @@ def test_history_is_linearizable(urls: list[str]) -> None:
     assert len(history) == CLIENTS * REQUESTS
     overlaps = sum(other.called < one.called < other.returned for one in history for other in history)
     statuses = {operation.response[0] for operation in history}
-    # The requests of different clients really overlapped.
+    # The history proves something only if the requests of different clients overlapped.
     assert overlaps > len(history)
     assert statuses == {200, 201, 404, 412}
     assert is_linearizable(history, no_tasks, step)

@@ -1,4 +1,4 @@
-"""Migrations run once each, all or none, and keep the data."""
+"""Each migration runs only once; either all pending migrations are applied or none; the data stays."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +19,7 @@ from tests.support.stores import Store
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def backend(request: pytest.FixtureRequest) -> str:
-    """Return each backend: they implement the guarantees differently."""
+    """Return each backend in turn, because each implements these guarantees in its own way."""
     return str(request.param)
 
 
@@ -32,13 +32,13 @@ def up(migrator, db):
     migrator.migrate(migrator.add_column("task", "priority", IntegerField(default=3)))
 """
 
-# A function that replaces the project's migrations: the keywords are names, the values are scripts.
+# A function that replaces the project's migrations; it takes the name of each migration as keyword, with its script.
 ReplaceMigrations = Callable[..., None]
 
 
 @pytest.fixture(scope="module")
 def template_database() -> str:
-    """Return a template without tables."""
+    """Return the name of a template database without tables."""
     return "template0"
 
 
@@ -56,7 +56,7 @@ def replace_migrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repla
 
 
 def test_migrations_are_numbered_without_a_gap() -> None:
-    """Two with the same number would run in the order of their names."""
+    """Two migrations with the same number would run in the order of their names."""
     assert [int(name[:4]) for name in MIGRATIONS] == list(range(1, len(MIGRATIONS) + 1))
 
 
@@ -65,7 +65,7 @@ def test_tables_match_the_models_and_the_contract(store: Store) -> None:
     assert migrate(store.url) == []
 
     with connected(store.url) as database:
-        # Compare sets: a migration adds its column at the end of the table.
+        # Compare sets, since the order may differ: a migration adds a column at the end of the table.
         columns, response_columns = (
             {column.name for column in database.get_columns(table)} for table in ("task", "kept_answer")
         )
@@ -131,7 +131,7 @@ def test_failing_migration_changes_nothing(store: Store, replace_migrations: Rep
 
 
 def test_serve_migrates_a_sqlite_file_only(store: Store, backend: str, start: Start, tmp_path: Path) -> None:
-    """A PostgreSQL database may be in use by nodes of another release."""
+    """`serve` does not migrate a PostgreSQL database, because nodes of another release may use it."""
     if backend == "sqlite":
         assert start().client.get("/api/tasks").json() == []
         return

@@ -1,4 +1,4 @@
-"""Guarantees to concurrent clients, given by one process, by the workers of one node, and by two nodes."""
+"""Guarantees for concurrent clients of a single process, of the workers of one node, and of two nodes."""
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -14,7 +14,7 @@ from tests.support.service import Start
 
 
 def test_no_update_is_lost(urls: list[str]) -> None:
-    """16 clients increment a counter, each from the value that it read last."""
+    """16 clients increment a counter: each client adds one to the value that it read last."""
     httpx.post(f"{urls[0]}/api/tasks", json={"title": "counter", "description": "0"})
     path, goal = "/api/tasks/1", 100
 
@@ -41,7 +41,7 @@ def test_no_update_is_lost(urls: list[str]) -> None:
 
 
 def test_two_workers_share_the_connections_and_the_tasks(start: Start) -> None:
-    """Otherwise one worker would do nearly all the work."""
+    """If the workers did not share the connections, one worker would do nearly all the work."""
     service = start("--workers", "2")
     with ExitStack() as stack:
         connections = [stack.enter_context(wire.connect(service.url)) for _ in range(64)]
@@ -63,7 +63,7 @@ def test_two_workers_share_the_connections_and_the_tasks(start: Start) -> None:
 
 
 def test_pagination_neither_misses_nor_repeats_a_task(urls: list[str]) -> None:
-    """Other clients create and delete tasks; every task that exists throughout is visited once."""
+    """While other clients create and delete tasks, a client visits every other task exactly once."""
     with (
         ThreadPoolExecutor(8) as pool,
         httpx.Client(base_url=urls[0]) as client,

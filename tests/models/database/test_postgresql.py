@@ -32,19 +32,19 @@ from tests.support.stores import IN_THIS_DATABASE, PostgresqlStore, page_stateme
 pytestmark = pytest.mark.slow
 
 CLIENTS = 8
-# No response may take longer, whatever the database does: the timeouts for a connection and a statement, doubled for a
-# busy machine.
+# No response may take more seconds than this, whatever the database does. The number is the sum of the timeouts for a
+# connection and for a statement, doubled for a busy machine.
 TIMEOUT = 10
 
 
 @pytest.fixture(scope="module")
 def backend() -> str:
-    """Return PostgreSQL, the subject of these tests."""
+    """Return PostgreSQL, the only backend that these tests cover."""
     return "postgresql"
 
 
 def wait_for_success(client: httpx.Client) -> None:
-    """Poll until the service reaches its database again; until then, it must answer 503."""
+    """Poll until a request succeeds; until then, the service must answer 503."""
     deadline = monotonic() + 60
     while (response := client.get("/api/tasks?limit=1")).status_code == 503:
         assert monotonic() < deadline
@@ -79,7 +79,7 @@ def test_unreachable_database(start: Start, store: PostgresqlStore) -> None:
 
 
 def test_write_lock_of_another_client(start: Start, store: PostgresqlStore) -> None:
-    """Writes wait for the lock, reads do not, and the connections stay open."""
+    """Writes wait for the lock, reads do not wait, and the connections stay open."""
     service = start()
     service.client.post("/api/tasks", json={"title": "a"})
     with ThreadPoolExecutor(4) as pool:
@@ -104,7 +104,7 @@ def test_write_lock_of_another_client(start: Start, store: PostgresqlStore) -> N
 
 
 def test_primary_that_becomes_a_standby(start: Start, store: PostgresqlStore) -> None:
-    """The service closes its connections, because another server accepts the writes now."""
+    """The service closes read-only connections, because another server may be the primary now."""
     service = start()
     read_only = f"ALTER DATABASE {store.name} SET default_transaction_read_only = "
     store.administer(f"{read_only} on")
@@ -113,7 +113,7 @@ def test_primary_that_becomes_a_standby(start: Start, store: PostgresqlStore) ->
     assert_unavailable(call(service.client, "POST", "/api/tasks"))
     assert "cannot execute INSERT in a read-only transaction\n" in service.log()
     store.administer(f"{read_only} off")
-    # Some connections were opened before that, and are still read-only.
+    # The first requests may fail, because connections that were opened before this change are still read-only.
     responses = [call(service.client, "POST", "/api/tasks").status_code for _ in range(11)]
     assert responses[-1] == 201
 
@@ -137,7 +137,7 @@ def test_number_of_connections_is_limited(start: Start, store: PostgresqlStore) 
 
 
 class Load(NamedTuple):
-    """Concurrent clients that create tasks, and their responses with the seconds each took."""
+    """Concurrent clients that create tasks; each response is recorded with the seconds that it took."""
 
     responses: list[tuple[httpx.Response, float]]
     done: Event
@@ -147,7 +147,7 @@ class Load(NamedTuple):
         return {response.json()["title"] for response, _ in self.responses if response.status_code == 201}
 
     def wait_for(self, status: int, count: int = 20) -> None:
-        """Wait for `count` more responses with a status."""
+        """Wait for `count` more responses with the given status."""
         deadline, before = monotonic() + 60, len(self.responses)
         while sum(response.status_code == status for response, _ in self.responses[before:]) < count:
             sleep(0.01)
@@ -157,14 +157,14 @@ class Load(NamedTuple):
 
 @pytest.fixture(scope="module")
 def flushing_server() -> Iterator[PostgresServer]:
-    """Start a server that flushes its commits."""
+    """Yield a PostgreSQL server that flushes its commits to disk."""
     with postgresql_server(Path(tempfile.mkdtemp(prefix="postgresql-")) / "data") as server:
         yield server
 
 
 @pytest.fixture
 def own_server(flushing_server: PostgresServer) -> PostgresServer:
-    """Return a server without tables, which the test may suspend and kill."""
+    """Return a PostgreSQL server without tables, which the test may suspend or kill."""
     with psycopg.connect(flushing_server.get_uri(), autocommit=True) as connection:
         connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public; GRANT USAGE ON SCHEMA public TO PUBLIC")
     return flushing_server
@@ -172,7 +172,7 @@ def own_server(flushing_server: PostgresServer) -> PostgresServer:
 
 @pytest.fixture
 def loaded_service(own_server: PostgresServer, tmp_path: Path) -> Iterator[tuple[Service, Load]]:
-    """Yield a service under load; at the end, every acknowledged task must exist."""
+    """Yield a service under load, and the load; assert at the end that every acknowledged task exists."""
     migrate(own_server.get_uri())
     service = Service(tmp_path, variables={"DATABASE_URL": own_server.get_uri()})
     load = Load([], Event(), [])
@@ -212,15 +212,15 @@ def loaded_service(own_server: PostgresServer, tmp_path: Path) -> Iterator[tuple
 
 
 def processes(server: PostgresServer) -> list[psutil.Process]:
-    """Return the processes of a server, the postmaster first."""
+    """Return the processes of a PostgreSQL server, the postmaster first."""
     first = psutil.Process(server.get_pid())
     return [first, *first.children(recursive=True)]
 
 
 @contextmanager
 def suspended(server: PostgresServer) -> Iterator[None]:
-    """Suspend every process of a server, as if its machine hung."""
-    # Suspend the postmaster first, so that it starts no further process.
+    """Suspend every process of a PostgreSQL server, as if its machine hung."""
+    # Suspend the postmaster first, so that it cannot start another process.
     psutil.Process(server.get_pid()).suspend()
     for process in processes(server):
         process.suspend()
@@ -243,7 +243,7 @@ def test_server_that_is_killed_and_restarted(own_server: PostgresServer, loaded_
     _, load = loaded_service
     killed = processes(own_server)
     for process in killed:
-        # The others may exit by themselves once the postmaster is gone.
+        # The other processes may exit by themselves once the postmaster is gone.
         with suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(killed)
@@ -263,7 +263,7 @@ def test_service_stops_while_its_server_hangs(own_server: PostgresServer, tmp_pa
 
 
 def test_worker_starts_while_the_database_is_unreachable(start: Start, store: PostgresqlStore) -> None:
-    """A new worker replaces each dead one, so that the service recovers with the database."""
+    """A new worker replaces each dead worker, so that the service recovers as soon as the database does."""
     service = start("--workers", "2")
 
     def workers() -> list[psutil.Process]:
@@ -335,7 +335,7 @@ def test_database_with_another_encoding_is_refused(store: PostgresqlStore, postg
 
 
 def test_cockroachdb_is_configured_for_sequential_ids(store: PostgresqlStore, tmp_path: Path) -> None:
-    """The tests have no CockroachDB; the error of PostgreSQL shows the requested setting."""
+    """The tests have no CockroachDB, but PostgreSQL's error message names the setting that the service requests."""
     url = store.url.replace("postgresql://", "cockroachdb://")
 
     failed = run(tmp_path, "migrate", variables={"DATABASE_URL": url})
@@ -350,7 +350,7 @@ def database(store: PostgresqlStore) -> Database:
 
 
 def use(database: Database, work: Any) -> Any:
-    """Run work with a database in this process, and return the result."""
+    """Start a database in this process, run `work`, and return the result of `work`."""
 
     async def start_and_work() -> Any:
         await database.start()
@@ -367,7 +367,7 @@ def use(database: Database, work: Any) -> Any:
 def test_page_is_read_from_an_index(
     database: Database, store: PostgresqlStore, mode: str, completed_first: bool
 ) -> None:
-    """This holds even if the matching tasks come after all others, which statistics do not show."""
+    """The index is used even if all matching tasks come last in the table, which the statistics do not show."""
     store.execute(
         "INSERT INTO task (title, completed, created_at)"
         f" SELECT 'a', (n <= 10000) = {completed_first}, '' FROM generate_series(1, 20000) n"
@@ -434,7 +434,7 @@ def test_conflicting_transaction_is_retried(database: Database, store: Postgresq
 
 
 def test_server_may_require_a_password(own_server: PostgresServer, tmp_path: Path) -> None:
-    """The service uses the password, and never shows it."""
+    """The command uses the password in the URL of the database, and never prints the password."""
     folder = own_server.pgdata
     with psycopg.connect(own_server.get_uri(), autocommit=True) as connection:
         connection.execute("CREATE ROLE ann LOGIN PASSWORD 'secret'")

@@ -85,7 +85,7 @@ def test_write_with_an_invalid_parameter_fails_alone(database: SqliteFile) -> No
 
 
 def test_work_may_await_only_its_statements(database: SqliteFile) -> None:
-    """Any other wait would block the single writer thread."""
+    """If a unit of work awaited anything else, it would block the single writer thread."""
 
     async def sleep(_: Execute) -> None:
         await asyncio.sleep(0)
@@ -95,7 +95,7 @@ def test_work_may_await_only_its_statements(database: SqliteFile) -> None:
 
 
 def test_update_is_retried_if_the_task_appears_meanwhile(tasks: TaskQueries) -> None:
-    """The update finds no task, and the check that follows finds one: a race that no test can provoke."""
+    """Simulate a race that no test can provoke: the update finds no task, but the check after the update finds it."""
     row = (1, 1, b"{}")
     outcomes = [[], [row], [row]]
 
@@ -107,7 +107,7 @@ def test_update_is_retried_if_the_task_appears_meanwhile(tasks: TaskQueries) -> 
 
 
 def test_update_without_a_condition_skips_the_check(tasks: TaskQueries) -> None:
-    """A task that appears meanwhile would look like a changed one."""
+    """With a check, a task that appears meanwhile would look like a task that was changed."""
     outcomes: list[Rows] = [[], [(1, 1, b"{}")]]
 
     async def execute(*_: object) -> Rows:
@@ -118,7 +118,7 @@ def test_update_without_a_condition_skips_the_check(tasks: TaskQueries) -> None:
 
 
 def test_failing_commit_fails_alone(database: SqliteFile) -> None:
-    """A deferred foreign key fails the commit, and leaves the transaction open."""
+    """A violated deferred foreign key makes the commit fail, and leaves the transaction open."""
     database._thread.submit(database._writer.execute, "PRAGMA foreign_keys = ON").result()
     foreign_key = "REFERENCES task (id) DEFERRABLE INITIALLY DEFERRED"
     asyncio.run(database.write(run, f"CREATE TABLE note (task_id {foreign_key})"))
@@ -162,7 +162,7 @@ def test_write_that_rolls_back_the_batch_fails_alone(database: SqliteFile) -> No
 
 @pytest.mark.parametrize("number", [0.1, 0.1 + 0.2, 1 / 3, 1e300, -5e-324, 3.0])
 def test_number_is_written_with_all_its_digits(database: SqliteFile, number: float) -> None:
-    """No property of the contract is a fraction yet, but a new one may be."""
+    """No property in the contract is a fractional number yet, but a new property may be one."""
     sql, parameters = Select(columns=[sqlite._json_value(Value(number), FloatField())]).sql()
 
     ((text,),) = database.execute_sql(sql, parameters).fetchall()
@@ -181,7 +181,7 @@ def test_page_is_read_from_an_index(database: SqliteFile, filters: dict[str, Any
     plan = database.execute_sql(f"EXPLAIN QUERY PLAN {sql}", values).fetchall()
     on_table = [step[-1] for step in plan if " t2 " in step[-1]]
 
-    # One search reads the page, the other checks for a next page.
+    # One search of the index reads the page, the other search checks whether there is a next page.
     assert len(on_table) == 2
     assert all(step.replace("COVERING ", "") == f"SEARCH t2 USING {index}" for step in on_table)
     assert not [step for step in plan if "TEMP B-TREE" in step[-1]]

@@ -1,4 +1,4 @@
-"""Backups of a SQLite file in use: complete or absent, and sufficient to start the service."""
+"""A backup of a SQLite file in use is complete or does not exist, and suffices to start the service."""
 
 import os
 import signal
@@ -30,14 +30,14 @@ INSERT = "INSERT INTO task (title, completed, created_at) VALUES ('{}', false, '
 
 @pytest.fixture
 def source(store: SqliteStore) -> SqliteStore:
-    """Return a file with one task, which no process has open."""
+    """Return a SQLite file that contains one task and is not open in any process."""
     migrate(store.url)
     store.execute(INSERT.format("kept"))
     return store
 
 
 def titles(path: Path) -> list[str]:
-    """Return the titles in a file, opened read-only so that SQLite creates no file beside it."""
+    """Return the titles of the tasks in a file; open it read-only, so that SQLite creates no other file beside it."""
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         return [title for (title,) in connection.execute("SELECT title FROM task ORDER BY id")]
@@ -81,7 +81,7 @@ def test_copy_is_restored_as_documented(start: Start, tmp_path: Path) -> None:
 
     subprocess.run(["sh", "-ec", back_up], cwd=tmp_path, env=environment(), check=True, stdout=-1)
     create(service, "lost")
-    # A killed service leaves its WAL, which would corrupt a restored file.
+    # Kill the service, so that it leaves its write-ahead log, which would corrupt a restored file.
     service.process.kill()
     service.process.wait(timeout=30)
     subprocess.run(["sh", "-ec", restore], cwd=tmp_path, check=True)
@@ -94,8 +94,8 @@ class Backup:
 
     Args:
         flush_socket: The socket where the command registers its flushes.
-        folder: Its working directory.
-        policy: Lets a flush through, holds it or fails it.
+        folder: The working directory of the command.
+        policy: A function that lets a flush through, holds it or fails it.
     """
 
     def __init__(self, flush_socket: FlushSocket, folder: Path, policy: Callable[[Flushes, int], None]) -> None:
@@ -119,7 +119,7 @@ def flush_socket(tmp_path: Path) -> Iterator[FlushSocket]:
 
 
 def test_writers_do_not_wait_for_the_backup(start: Start, flush_socket: FlushSocket, tmp_path: Path) -> None:
-    """They write before the backup, while its first flush is held, and after it."""
+    """The writers write before the backup, while the first flush of the backup is held, and after the backup."""
     service = start()
     acknowledged: list[Queue[int]] = [Queue() for _ in range(4)]
     done = Event()
@@ -156,7 +156,7 @@ def test_writers_do_not_wait_for_the_backup(start: Start, flush_socket: FlushSoc
     for writer in range(4):
         numbers = [int(title.split()[1]) for title in copied if title.startswith(f"{writer} ")]
         assert numbers == list(range(len(numbers)))
-        # No write made while the flush is held is in the copy, except one that was already in progress.
+        # The copy has no write that was made while the flush was held, except a write that was already in progress.
         assert earlier[writer] < len(numbers) <= known[writer] + 2
         assert known[writer] < later[writer] <= total[writer]
     assert service.log() == ""
@@ -179,7 +179,7 @@ def test_ctrl_c_leaves_no_file_and_no_traceback(source: SqliteStore, flush_socke
     running = Backup(flush_socket, tmp_path, Flushes.hold)
     flush = running.flushes.held.get(timeout=30)
     running.process.send_signal(signal.SIGINT)
-    # If the interrupted flush is repeated, let it through.
+    # The command may repeat the interrupted flush; let the repeated flush through.
     running.flushes.policy = running.flushes.let_through
     with suppress(OSError):
         running.flushes.let_through(flush)
@@ -271,7 +271,7 @@ def test_damage_is_reported_and_not_copied(
 
 
 def test_wait_for_a_lock_is_limited(source: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file is not in WAL mode, like a restored copy that was never served."""
+    """The database file is not in WAL mode, like a restored copy that no service has opened yet."""
     monkeypatch.setattr(backing_up, "BUSY_TIMEOUT", 0.1)
     with closing(sqlite3.connect(source.path, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = delete").fetchone()
@@ -284,7 +284,7 @@ def test_wait_for_a_lock_is_limited(source: SqliteStore, tmp_path: Path, monkeyp
 
 @pytest.fixture
 def files_before(source: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
-    """Fill the working directory with unsuitable files, and return its contents."""
+    """Fill the working directory with files that cannot be backed up, and return the contents of all files."""
     monkeypatch.chdir(tmp_path)
     Path("text").write_text("This file is plain text, and not a database.")
     Path("empty").touch()
@@ -339,7 +339,7 @@ def test_invalid_source_or_target_is_refused(
 def test_leftover_file_of_the_target_is_refused(
     source: SqliteStore, tmp_path: Path, suffix: str, content: bytes
 ) -> None:
-    """SQLite would take a write-ahead log or journal beside the copy for a part of it."""
+    """SQLite would treat a write-ahead log or journal beside the copy as a part of the copy."""
     leftover = tmp_path / f"copy.db{suffix}"
     leftover.write_bytes(content)
 

@@ -1,4 +1,4 @@
-"""Copy a SQLite file with all of its data to a PostgreSQL database."""
+"""The command `copy` copies all data of a SQLite file to a PostgreSQL database."""
 
 import shutil
 from pathlib import Path
@@ -16,19 +16,19 @@ TITLES = ["plain", "Zażółć 🚀", "tab\tand \\N and \x01", "'quoted' \"twice
 
 @pytest.fixture(scope="module")
 def backend() -> str:
-    """Return the backend of the target."""
+    """Return PostgreSQL, the backend of the target database."""
     return "postgresql"
 
 
 @pytest.fixture(scope="module")
 def template_database() -> str:
-    """Return a template without tables."""
+    """Return the name of a template database without tables."""
     return "template0"
 
 
 @pytest.fixture(scope="module")
 def sqlite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a file with kept responses and tasks, the last of which was deleted."""
+    """Return a SQLite file that contains tasks and kept responses; the last task was deleted."""
     folder = tmp_path_factory.mktemp("source")
     service = Service(folder)
     for number, title in enumerate(TITLES):
@@ -47,7 +47,7 @@ def source(sqlite_file: Path, tmp_path: Path) -> SqliteStore:
 
 
 def read_tasks(client: httpx.Client) -> list[tuple[str, bytes]]:
-    """Return each task with its entity tag."""
+    """Return the version in the entity tag of each task, with the task itself."""
     paths = [f"/api/tasks/{task['id']}" for task in client.get("/api/tasks").json()]
     responses = [client.get(path) for path in paths]
     return [(response.headers["etag"].split("-")[0], response.json()) for response in responses]

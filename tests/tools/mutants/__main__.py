@@ -1,7 +1,7 @@
 """Plant generated defects one at a time, and list those that no test finds: `make mutants`.
 
-Each defect is tested only with the test files that cover it. Equivalent mutants, which no test can find, are listed in
-accepted.txt with the reason, and are left out.
+Only the test files that cover a defect are run to find it. Equivalent mutants, which no test can find, are listed in
+accepted.txt with a reason for each, and are not planted.
 """
 
 import argparse
@@ -35,8 +35,8 @@ class Workers:
     """Workers that run jobs at the same time, each in its own copy of the project.
 
     Args:
-        project: The project.
-        folder: Where to make the copies.
+        project: The project to copy.
+        folder: The folder in which to make the copies.
     """
 
     def __init__(self, project: Project, folder: Path) -> None:
@@ -66,7 +66,7 @@ class Workers:
 
 
 def measure_all(project: Project, workers: Workers, tests: list[str]) -> dict[str, Coverage]:
-    """Return the coverage of each test file, from a cache if neither the file nor the code has changed."""
+    """Return the coverage of each test file, from a cache if neither the test file nor the code has changed."""
 
     def job(copy: Copy, test: str) -> tuple[str, Coverage]:
         cache = BUILD / "coverage" / f"{project.fingerprint(test)}.json"
@@ -88,13 +88,13 @@ def measure_all(project: Project, workers: Workers, tests: list[str]) -> dict[st
 
 
 def read_accepted() -> dict[str, str]:
-    """Return the reason for each accepted mutant, by id."""
+    """Return a dictionary from the id of each accepted mutant to the reason why it is accepted."""
     lines = [line for line in ACCEPTED.read_text().splitlines() if line and not line.startswith("#")]
     return {identifier: reason for identifier, _, reason in (line.partition(" ") for line in lines)}
 
 
 def choose(project: Project, arguments: argparse.Namespace) -> list[tuple[Mutant, str]]:
-    """Return the mutants to try: a sample of those with the given ids, files or folders, or of all."""
+    """Return a sample of the mutants with the given ids, files or folders, or of all mutants that are not accepted."""
     everything = list(project.mutants())
     reasons = read_accepted()
     if obsolete := reasons.keys() - {mutant.id for mutant in everything}:
@@ -113,7 +113,7 @@ def choose(project: Project, arguments: argparse.Namespace) -> list[tuple[Mutant
 def attempt_all(
     project: Project, workers: Workers, picked: list[tuple[Mutant, str]], coverages: dict[str, Coverage]
 ) -> list[tuple[Mutant, trial.Outcome]]:
-    """Try each mutant, and write the report."""
+    """Run the tests on each mutant, write the report, and return the outcomes."""
     sources = {file: project.text(file) for file in project.mutable if file.endswith(".py")}
     found: Counter[tuple[str, str]] = Counter()
     outcomes: list[tuple[Mutant, trial.Outcome]] = []
@@ -139,7 +139,7 @@ def attempt_all(
 
 
 def summarize(outcomes: list[tuple[Mutant, trial.Outcome]]) -> None:
-    """Print how many mutants of each file were found, and exit with status 1 if one survived."""
+    """Print how many mutants of each file were found, and exit with status 1 if a mutant survived."""
     verdicts = (trial.FOUND, trial.TIMED_OUT, trial.SURVIVED)
     counts = Counter((mutant.file, outcome.verdict) for mutant, outcome in outcomes)
     for file in sorted({mutant.file for mutant, _ in outcomes}):
@@ -158,7 +158,7 @@ def main() -> None:
     parser.add_argument("--tests", default="*", help="glob pattern of the test files to run")
     parser.add_argument("--list", action="store_true", help="list the mutants without trying them")
     arguments = parser.parse_args()
-    # End the child processes, as after Ctrl-C.
+    # Treat SIGTERM like Ctrl-C, so that the child processes end too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     BUILD.mkdir(parents=True, exist_ok=True)
     project = Project(ROOT)

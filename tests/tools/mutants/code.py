@@ -1,4 +1,4 @@
-"""Generate mutants of Python code, with operators that are independent of the project."""
+"""Generate mutants of Python code, with mutation operators that are independent of this project."""
 
 import ast
 import copy
@@ -20,7 +20,7 @@ COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.In: ast.NotIn,
     ast.NotIn: ast.In,
 }
-# Replacing one of these by its counterpart negates the comparison.
+# If one of these operators is replaced by its counterpart, the comparison is negated.
 NEGATED_BY_COMPARISON = (ast.Eq, ast.NotEq, ast.Is, ast.IsNot, ast.In, ast.NotIn)
 ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
     ast.Add: ast.Sub,
@@ -33,7 +33,7 @@ ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
     ast.BitAnd: ast.BitOr,
 }
 FUNCTIONS = {"min": "max", "max": "min", "any": "all", "all": "any"}
-# Decorators, and calls with string arguments, that only matter to type checkers.
+# Functions and decorators that matter only to type checkers: their string arguments and their use are not mutated.
 TYPING = ("TypeVar", "NewType", "ParamSpec", "cast", "overload", "override", "abstractmethod")
 TEXT = (ast.JoinedStr, ast.Constant)
 Old = ast.AST | list[Any]
@@ -44,9 +44,9 @@ class Change(NamedTuple):
 
     Attributes:
         operator: The kind of change.
-        old: A node, or the list of statements of a block.
+        old: The node to replace, or the list of statements of a block.
         new: The node that replaces it.
-        drops: If the change only drops an item of a list: all items, and the index of the dropped one.
+        drops: If the change only drops an item of a list, all items of the list and the index of the dropped item.
     """
 
     operator: str
@@ -62,7 +62,7 @@ class Location(NamedTuple):
         scope: The names of the enclosing functions and classes.
         statement: The enclosing statement.
         at_import: Whether the node is executed when the module is imported.
-        f_string: The enclosing f-string, whose parts have no reliable positions.
+        f_string: The enclosing f-string, if any; the positions of the parts of an f-string are unreliable.
     """
 
     scope: tuple[str, ...]
@@ -95,7 +95,7 @@ def _mutants(file: str, source: str, tree: ast.Module, modules: set[str]) -> Ite
 
 
 def _walk(node: ast.AST, parent: ast.AST, location: Location) -> Iterator[tuple[ast.AST, ast.AST, Location]]:
-    """Yield each node that affects the execution, with its parent and location."""
+    """Yield each node that affects the execution of the code, with the parent and location of the node."""
     if _is_skipped(node, parent):
         return
     if isinstance(node, (ast.stmt, ast.ExceptHandler)):
@@ -110,7 +110,7 @@ def _walk(node: ast.AST, parent: ast.AST, location: Location) -> Iterator[tuple[
     for name, value in ast.iter_fields(node):
         for child in value if isinstance(value, list) else [value]:
             if name in ("annotation", "returns"):
-                # Of an annotation, only calls such as `Field(...)` have an effect.
+                # In an annotation, only calls such as `Field(...)` affect the execution.
                 calls = [call for call in ast.walk(child) if isinstance(call, ast.Call)] if child else []
                 for call in calls:
                     yield from _walk(call, node, location)
@@ -125,7 +125,7 @@ def _is_skipped(node: ast.AST, parent: ast.AST) -> bool:
         case ast.If(ast.Name("TYPE_CHECKING")) | ast.Assign([ast.Name("__all__")]):
             return True
         case ast.Constant(str()) if isinstance(parent, ast.Subscript):
-            # Any test would find the `KeyError`.
+            # A changed key is not worth a mutant: any test would find the `KeyError`.
             return True
         case ast.Constant(str()):
             return isinstance(parent, ast.Call) and isinstance(parent.func, ast.Name) and parent.func.id in TYPING
@@ -178,7 +178,7 @@ def _value(node: ast.AST, parent: ast.AST, modules: set[str]) -> Iterator[Change
 
 
 def _first_text(node: ast.JoinedStr) -> ast.AST | None:
-    """Return the first constant part of an f-string, which represents all of them."""
+    """Return the first constant part of an f-string, or None; only this part is mutated, on behalf of all parts."""
     return next((part for part in node.values if isinstance(part, ast.Constant)), None)
 
 
@@ -201,7 +201,7 @@ def _other_values(value: Any) -> Iterator[Any]:
 
 
 def _items(node: ast.AST, parent: ast.AST) -> Iterator[Change]:
-    """Yield a change for each item that can be dropped."""
+    """Yield a change for each operand, item, argument or condition that can be dropped from a node."""
     match node:
         case ast.BoolOp(_, values):
             for index in range(len(values)):
@@ -273,7 +273,7 @@ def _without(items: Sequence[Any], index: int) -> list[Any]:
 
 
 def _pair(key: ast.expr, value: ast.expr) -> ast.expr:
-    """Return a node that spans an item of a dictionary; the syntax tree has none."""
+    """Return a node that spans a key and its value in a dictionary, because the syntax tree has no such node."""
     pair = ast.copy_location(ast.Dict([key], [value]), key)
     pair.end_lineno, pair.end_col_offset = value.end_lineno, value.end_col_offset
     return pair
@@ -284,7 +284,7 @@ def _is_loaded(node: Any) -> bool:
 
 
 def _fragments(change: Change) -> tuple[str, str]:
-    """Return the code before and after the change in normalized layout."""
+    """Return the changed code before and after the change, both in normalized layout."""
     if change.drops:
         items, index = change.drops
         return ast.unparse(items[index]), ""
@@ -295,7 +295,7 @@ def _fragments(change: Change) -> tuple[str, str]:
 
 
 def _render(source: str, tree: ast.Module, change: Change, location: Location) -> str | None:
-    """Return the source with the change and its original layout, or None if that is impossible."""
+    """Return the source with the change but otherwise in its original layout, or None if that is impossible."""
     expected = ast.dump(_replace(tree, change.old, change.new))
     if expected == ast.dump(tree):
         return None
@@ -311,7 +311,7 @@ def _render(source: str, tree: ast.Module, change: Change, location: Location) -
 
 
 def _edits(source: str, change: Change, location: Location) -> Iterator[tuple[int, int, str]]:
-    """Yield candidate edits of the source; the first that results in the expected tree is correct."""
+    """Yield candidate edits of the source; the first edit that results in the expected syntax tree is correct."""
     start, end = _find_span(source, change.old)
     if location.f_string:
         start, end = _find_span(source, location.f_string)
@@ -343,7 +343,7 @@ def _find_span(source: str, node: Any) -> tuple[int, int]:
     lines = source.splitlines(keepends=True)
 
     def index(line: int, column: int) -> int:
-        # The columns of `ast` count bytes.
+        # The column offsets of `ast` count bytes, not characters.
         return sum(map(len, lines[: line - 1])) + len(lines[line - 1].encode()[:column].decode())
 
     if not hasattr(first, "lineno"):
@@ -352,7 +352,7 @@ def _find_span(source: str, node: Any) -> tuple[int, int]:
 
 
 def _replace(root: ast.AST, old: Old, new: ast.AST) -> ast.AST:
-    """Return a copy of a tree in which a node or a block is replaced."""
+    """Return a copy of a syntax tree in which a node or a block of statements is replaced."""
     if root is old:
         return new
     changed = copy.copy(root)
@@ -367,13 +367,13 @@ def _replace(root: ast.AST, old: Old, new: ast.AST) -> ast.AST:
 
 
 def _coverage_needed(change: Change, location: Location) -> tuple[frozenset[int], frozenset[str]]:
-    """Return the lines that a test must cover to find a change, and the names that they bind at import."""
+    """Return the lines that a test must cover to find a change, and the names that these lines assign at import."""
     if isinstance(change.old, list):
         return frozenset(range(change.old[0].lineno, change.old[-1].end_lineno + 1)), frozenset()
     statement: Any = location.statement
     body = getattr(statement, "body", None)
     if location.at_import and isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
-        # A changed decorator or default has an effect when the function is called.
+        # A changed decorator or default argument has an effect only when the function is called.
         return frozenset(range(statement.body[0].lineno, (statement.end_lineno or 0) + 1)), frozenset()
     end = max(statement.lineno + 1, body[0].lineno) if body else statement.end_lineno + 1
     names: frozenset[str] = frozenset()

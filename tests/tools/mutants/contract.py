@@ -9,7 +9,7 @@ import yaml
 
 from tests.tools.mutants.mutant import Mutant, number_repeated
 
-# The keys in these mappings are names, not keywords.
+# The keys in these mappings are names that the author of the contract chooses, not keywords of OpenAPI.
 NAME_MAPPINGS = {
     "paths",
     "properties",
@@ -25,14 +25,14 @@ NAME_MAPPINGS = {
     "x-headers-tls",
     "x-responses",
 }
-# Entries of these mappings are dropped, except for components, which are only targets of references.
+# Mutants drop entries of these mappings, but never a component, which is only the target of references.
 DROPPABLE = {"properties", "headers", "responses", "links", "x-headers", "x-headers-tls", "x-responses"}
 DROPPED: Any = object()
 Path = tuple[Any, ...]
 
 
 class Change(NamedTuple):
-    """A value in the document that is replaced, or dropped."""
+    """A mutation that replaces or drops a value in the document."""
 
     operator: str
     path: Path
@@ -40,7 +40,7 @@ class Change(NamedTuple):
 
 
 class Renaming(NamedTuple):
-    """A key in the document that is replaced."""
+    """A mutation that replaces a key in the document."""
 
     operator: str
     path: Path
@@ -68,7 +68,7 @@ def _mutants(file: str, source: str, document: Any, root: yaml.Node) -> Iterator
 
 
 def _request_paths(document: Any) -> set[Path]:
-    """Return the paths of all parts that describe requests: parameters, bodies and the targets of their references."""
+    """Return the paths of all parts that describe requests: parameters, bodies, and the parts that these reference."""
     found: set[Path] = set()
 
     def visit(value: Any, path: Path, in_request: bool) -> None:
@@ -101,7 +101,7 @@ def _walk(document: Any, value: Any, path: Path, request_paths: set[Path]) -> It
         if has_names:
             yield from _declaration(key, here)
         elif key in ("example", "examples"):
-            # A changed example is still a correct contract.
+            # Do not mutate examples: a contract with a changed example is still correct.
             continue
         elif path[-1:] == ("x-messages",):
             yield Change("other sentence", here, f"x{inner}")
@@ -119,9 +119,10 @@ def _declaration(key: Any, path: Path) -> Iterator[Change | Renaming]:
 
 
 def _keyword(document: Any, schema: Any, key: str, path: Path, in_request: bool) -> Iterator[Change]:
-    """Yield changes of the value of a keyword.
+    """Yield the changes of the value of a keyword.
 
-    No test can find a looser rule for responses. Such a rule is made so strict that every response violates it.
+    No test can notice that a rule for responses is looser. Therefore, rules for responses are made so strict that every
+    response violates them.
     """
     value = schema[key]
     match value:
@@ -189,7 +190,7 @@ def _dump(value: Any) -> str:
 
 
 def _render(source: str, document: Any, root: yaml.Node, change: Change | Renaming) -> str | None:
-    """Return the source with the change and its original layout, or None if that is impossible."""
+    """Return the source with the change but otherwise in its original layout, or None if that is impossible."""
     expected = deepcopy(document)
     parent, key = _at(expected, change.path[:-1]), change.path[-1]
     old_key, old_value = _entry(root, change.path)
@@ -210,7 +211,7 @@ def _render(source: str, document: Any, root: yaml.Node, change: Change | Renami
 
 
 def _entry(root: Any, path: Path) -> tuple[Any, Any]:
-    """Return the nodes of a key and its value; in a list, the key is None."""
+    """Return the YAML nodes of the key and the value at a path; an item of a list has None instead of a key."""
     key, value = None, root
     for part in path:
         if isinstance(value, yaml.SequenceNode):
@@ -222,7 +223,7 @@ def _entry(root: Any, path: Path) -> tuple[Any, Any]:
 
 def _characters(source: str, node: Any, text: str) -> tuple[int, int, str]:
     start, end = node.start_mark.index, node.end_mark.index
-    # The end mark of a block is the start of the next token.
+    # PyYAML's end mark of a block is the start of the next token, so exclude the whitespace between them.
     trailing = source[start:end]
     return start, start + len(trailing.rstrip()), text
 

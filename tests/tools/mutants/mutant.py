@@ -19,10 +19,10 @@ class Mutant:
         before: The original fragment.
         after: The fragment that replaces it.
         line: The line of the fragment.
-        render: Returns the whole file with the defect, or None if the result is invalid or equal to the original.
-        lines: The lines that a test must cover to find the defect; empty if unknown.
-        names: The names that these lines bind at import; a test that covers a use of one may find the defect too.
-        occurrence: Distinguishes equal changes in the same scope.
+        render: A function that returns the file with the defect, or None if the file would be invalid or unchanged.
+        lines: The lines that a test must cover to find the defect; empty if these lines are unknown.
+        names: The names that these lines assign at import; a test that covers a use of a name may find the defect too.
+        occurrence: A number that distinguishes equal changes in the same scope.
     """
 
     file: str
@@ -38,7 +38,7 @@ class Mutant:
 
     @property
     def id(self) -> str:
-        """A hash of the change without its line number, so that edits elsewhere in the file keep it."""
+        """Return a hash of the change without its line number, so that edits elsewhere in the file keep the hash."""
         parts = (self.file, self.scope, self.operator, self.before, self.after, str(self.occurrence))
         return _hash("\0".join(parts))[:10]
 
@@ -47,13 +47,13 @@ class Mutant:
 
 
 def diff(before: str, after: str) -> str:
-    """Return the changed lines of two versions of a text."""
+    """Return the lines that differ between two versions of a file."""
     lines = unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=0)
     return "\n".join(line for line in lines if not line.startswith(("---", "+++", "@@")))
 
 
 def number_repeated(mutants: Iterable[Mutant]) -> Iterator[Mutant]:
-    """Number equal changes in the same scope, so that each has a unique id."""
+    """Number equal changes in the same scope, so that each mutant has a unique id."""
     seen: dict[str, int] = {}
     for mutant in mutants:
         count = seen[mutant.id] = seen.get(mutant.id, -1) + 1
@@ -61,9 +61,10 @@ def number_repeated(mutants: Iterable[Mutant]) -> Iterator[Mutant]:
 
 
 def sample(mutants: Iterable[Mutant], size: int, seed: str = "") -> Iterator[tuple[Mutant, str]]:
-    """Yield a random sample of the valid mutants, each with its text, in equal shares of the operators if possible.
+    """Yield a random sample of the valid mutants, each with the changed file, and with equal shares of operators.
 
-    The sample depends only on the seed and the ids: adding or removing a mutant changes one mutant of it at most.
+    The sample depends only on the seed and the ids. If a mutant is added or removed, at most one mutant of the sample
+    changes.
     """
     count: Counter[str] = Counter()
     ranked = []

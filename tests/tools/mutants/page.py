@@ -6,7 +6,7 @@ from functools import partial
 
 from tests.tools.mutants.mutant import Mutant, number_repeated
 
-# The name of the operator, the pattern that it replaces, and the replacement.
+# For each file suffix, the operators: the name, the pattern that the operator replaces, and the replacement.
 OPERATORS = {
     ".js": (
         ("other constant", r"\btrue\b", "false"),

@@ -1,6 +1,6 @@
-"""Skip the tests that would find a mutant for the wrong reason.
+"""A pytest plugin that skips the tests that would find a mutant for the wrong reason.
 
-They edit a copy of the project, and fail because the mutant has changed the text that they edit.
+These tests edit a copy of the project, and fail because the mutant has changed the text that they edit.
 """
 
 from collections.abc import Generator

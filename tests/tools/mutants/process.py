@@ -18,14 +18,14 @@ class Finished(NamedTuple):
 
 
 def run(arguments: list[str], folder: Path, timeout: float, **variables: str) -> Finished:
-    """Run a Python module in a copy of the project, with the code of the copy.
+    """Run a Python module in a copy of the project, so that it imports the code of the copy.
 
     Raises:
-        subprocess.TimeoutExpired: It takes longer than the timeout.
+        subprocess.TimeoutExpired: The module takes longer than the timeout.
     """
-    # With CI set, a test whose program is not installed would fail, and so find every mutant.
+    # If CI were set, a test whose program is not installed would fail, and would seem to find every mutant.
     inherited = {name: value for name, value in os.environ.items() if name not in ("CI", "PYTHONDONTWRITEBYTECODE")}
-    # Not a pipe: it would stay open until every process that a test has left behind ends.
+    # Do not use a pipe, which would stay open until every process that a test has left behind ends.
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", *arguments],
@@ -48,6 +48,6 @@ def run(arguments: list[str], folder: Path, timeout: float, **variables: str) ->
 
 
 def interrupt_all() -> None:
-    """Send SIGTERM to every program, so that it ends its child processes."""
+    """Send SIGTERM to every running program, so that it ends its child processes."""
     for process in [*_running]:
         process.terminate()

@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.tools.mutants import code, contract, page
 from tests.tools.mutants.mutant import Mutant
 
-# The mutation tool itself, which does not affect the results.
+# The folder of the mutation tool itself, whose files do not affect the coverage of the tests.
 OWN = "tests/tools/mutants/"
 # Folders that the copies share with the project.
 INSTALLED = (".venv", "build/node")
@@ -23,7 +23,7 @@ INSTALLED = (".venv", "build/node")
 UNUSED = ("tests/benchmarks/",)
 # The prefix of third-party files, such as `swagger-ui-bundle.js`.
 VENDORED = "swagger-ui"
-# Test files that would find mutants for the wrong reason, with that reason.
+# Test files that are excluded because they would find mutants for the wrong reason, and this reason.
 EXCLUDED = {
     "tests/project/test_diff.py": "it edits the text of the contract",
     "tests/project/test_cleanup.py": "it tests test runs",
@@ -63,7 +63,7 @@ class Project:
             and not Path(name).name.startswith(VENDORED)
             and name != self.generated
         ]
-        # A snapshot, so that edits during a run have no effect.
+        # Keep a snapshot of the files, so that edits during a run have no effect.
         self._contents = {name: (root / name).read_bytes() for name in self.files}
         self.tests = [name for name in self.files if fnmatch(name, TESTS) and name not in EXCLUDED]
 
@@ -76,7 +76,7 @@ class Project:
             yield from GENERATORS[Path(file).suffix](file, self.text(file))
 
     def fingerprint(self, test: str) -> str:
-        """Return a hash of all files that a test file may depend on, which excludes other test files."""
+        """Return a hash of all files on which a test file may depend; other test files are not among them."""
         digest = hashlib.sha256(sys.version.encode())
         for file, content in self._contents.items():
             if file == test or (not file.startswith(OWN) and not fnmatch(file, TESTS)):
@@ -89,7 +89,7 @@ class Project:
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             (folder / file).write_bytes(self._contents[file])
             shutil.copymode(self.root / file, folder / file)
-            # Older than the files that `make` has built from it, which the copies share.
+            # Make the file older than the files that `make` has built from it: the copies share the built files.
             os.utime(folder / file, (LONG_AGO, LONG_AGO))
         for name in INSTALLED:
             if (self.root / name).exists():
@@ -101,7 +101,7 @@ class Project:
 class Copy:
     """A copy of the project, in which mutants are planted one after the other."""
 
-    # A unique time for each write: Python reuses bytecode if the size and the second of the source are the same.
+    # Each write gets a unique time, since Python reuses the bytecode if the size and time of a source file are equal.
     _seconds = itertools.count(LONG_AGO + 1)
 
     def __init__(self, project: Project, folder: Path) -> None:
@@ -110,7 +110,7 @@ class Copy:
 
     @contextmanager
     def planted(self, file: str, text: str) -> Iterator[None]:
-        """Replace the text of a file temporarily, and regenerate the models if it is the contract.
+        """Replace the text of a file temporarily; if the file is the contract, regenerate the models.
 
         Raises:
             subprocess.CalledProcessError: The models cannot be generated.

@@ -15,10 +15,10 @@ from tests.tools.mutants import process
 from tests.tools.mutants.mutant import Mutant
 
 PLUGIN = "tests.tools.mutants.plugin"
-# A test file that takes longer is considered to hang.
+# A test file that takes longer than this is considered to hang.
 TIMEOUT = 900  # seconds
 
-# Limits the total duration of the test files that run for a mutant, the most promising first.
+# The maximum total duration of the test files that run for a mutant; the most promising test files run first.
 BUDGET = 120  # seconds
 
 
@@ -28,8 +28,8 @@ class Coverage(BaseModel):
     Attributes:
         failure: The end of the output if the test file fails, otherwise empty.
         seconds: The duration of the test file.
-        longest: The duration of its longest test.
-        lines: The covered lines by file, including those in services that the tests start.
+        longest: The duration of the longest test in the test file.
+        lines: The covered lines of each file, including lines that are covered in services that the tests start.
     """
 
     failure: str = ""
@@ -47,7 +47,7 @@ def measure(project: Path, file: str, scratch: Path) -> Coverage:
         scratch: An empty folder.
     """
     junit = scratch / "junit.xml"
-    # With a pytest-xdist worker, as in `make test`, coverage measures services, but not the tools that tests run.
+    # Use a pytest-xdist worker, as `make test` does: coverage.py then measures services, but not the tools of tests.
     command = (
         f"coverage run -m pytest -p {PLUGIN} -x -q -n 1 --junit-xml={junit} -o junit_duration_report=total".split()
     )
@@ -71,7 +71,7 @@ def measure(project: Path, file: str, scratch: Path) -> Coverage:
 
 @cache
 def _uses_by_name(source: str) -> dict[str, set[int]]:
-    """Return the lines in functions of a module that use a name, by name."""
+    """Return for each name the lines that use it in the functions of a module."""
     uses: dict[str, set[int]] = {}
     for function in ast.walk(ast.parse(source)):
         if not isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -96,11 +96,11 @@ def select(
         mutant: The mutant.
         coverages: The coverage of each test file.
         sources: The text of each module.
-        found: The number of mutants of a file that a test file has found so far, by source file and test file.
+        found: For each pair of source file and test file, how many mutants of the source file the test file has found.
     """
     lines_by_file = {mutant.file: set(mutant.lines)} if mutant.lines else {}
     if mutant.names:
-        # A wrong value that is bound at import has an effect where it is used.
+        # A wrong value that is assigned at import has an effect only in the lines that use it.
         uses = {file: _uses(text, mutant.names) for file, text in sources.items()}
         if any(uses.values()):
             lines_by_file = uses
@@ -117,7 +117,7 @@ def select(
 
 
 def _covering(lines_by_file: Mapping[str, Iterable[int]], coverages: Mapping[str, Coverage]) -> list[str]:
-    """Return the test files that cover at least one of the lines."""
+    """Return the test files that cover at least one of the given lines."""
     return [
         file
         for file, coverage in coverages.items()

@@ -10,7 +10,7 @@ from tests.tools.mutants import process
 from tests.tools.mutants.project import Copy
 from tests.tools.mutants.selection import PLUGIN, Coverage
 
-# A mutant times out, which counts as found, if tests take FACTOR times their usual duration plus MARGIN.
+# If tests take longer than FACTOR times their usual duration plus MARGIN, the mutant times out and counts as found.
 FACTOR = 3
 MARGIN = 30  # seconds
 FOUND = "found"
@@ -19,7 +19,7 @@ TIMED_OUT = "timed out"
 
 
 class Outcome(NamedTuple):
-    """Whether tests found a mutant, and the evidence."""
+    """The verdict whether tests found a mutant, and the evidence for the verdict."""
 
     verdict: str
     evidence: str = ""
@@ -44,7 +44,7 @@ def attempt(copy: Copy, file: str, text: str, tests: list[str], coverages: Mappi
 
 def _run(copy: Copy, tests: list[str], coverages: Mapping[str, Coverage]) -> Outcome:
     longest = FACTOR * max(coverages[test].longest for test in tests) + MARGIN
-    # The timeout of one test ends most hanging tests; the overall timeout ends whatever hangs outside of tests.
+    # The timeout of a single test ends most runs that hang; the overall timeout ends runs that hang outside of a test.
     overall = FACTOR * sum(coverages[test].seconds for test in tests) + longest
     options = ["-x", "-q", "-p", PLUGIN, "-p", "no:cacheprovider", "--tb=no"]
     timeout = ["-o", f"faulthandler_timeout={longest:.0f}", "-o", "faulthandler_exit_on_timeout=true"]
@@ -62,5 +62,5 @@ def _run(copy: Copy, tests: list[str], coverages: Mapping[str, Coverage]) -> Out
 
 
 def test_file(outcome: Outcome) -> str:
-    """Return the test file that found a mutant, or an empty string if unknown."""
+    """Return the test file that found a mutant, or an empty string if the test file is unknown."""
     return outcome.evidence.partition(" ")[2].partition(" ")[0].partition("::")[0]
