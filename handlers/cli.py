@@ -111,7 +111,7 @@ class Backup(Settings):
 
 
 class Copy(BaseModel, use_attribute_docstrings=True):
-    """Copy all data from a SQLite file to an empty PostgreSQL database, and compare."""
+    """Copy all data from a SQLite file to an empty PostgreSQL database, and compare the two."""
 
     source: str = Field(validation_alias="from")
     """the file, such as sqlite:///tasks.db"""
@@ -134,7 +134,7 @@ class Command(
 ):
     """A contract-first tasks API.
 
-    Every flag can also be set in the environment or in a file .env: --port as TASKS_API_PORT and so on, but
+    Every flag can also be set in the environment or in a .env file: --port as TASKS_API_PORT and so on, but
     --database-url as DATABASE_URL.
     """
 

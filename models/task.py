@@ -133,7 +133,7 @@ def _page(database: Database, filters: tuple[str, ...]) -> Query:
     tasks = narrow(Task.select(), parameter("after")).limit(parameter("limit"))
     array = database.as_bytes(database.json_array(_json(tasks.c, database), tasks.c.id))
     page = Select([tasks], [array.alias("json"), fn.max(tasks.c.id).alias("last")])
-    # With EXISTS, PostgreSQL would scan the table on the last page.
+    # With EXISTS, PostgreSQL would scan the whole table if the last page is requested.
     more = NodeList((narrow(Task.select(Task.id), page.c.last).limit(SQL("1")), SQL("IS NOT NULL")))
     return Select([page], [page.c.json, page.c.last, more])
 

@@ -59,7 +59,7 @@ class RequestBody:
 
 
 def _is_json(headers: list[tuple[bytes, bytes]]) -> bool:
-    """Return whether the headers declare JSON once, and no compression (RFC 9110, sections 8.3 and 8.4)."""
+    """Return whether the headers declare JSON exactly once, without compression (RFC 9110, sections 8.3 and 8.4)."""
     types = [value for name, value in headers if name == b"content-type"]
     codings = [value for name, value in headers if name == b"content-encoding" and value.lower() != b"identity"]
     return len(types) == 1 and _is_json_type(types[0]) and not codings

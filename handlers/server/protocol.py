@@ -43,8 +43,8 @@ REQUEST_ID = re.compile(document.raw()["components"]["headers"]["RequestId"]["sc
 class ResponseWriter:
     """The transport that uvicorn writes a response to. It sends the head together with the first part of the body.
 
-    uvicorn writes them separately, and a write takes a tenth of the time of a request. uvicorn calls `close` to end the
-    connection after the response.
+    uvicorn writes them separately, and a write takes a tenth of the time that a request takes. uvicorn calls `close` to
+    end the connection after the response.
     """
 
     def __init__(self, transport: asyncio.Transport, close: Callable[[], None], scope: Mapping[str, Any]) -> None:
@@ -79,7 +79,7 @@ class Protocol(HttpToolsProtocol):
     | draining  | yes                | yes                        | the last response, then a refusal if one is due  |
     | lingering | yes                | no                         | the client's EOF, or LINGER_TIMEOUT              |
 
-    A connection without pending requests skips the state draining. If the client has stopped sending, the connection
+    A connection without pending requests skips draining. If the client has stopped sending, the connection
     skips lingering. `timeout` is the time in seconds for receiving a request and for sending a part of a response.
     """
 
@@ -171,7 +171,7 @@ class Protocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         last = not self.pipeline
         super().on_response_complete()
-        # uvicorn may have paused reading until now, in the middle of the next request.
+        # uvicorn may have paused reading while the next request was arriving, so restart its timer.
         if self._request_timer:
             self._stop_request_timer()
             self._update_timers()

@@ -32,7 +32,7 @@ def prepare(url: str) -> None:
 
 
 def ensure_migrated(database: Database) -> None:
-    """Raise ConfigurationError if a database has pending migrations. Migrations of later releases are compatible."""
+    """Raise ConfigurationError if a database has pending migrations. Migrations of later releases do no harm."""
     status = Runner(database, str(DIRECTORY)).status()
     if pending := [migration.name for migration in status if not migration.applied]:
         raise ConfigurationError(

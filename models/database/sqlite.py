@@ -25,7 +25,7 @@ BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL}
 # Seconds between attempts to get the lock. SQLite itself pauses for longer, and a busy process takes the lock again
 # and again in such a pause.
 POLL_INTERVAL = 0.001
-# Seconds between checks that the file still exists. A check takes a tenth of the time of a read request.
+# Seconds between checks that the file still exists. A check takes a tenth of the time that a read takes.
 CHECK_TTL = 0.001
 PRAGMAS = {"journal_mode": "wal", "synchronous": "full"}
 

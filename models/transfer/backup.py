@@ -10,7 +10,7 @@ from models.database.address import existing_database, one_line
 from models.database.errors import ConfigurationError
 from models.database.sqlite import BUSY_TIMEOUT, SqliteFile
 
-# Every database of this service has the table of the tasks and the table of the migrations.
+# Every database of this service has a table of tasks and a table of migrations.
 TABLES = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN ('task', 'schema_migration')"
 
 

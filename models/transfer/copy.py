@@ -16,7 +16,7 @@ from models.database.sqlite import SqliteFile
 from models.keys import ApiKey
 from models.task import Task
 
-# The tables, each with a column that both databases sort alike. PostgreSQL sorts strings by its locale.
+# The tables, each with a column to sort by. It must not hold strings, because PostgreSQL sorts them by its locale.
 TABLES: dict[type[peewee.Model], str] = {Task: "id", KeptAnswer: "key", ApiKey: "hash"}
 
 

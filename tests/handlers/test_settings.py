@@ -70,7 +70,7 @@ def read_settings(
     """Return the settings of `tasks-api serve`, given flags, environment variables and the content of `.env`."""
     (folder / ".env").write_text("".join(f'{name}="{value}"\n' for name, value in (file or {}).items()))
     strings = {name: str(value) for name, value in (variables or {}).items()}
-    # Remove the settings that the environment of the tests contains.
+    # Remove the settings that the tests' environment contains.
     base_environment = {name: value for name, value in environment().items() if not name.startswith("TASKS_API_")}
     with (
         patch("tests.support.inside.environment", lambda _: base_environment | strings),

@@ -206,7 +206,7 @@ PREFLIGHT = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Hea
 
 
 def allowed_origins(setting: str, origins: list[str]) -> list[list[str]]:
-    """Return, for each origin, the allowed origins in the responses to a preflight and to a request."""
+    """Return Access-Control-Allow-Origin of the responses to a preflight and to a request from each origin."""
 
     async def ask() -> list[list[str]]:
         app: Any = create_app(ServerSettings(allowed_origins=setting))

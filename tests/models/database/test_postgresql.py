@@ -335,7 +335,7 @@ def test_database_with_another_encoding_is_refused(store: PostgresqlStore, postg
 
 
 def test_cockroachdb_is_configured_for_sequential_ids(store: PostgresqlStore, tmp_path: Path) -> None:
-    """The tests have no CockroachDB, but PostgreSQL's error message names the setting that the service requests."""
+    """The tests have no CockroachDB. PostgreSQL rejects the setting, and its error message names the setting."""
     url = store.url.replace("postgresql://", "cockroachdb://")
 
     failed = run(tmp_path, "migrate", variables={"DATABASE_URL": url})

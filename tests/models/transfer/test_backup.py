@@ -156,7 +156,7 @@ def test_writers_do_not_wait_for_the_backup(start: Start, flush_socket: FlushSoc
     for writer in range(4):
         numbers = [int(title.split()[1]) for title in copied if title.startswith(f"{writer} ")]
         assert numbers == list(range(len(numbers)))
-        # The copy has no write that was made while the flush was held, except a write that was already in progress.
+        # The copy lacks the writes made while the flush was blocked, except for a write that was already in progress.
         assert earlier[writer] < len(numbers) <= known[writer] + 2
         assert known[writer] < later[writer] <= total[writer]
     assert service.log() == ""

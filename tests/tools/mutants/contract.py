@@ -25,7 +25,7 @@ NAME_MAPPINGS = {
     "x-headers-tls",
     "x-responses",
 }
-# Mutants drop entries of these mappings, but never a component, which is only the target of references.
+# Mutants drop entries of these mappings, but no components: dropping one only breaks the references to it.
 DROPPABLE = {"properties", "headers", "responses", "links", "x-headers", "x-headers-tls", "x-responses"}
 DROPPED: Any = object()
 Path = tuple[Any, ...]
