@@ -15,8 +15,9 @@ from models.database.errors import require
 
 COMPONENTS = document.raw()["components"]
 HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+)"
-PORT = r"(?:[1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5])"
-ORIGIN = r"(\*|https?://[^/?#@,\s]+)"
+PORT = r"0*(?:[1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5])"
+ORIGINS = r"([,\s]|\*(?![^,\s])|https?://[^/?#@,\s]+(?![^,\s]))*"
+URL = r"(?i:https?)://([^/?#@\s]*@)?(\[[^\]\s]+\]|[^/?#@:\[\]\s]+)(:\d*)?(/[^?#\s]*)?"
 
 
 def _checked(is_valid: Callable[[str], object], hint: str) -> AfterValidator:
@@ -52,9 +53,9 @@ Limits = Annotated[
     str, _checked(_are_limits, "100/second;5000/hour, with at least one request and at most a day in each")
 ]
 Listener = Annotated[str, _matching(f"{HOST}:{PORT}", "127.0.0.1:9464 or [::1]:9464")]
-Url = Annotated[str, _matching(rf"https?://{HOST}(:{PORT})?(/[^?#\s]*)?", "https://tasks.example.com")]
-Origins = Annotated[str, _matching(rf"{ORIGIN}([,\s]+{ORIGIN})*", "https://app.example.com, separated by commas, or *")]
-RedisUrl = Annotated[str, _matching(rf"rediss?://([^/?#@\s]*@)?{HOST}:{PORT}(/\d*)?", "redis://127.0.0.1:6379/0")]
+Url = Annotated[str, _matching(URL, "https://tasks.example.com")]
+Origins = Annotated[str, _matching(ORIGINS, "https://app.example.com, separated by commas, or *")]
+RedisUrl = Annotated[str, _matching(rf"(?i:rediss?)://([^/?#\s]*@)?{HOST}:{PORT}(/\d*)?", "redis://127.0.0.1:6379/0")]
 
 
 class Settings(BaseSettings, env_file=".env", env_prefix="TASKS_API_", extra="ignore", use_attribute_docstrings=True):
@@ -88,11 +89,13 @@ class ServerSettings(Settings):
     """origins of web pages that may call the service (CORS), separated by commas"""
     max_connections: int = Field(default=4000, ge=1)
     """maximum number of client connections per worker"""
-    request_timeout: float = Field(default=document.responses(None)["408"]["x-seconds"], gt=0)
+    request_timeout: float = Field(default=document.responses(None)["408"]["x-seconds"], gt=0, le=86_400)
     """timeout in seconds for receiving a request and for sending a response"""
     shutdown_timeout: int = Field(default=10, ge=0)
     """timeout in seconds for running requests after SIGTERM"""
-    idempotency_hours: float = Field(default=COMPONENTS["parameters"]["IdempotencyKey"]["x-retention-hours"], gt=0)
+    idempotency_hours: float = Field(
+        default=COMPONENTS["parameters"]["IdempotencyKey"]["x-retention-hours"], gt=0, le=876_000
+    )
     """retention in hours of the response to a POST with an Idempotency-Key"""
     access_log: bool = False
     """write a line of JSON per request to standard output"""

@@ -1,6 +1,7 @@
 """API keys: the table, the functions behind the commands, and the cache that every request uses."""
 
 import asyncio
+from contextlib import suppress
 from hashlib import sha256
 from secrets import token_urlsafe
 from time import monotonic
@@ -45,7 +46,8 @@ class KeyCache:
         self._names: dict[bytes, str] = {}
         self._fresh_until = 0.0
         self._error: Exception | None = None
-        self._refreshed = asyncio.Event()
+        # Set by requests that find the cache stale, and for a moment after each refresh.
+        self._is_stale, self._refreshed = asyncio.Event(), asyncio.Event()
         self._database = database
         self._select = Statement(ApiKey.select(ApiKey.name, ApiKey.hash, ApiKey.revoked_at), database)
 
@@ -53,7 +55,9 @@ class KeyCache:
         """Refresh the cache until cancelled."""
         while True:
             await self.refresh()
-            await asyncio.sleep(REFRESH_INTERVAL)
+            self._is_stale.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._is_stale.wait(), REFRESH_INTERVAL)
 
     async def refresh(self) -> None:
         """Read the keys from the database, and wake the requests that wait for a refresh."""
@@ -70,14 +74,14 @@ class KeyCache:
         self._refreshed.clear()
 
     async def ensure_fresh(self) -> None:
-        """Wait for the next refresh if the cache is stale. Raise an error if the latest refresh failed."""
+        """Wait for a refresh if the cache is stale. Raise an error if the refresh failed."""
         if monotonic() < self._fresh_until:
             return
-        if not self._error:
-            try:
-                await asyncio.wait_for(self._refreshed.wait(), TIMEOUT)
-            except TimeoutError:
-                raise UnavailableError("cannot read the API keys: the database takes too long") from None
+        self._is_stale.set()
+        try:
+            await asyncio.wait_for(self._refreshed.wait(), TIMEOUT)
+        except TimeoutError:
+            raise UnavailableError("cannot read the API keys: the database takes too long") from None
         if isinstance(self._error, UnavailableError):
             raise UnavailableError(f"cannot read the API keys: {self._error}")
         if self._error:

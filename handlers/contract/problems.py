@@ -42,11 +42,12 @@ class Problems:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
         try:
             await self.app(scope, receive, send)
         except (Exception, asyncio.CancelledError) as error:
-            if scope["type"] != "http":
-                raise
             await _response(scope, error)(scope, receive, send)
 
 
@@ -65,7 +66,8 @@ def problem(operation_id: str | None, status: int, violations: Iterable[Violatio
 def _response(scope: Scope, error: BaseException) -> Response:
     status, violations = 500, getattr(error, "violations", ())
     headers = dict(getattr(error, "headers", None) or {})
-    request = f"{state_of(scope)['request_id']} {scope['method']} {scope['path']}"
+    # The path as it was sent: decoded, it might contain line breaks, with which clients could forge lines of the log.
+    request = f"{state_of(scope)['request_id']} {scope['method']} {scope['raw_path'].decode('latin-1')}"
     match error:
         case HTTPException():
             status = error.status_code

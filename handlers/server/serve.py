@@ -49,7 +49,8 @@ class SharedPort(socket.socket):
     def __init__(self, listener: socket.socket) -> None:
         """Close a bound socket, and bind its port for sharing."""
         super().__init__(listener.family)
-        self.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+            self.setsockopt(socket.SOL_SOCKET, option, 1)
         address = listener.getsockname()
         listener.close()
         self.bind(address)

@@ -13,6 +13,7 @@ from unittest.mock import patch
 
 import pytest
 import uvicorn
+from pydantic import ValidationError
 from uvicorn.server import ServerState
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
@@ -183,3 +184,40 @@ def test_unrelated_variables_are_ignored(tmp_path: Path, prefix: str, name: str)
 
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.startswith("Applied: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("allowed_origins", ["https://a,", ",https://a", " https://a\n", " ", "*", "https://a, http://b:8 https://c"]),
+        ("public_url", ["HTTPS://Example.com/", "https://bücher.example", "https://u:p@h", "http://[::1]:8000/x"]),
+        ("rate_limit_storage", ["redis://:p@ss@host:6379", "REDIS://host:1", "rediss://host:06379/0"]),
+        ("metrics", ["127.0.0.1:09464", "[::1]:9464"]),
+        ("request_timeout", [0.001, 86_400]),
+        ("idempotency_hours", [0.001, 876_000]),
+    ],
+)
+def test_usual_spellings_are_accepted(name: str, values: list[Any]) -> None:
+    for value in values:
+        assert getattr(ServerSettings.model_validate({name: value}), name) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        (
+            "allowed_origins",
+            ["a.example", "https://a/", "null", "ftp://a", "https://a, b", "*x", "https://a/b,https://c"],
+        ),
+        ("public_url", ["https://", "https://:80", "h", "ftp://h", "https://h?x", "https://h#x", "https://a b"]),
+        ("rate_limit_storage", ["redis://h", "http://h:1", "redis://h:1/x", "redis://h:1?x"]),
+        ("metrics", ["127.0.0.1:0", "127.0.0.1:65536", ":9464", "a b:9464"]),
+        ("request_timeout", [0, float("inf"), float("nan"), 1e300]),
+        ("idempotency_hours", [0, float("inf"), float("nan"), 1e300]),
+        ("trusted_proxies", ["localhost", "10.0.0.0/8,"]),
+    ],
+)
+def test_unusable_values_are_refused(name: str, values: list[Any]) -> None:
+    for value in values:
+        with pytest.raises(ValidationError):
+            ServerSettings.model_validate({name: value})

@@ -271,3 +271,14 @@ def test_request_does_not_wait_forever_for_a_refresh(monkeypatch: pytest.MonkeyP
 
     with pytest.raises(UnavailableError, match="takes too long"):
         asyncio.run(KeyCache(SlowDatabase()).ensure_fresh())
+
+
+def test_service_recovers_with_its_database(start: Start, store: Store) -> None:
+    """The first request after an outage refreshes the cache of the API keys."""
+    client = start().client
+    assert client.get("/api/tasks").status_code == 200
+    store.make_unreachable()
+    wait_for(client, 503, path="/nowhere")
+    store.make_reachable()
+
+    assert client.get("/nowhere").status_code == 404

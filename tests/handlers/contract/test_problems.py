@@ -173,3 +173,14 @@ def test_client_that_disconnects_during_the_body_does_no_harm(service: Service) 
         service.client.post("/api/tasks", content=body(), headers={"Content-Type": "application/json"})
 
     assert service.client.get("/api/tasks").json() == []
+
+
+def test_path_of_a_failed_request_cannot_forge_a_log_line(start: Start, store: Store) -> None:
+    service = start()
+    store.execute("DROP TABLE api_key")
+    path = "/a%0AERROR:%20forged%1B%5B31m%0D%0A%C2%85"
+    wait_for(service.client, 500, path=path)
+
+    lines = [line for line in service.log().splitlines() if "forged" in line]
+    assert lines
+    assert all(re.fullmatch(rf"ERROR: +\S+ GET {re.escape(path)} failed", line) for line in lines)
