@@ -29,7 +29,7 @@ def links(page: str) -> list[str]:
 
 
 def resolve(page: str, target: str) -> tuple[str, str]:
-    """Return the file that a link leads to, as a path in the project, and its anchor."""
+    """Return the file that a link leads to, as a path in the project, and the anchor in the link."""
     path, _, anchor = unquote(target).partition("#")
     file = (ROOT / page).parent / path if path else ROOT / page
     resolved = Path(file).resolve()

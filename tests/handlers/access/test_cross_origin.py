@@ -206,7 +206,7 @@ PREFLIGHT = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Hea
 
 
 def allowed_origins(setting: str, origins: list[str]) -> list[list[str]]:
-    """Return, for each origin, the allowed origins in the responses to a preflight and to a request."""
+    """Return the values of Access-Control-Allow-Origin that each origin gets, for a preflight and for a request."""
 
     async def ask() -> list[list[str]]:
         app: Any = create_app(ServerSettings(allowed_origins=setting))
