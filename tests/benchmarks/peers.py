@@ -64,7 +64,7 @@ def environment_for(folder: Path) -> dict[str, str]:
 
 @contextmanager
 def running(peer: str, folder: Path, *flags: str) -> Iterator[Server]:
-    """Run the service or a peer on one processor, so that a machine with two leaves the other to the load generator."""
+    """Run the service or a peer on one processor, and leave any other processor to the load generator."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     command = (COMMAND, "serve") if peer == SERVICE else (*UVICORN, APPLICATIONS[peer])

@@ -33,7 +33,7 @@ ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
     ast.BitAnd: ast.BitOr,
 }
 FUNCTIONS = {"min": "max", "max": "min", "any": "all", "all": "any"}
-# Functions and decorators that matter only to type checkers: their string arguments and their use are not mutated.
+# Functions and decorators that matter only to type checkers, so that mutants of their use would be equivalent.
 TYPING = ("TypeVar", "NewType", "ParamSpec", "cast", "overload", "override", "abstractmethod")
 TEXT = (ast.JoinedStr, ast.Constant)
 Old = ast.AST | list[Any]
