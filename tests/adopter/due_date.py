@@ -56,12 +56,12 @@ if "due_before" in filters:
 
 
 def is_applied(document: dict[str, Any]) -> bool:
-    """Return whether a contract already contains this change."""
+    """Return whether the contract in `document` already contains this change."""
     return "dueDate" in document["components"]["schemas"]["Task"]["properties"]
 
 
 def apply(project: Path) -> None:
-    """Apply the change to a copy of the project; run `make generate` afterwards."""
+    """Apply the change to the copy of the project in a folder; `make generate` must be run afterwards."""
     contract = project / "openapi.yaml"
     components = ("components",)
     add_to_yaml(contract, (*components, "schemas"), SCHEMA)

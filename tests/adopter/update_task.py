@@ -93,12 +93,12 @@ async def patch(self, execute: Execute, id: int, task: schemas.TaskPatch, versio
 
 
 def is_applied(document: dict[str, Any]) -> bool:
-    """Return whether a contract already contains this change."""
+    """Return whether the contract in `document` already contains this change."""
     return "patch" in document["paths"]["/api/tasks/{id}"]
 
 
 def apply(project: Path) -> None:
-    """Apply the change to a copy of the project; run `make generate` afterwards."""
+    """Apply the change to the copy of the project in a folder; `make generate` must be run afterwards."""
     contract = project / "openapi.yaml"
     add_to_yaml(contract, ("paths", "/api/tasks/{id}"), OPERATION)
     add_to_yaml(contract, ("components", "requestBodies"), BODY)

@@ -17,7 +17,7 @@ TASKS = 1000
 
 
 def build_request(method: str, path: str, number: int) -> tuple[Scope, bytes]:
-    """Return the ASGI scope and the body of a request."""
+    """Return the ASGI scope and the body of the request with this number."""
     path, _, query = path.partition("?")
     body = b""
     if method != "GET":

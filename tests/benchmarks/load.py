@@ -48,7 +48,7 @@ def start_wrk(
 
 
 def finish(process: subprocess.Popen[str]) -> dict[str, float]:
-    """Wait for wrk to end, and return its results."""
+    """Wait until wrk ends, and return its results."""
     output, _ = process.communicate()
     totals: dict[str, float] = json.loads(output.splitlines()[-1])
     if totals["failed"]:

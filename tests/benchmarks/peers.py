@@ -38,7 +38,7 @@ class Server(NamedTuple):
 
     url: str
     process: psutil.Process
-    startup_seconds: float  # from the start of the process to its first response
+    startup_seconds: float  # seconds from the start of the process to its first response
 
     def cpu_seconds(self) -> float:
         """Return the CPU seconds that all threads of the server have used so far."""
@@ -47,7 +47,7 @@ class Server(NamedTuple):
 
 
 def fill(folder: Path, tasks: int, description: str = "Finish the Next.js API routes guide") -> None:
-    """Create a database in which every second task is completed."""
+    """Create a database in a folder, with this number of tasks, of which every second is completed."""
     migrate(f"sqlite:///{folder / 'tasks.db'}")
     rows = ((f"Task {number}", description, number % 2, "2026-05-12T10:32:14.000Z") for number in range(tasks))
     with closing(sqlite3.connect(folder / "tasks.db")) as database, database:
@@ -55,7 +55,7 @@ def fill(folder: Path, tasks: int, description: str = "Finish the Next.js API ro
 
 
 def environment_for(folder: Path) -> dict[str, str]:
-    """Return the environment of a server with the default settings and its database in a folder."""
+    """Return the environment of a server that has the default settings, and its database in a folder."""
     path = str(folder / "tasks.db")
     variables = environment({"DATABASE_URL": f"sqlite:///{path}", "BENCHMARK_DATABASE": path, "PYTHONPATH": str(ROOT)})
     del variables["TASKS_API_VALIDATE_RESPONSES"]
@@ -64,7 +64,7 @@ def environment_for(folder: Path) -> dict[str, str]:
 
 @contextmanager
 def running(peer: str, folder: Path, *flags: str) -> Iterator[Server]:
-    """Run the service or a peer on one processor, so that a machine with two leaves the other to the load generator."""
+    """Run the service or a peer on one processor, and leave any other processor to the load generator."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     command = (COMMAND, "serve") if peer == SERVICE else (*UVICORN, APPLICATIONS[peer])

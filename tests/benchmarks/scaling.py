@@ -1,4 +1,4 @@
-"""Compare one worker with two, on SQLite and on PostgreSQL: `make bench-scale`.
+"""Compare the service with one worker and with two workers, on SQLite and on PostgreSQL: `make bench-scale`.
 
 Two workers, a database server and a load generator need more than two processors. Therefore, every measurement is
 repeated with each worker limited to a fifth of a processor. The database server and the load generator then have all
@@ -28,7 +28,7 @@ from tests.support.service import environment
 from tests.support.stores import postgresql_server
 
 CGROUP = Path("/sys/fs/cgroup/cpu/tasks-benchmark")
-PERIOD = 10_000  # µs over which the kernel enforces the CPU limit
+PERIOD = 10_000  # the period in µs over which the kernel enforces the CPU limit
 SHARE = 0.2
 ROUNDS = 3
 SECONDS = 2
@@ -43,7 +43,7 @@ OPERATIONS = {
 
 @contextmanager
 def serving(url: str, workers: int, share: float) -> Iterator[str]:
-    """Serve a database with workers that may each use a share of a processor, and yield the base URL."""
+    """Run a service whose workers may each use a share of a processor, and yield its base URL."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     variables = environment({"DATABASE_URL": url})

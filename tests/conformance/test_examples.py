@@ -107,7 +107,7 @@ def responses(service: Service, store: Store) -> Iterator[tuple[str, httpx.Respo
 
 
 def masked(body: Any) -> Any:
-    """Return a body with every timestamp masked."""
+    """Return a copy of a body in which every timestamp is masked."""
     if isinstance(body, list):
         return [masked(item) for item in body]
     if isinstance(body, dict):
@@ -199,7 +199,7 @@ def test_header_examples_match_the_responses(start: Start, store: Store) -> None
     store.make_unreachable()
     unavailable = client.delete("/api/tasks/1", headers={"X-Request-ID": examples["RequestId"]})
 
-    # The hash in an entity tag depends on the JSON format, which the contract does not fix.
+    # The contract does not fix the hash in an entity tag, because the hash depends on the JSON format.
     assert re.fullmatch(r'"1-[0-9a-f]{8}"', created[0].headers["etag"])
     assert re.fullmatch(r'"1-[0-9a-f]{8}"', examples.pop("ETag"))
     assert examples.pop("WwwAuthenticate") == document.constant_headers("listTasks", 401)["WWW-Authenticate"]

@@ -27,7 +27,7 @@ HINT = "DEFECTS in tests/conformance/test_stories.py must name each story, with 
 
 
 def redocly(node: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run Redocly without telemetry and update notices."""
+    """Run the command `redocly` without telemetry and update notices."""
     quiet = {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"}
     return subprocess.run(
         [node / "redocly", *arguments],

@@ -18,7 +18,7 @@ from schemathesis import Case, CheckContext, HookContext, Response
 
 PATH = "/api/tasks"
 PROBLEM = "application/problem+json"
-# Header fields that differ in every response.
+# Header fields whose values differ in every response.
 VOLATILE_HEADERS = {"date", "x-request-id"}
 IDEMPOTENCY_KEY = re.compile("[!-~]([ -~]{,253}[!-~])?")
 ENTITY_TAGS = re.compile(r'[ \t,]*(W/)?"[^"]*"([ \t]*,[ \t,]*(W/)?"[^"]*")*[ \t,]*')
@@ -29,7 +29,7 @@ original_send = requests.Session.send
 
 
 def send_and_record(session: requests.Session, request: requests.PreparedRequest, **options: Any) -> requests.Response:
-    """Send a request and record the task that it creates."""
+    """Send a request, and record the task that the request creates, if any."""
     response = original_send(session, request, **options)
     if request.method == "POST" and response.status_code in range(200, 300) and (id := task_id(response)):
         created[id] = response
@@ -52,9 +52,10 @@ def task_id(response: requests.Response) -> int | None:
 
 @atexit.register
 def delete_created_tasks() -> set[int]:
-    """Delete the tasks that the run created, and return the status codes of the responses.
+    """Delete the tasks that the run created, and return the status codes of the responses to the DELETE requests.
 
-    Registered at exit, because `after_run` is skipped when a run is interrupted or stops at its first failure.
+    This function is registered with `atexit`, because `after_run` is skipped when a run is interrupted or stops at its
+    first failure.
     """
     statuses = set()
     while created:
@@ -126,7 +127,7 @@ def collection_url(response: Response | requests.Response) -> str:
 
 @schemathesis.check
 def every_error_is_a_problem(ctx: CheckContext, response: Response, case: Case[Any]) -> None:
-    """An error response is a problem document with the status code of the response."""
+    """An error response is a problem document that contains the status code of the response."""
     if response.status_code < 400:
         return
     assert response.headers["content-type"] == [PROBLEM]
@@ -147,7 +148,7 @@ def what_was_sent_is_kept(ctx: CheckContext, response: Response, case: Case[Any]
 
 @schemathesis.check
 def put_answers_what_get_gives(ctx: CheckContext, response: Response, case: Case[Any]) -> None:
-    """GET returns the same task as the PUT before it."""
+    """After a PUT, GET returns the same task as the response to the PUT."""
     if is_response_to(response, "PUT", PATH + "/", 200):
         got = call(response, "GET", url_of(response))
         assert (got.status_code, got.json()) == (200, response.json())
@@ -260,7 +261,7 @@ def walk_visits_every_task_once(ctx: CheckContext, response: Response, case: Cas
 
 @schemathesis.check
 def head_equals_get(ctx: CheckContext, response: Response, case: Case[Any]) -> None:
-    """HEAD returns the same as GET, without the body."""
+    """HEAD returns the same status and header fields as GET, without the body."""
     if response.request.method == "GET":
         url = url_of(response)
         get, head = (call(response, method, url, ("If-None-Match",)) for method in ("GET", "HEAD"))

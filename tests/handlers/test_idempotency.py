@@ -1,4 +1,4 @@
-"""Idempotency keys: a retried request is executed once."""
+"""Idempotency keys: a request that the client retries is executed only once."""
 
 from typing import Any
 

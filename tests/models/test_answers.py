@@ -37,7 +37,7 @@ def test_failed_request_is_not_kept(start: Start, store: Store, table: str) -> N
 
 
 def test_request_gets_409_while_another_with_its_key_is_running(start: Start, store: Store) -> None:
-    """This holds within one process; across processes, the second request waits for the first."""
+    """Both requests reach the same process; in another process, the second request would wait for the first."""
     url = start().url
     client = httpx.Client(base_url=url, timeout=30)
     with client, ThreadPoolExecutor() as pool:

@@ -54,7 +54,7 @@ def test_published_document_says_whether_a_key_is_required(start: Start, store: 
 
 
 def test_revoked_key_is_refused_within_a_second_everywhere(start: Start, store: Store, tmp_path: Path) -> None:
-    """Test both workers of a node and another node. The service stays closed when every key is revoked."""
+    """The test covers both workers of a node and a second node, which stay closed after all keys are revoked."""
     keys = [make_key(store, tmp_path, name) for name in ("old", "new")]
     nodes = [start("--workers", "2"), start()]
     # Use several clients, because each connection stays with one worker.
@@ -246,7 +246,7 @@ class SlowDatabase(SqliteFile):
 
 @pytest.mark.parametrize(("failing", "failed"), [((), 0), ((1,), 600)])
 def test_waiting_requests_share_a_slow_refresh(failing: tuple[int, ...], failed: int) -> None:
-    """Each request waits twice, because the cache is stale again after a slow refresh."""
+    """Each request waits for two refreshes, because the cache is stale again after a slow refresh."""
     slow = SlowDatabase(*failing)
     cache = KeyCache(slow)
 

@@ -1,4 +1,4 @@
-"""The generated models and their schemas in the contract accept and reject the same bodies."""
+"""A generated model accepts a body exactly if the model's schema in the contract accepts it."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""`make audit` fails if there is a vulnerability, but only prints a message if no advisory database is reachable."""
+"""`make audit` fails if it finds a vulnerability, but only prints a message if it reaches no advisory database."""
 
 import json
 import os

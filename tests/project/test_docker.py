@@ -206,7 +206,7 @@ def proxy(nginx: str, nodes: list[str], folder: Path, text: str = PROXY) -> Iter
             # If root runs the tests, nginx's workers stay root, because another user could not read the folder.
             [nginx, "-p", folder, "-c", folder / "proxy.conf", "-e", "stderr", "-g", "daemon off; user root;"],
             stdout=access,
-            # nginx inherits a listening socket, so no other process can take the port.
+            # nginx inherits a socket that already listens, so that no other process can take the port.
             env=os.environ | {"NGINX": f"{listener.fileno()};"},
             pass_fds=[listener.fileno()],
         )
@@ -220,7 +220,7 @@ def proxy(nginx: str, nodes: list[str], folder: Path, text: str = PROXY) -> Iter
 
 
 def address_of(service: Service) -> str:
-    """Return the address of a node in the format of nginx."""
+    """Return the host and port of a node."""
     return httpx.URL(service.url).netloc.decode()
 
 
@@ -360,7 +360,7 @@ def assert_is_as_in_the_contract(response: httpx.Response) -> None:
 
 @pytest.mark.slow
 def test_requests_of_one_address_have_a_limit(nginx: str, tmp_path: Path) -> None:
-    """The limit counts requests in progress, not idle connections."""
+    """The limit counts only requests in progress, not idle connections."""
     limit = int(re.findall(r"limit_conn addresses (\d+);", PROXY)[0])
     with (
         ExitStack() as stack,
@@ -399,7 +399,7 @@ def test_stalled_clients_are_disconnected(nginx: str, nodes: list[Service], tmp_
         received = [slow_head.result(), slow_body.result()]
 
     assert received == [b"", b""]
-    # The proxy timed out, not the service: no request reached a node.
+    # The access log contains the status 408 but no address of a node: the proxy timed out, and no node got a request.
     assert [line.split()[-4::3] for line in (tmp_path / "access").read_text().splitlines()] == [["408", "-"]] * 2
 
 

@@ -29,7 +29,7 @@ def links(page: str) -> list[str]:
 
 
 def resolve(page: str, target: str) -> tuple[str, str]:
-    """Return the file that a link leads to, as a path in the project, and its anchor."""
+    """Return the file that a link leads to, as a path in the project, and the anchor in the link."""
     path, _, anchor = unquote(target).partition("#")
     file = (ROOT / page).parent / path if path else ROOT / page
     resolved = Path(file).resolve()
@@ -149,7 +149,7 @@ def test_named_targets_variables_and_files_exist(page: str) -> None:
     files = re.findall(r"`((?:handlers|models|tests|docs)/[\w./-]+)`", prose(page))
 
     assert targets <= set(re.findall(r"(?m)^([a-z-]+):", MAKEFILE))
-    # The changelog names this variable, although the commands ignore it.
+    # The changelog names the variable TASKS_API_VERSION, although the commands ignore this variable.
     assert variables - {"TASKS_API_VERSION"} <= VARIABLES
     assert [name for name in files if not (ROOT / name).exists() and name not in NEW_FILES] == []
 

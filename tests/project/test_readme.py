@@ -1,4 +1,4 @@
-"""The calls and recipes of the README and the pages of docs/, as a reader would follow them."""
+"""The calls and recipes in the README and in docs/ work for a reader who follows them."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""The systemd unit is accepted by systemd, and matches the project.
+"""systemd accepts the project's systemd unit, and the unit matches the project.
 
 The tests do not start the unit. Of the unit's restrictions, only MemoryDenyWriteExecute is tested on a running service.
 """
@@ -64,7 +64,7 @@ def test_environment_variables_are_settings() -> None:
 
 
 def test_limits_of_the_unit_exceed_those_of_the_service() -> None:
-    # Until the service has refused it, a connection beyond the limit also needs a file descriptor.
+    # A connection beyond the limit also needs a file descriptor, until the service has refused the connection.
     assert int(directive("LimitNOFILE")) >= 2 * default("max_connections")
     assert int(directive("TimeoutStopSec")) > default("shutdown_timeout")
     assert directive("KillMode") == "mixed"

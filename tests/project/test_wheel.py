@@ -1,4 +1,4 @@
-"""The wheel, installed without extras in an empty virtual environment, and run in an empty folder."""
+"""The wheel works if it is installed without extras in an empty virtual environment, and run in an empty folder."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""The SDKs that `make sdk` generates: their installation, their types, and the README's programs that use them."""
+"""The SDKs that `make sdk` generates: their installation, their types, and the example programs that use them."""
 
 import json
 import os
@@ -61,7 +61,7 @@ def output_of(*command: str | Path, folder: Path = ROOT) -> str:
 
 def make(target: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run a target of the Makefile, but do not install anything."""
-    # Tests install nothing, even if a lock file has changed or `make mutants` has planted a defect.
+    # These options prevent any installation, even if a lock file has changed or `make mutants` has planted a defect.
     no_installation = (f"--old-file={sys.prefix}/development", "--old-file=build/node/installed", f"VENV={sys.prefix}")
     return run_command("make", *no_installation, f"SDK={folder}", target, variables=variables)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-TIMEOUT = 10  # seconds
+TIMEOUT = 10  # seconds until the watcher gives up
 
 
 def start_watcher() -> Callable[[], None]:
@@ -49,7 +49,7 @@ def start_watcher() -> Callable[[], None]:
 def _processes(folder: Path) -> Iterator[psutil.Process]:
     for process in psutil.process_iter():
         try:
-            # The `TMPDIR` of a nested run lies within this folder.
+            # Include folders within this folder, because the `TMPDIR` of a nested test run is one of them.
             if any(Path(path).is_relative_to(folder) for path in (process.environ().get("TMPDIR", "/"), process.cwd())):
                 yield process
         except (psutil.Error, OSError):

@@ -91,7 +91,7 @@ def replace_in(file: Path, function: str, old: str, new: str) -> None:
 
 
 def next_migration(folder: Path, name: str) -> Path:
-    """Return the path of a new migration with the next free number."""
+    """Return the path for a new migration, with the next free number."""
     numbers = [int(path.name.partition("_")[0]) for path in folder.glob("[0-9]*.py")]
     return folder / f"{max(numbers) + 1:04}_{name}.py"
 

@@ -135,7 +135,7 @@ def _end_with_parent(parent: int) -> None:
 
 def _serve(listener: socket.socket) -> None:
     """Fork a process for each message; return only in the forked process, which must then run the command."""
-    # Let the kernel reap the processes that wait for the commands.
+    # Let the kernel reap the child processes, each of which waits until a command ends.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     # Ignore Ctrl-C: the tests handle it, and stop the processes that they started.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

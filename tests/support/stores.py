@@ -35,7 +35,7 @@ class Store(Protocol):
         """Run a statement on a new connection, and return its rows."""
 
     def clear(self) -> None:
-        """Delete all tasks and kept responses, and restart the ids at 1."""
+        """Delete all tasks and kept responses, and restart the ids of tasks at 1."""
 
     def block_writes(self) -> AbstractContextManager[None]:
         """Block the writes of the service, but not its reads."""
@@ -121,7 +121,7 @@ class PostgresqlStore:
         self.administer(f"DROP DATABASE {self.name} WITH (FORCE)")
 
     def administer(self, sql: str) -> None:
-        """Run a statement in the administrator's database."""
+        """Run a statement in the administrator's database of the server."""
         with psycopg.connect(self.server, autocommit=True) as connection:
             connection.execute(sql)
 

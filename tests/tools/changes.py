@@ -1,7 +1,6 @@
 """Apply each example change of tests/adopter to a copy of the project, and run the tests there: `make changes`.
 
-A correct change breaks only the tests that cover the whole API; the failure messages of
-these tests say what to add.
+A correct change breaks only the tests that cover the whole API; the failure messages of these tests say what to add.
 """
 
 import os

@@ -282,7 +282,7 @@ def test_page_can_read_every_response(
     fields = fields | {"RateLimit", "RateLimit-Policy", "Cache-Control", "X-Request-ID"}
     assert {name: len(response.headers.get_list(name)) for name in fields} == dict.fromkeys(fields, 1)
     exposed = set(response.headers["access-control-expose-headers"].split(", "))
-    # These two need not be exposed: a page may always read Cache-Control, and no operation of the contract sends Allow.
+    # Two fields need no exposure: a page may always read Cache-Control, and no operation of the contract sends Allow.
     assert fields - {"Cache-Control", "Allow"} <= exposed
 
 

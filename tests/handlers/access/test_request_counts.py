@@ -40,7 +40,7 @@ class Counter:
         self._count = request_counter(parse_many(limits), "")
 
     def windows(self, client: str = "app") -> list[Window]:
-        """Count a request, and return the window of each limit."""
+        """Count a request of a client, and return the window of each limit."""
         return asyncio.run(self._count_one(client))
 
     def used(self, client: str = "app") -> list[int]:

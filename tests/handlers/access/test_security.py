@@ -1,4 +1,4 @@
-"""API keys: once a key exists, every operation needs a valid one."""
+"""API keys: once a key has been created, every operation requires a valid key."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -64,7 +64,7 @@ def test_every_error_is_a_problem_document(start: Start, store: Store) -> None:
 
 
 def operations() -> list[tuple[str, str]]:
-    """Return the method and path of a request for each operation, and of some requests without an operation."""
+    """Return the method and path of a request for each operation, and of some requests that match no operation."""
     requests = [
         (method.upper(), re.sub(r"\{\w+\}", "1", document.resolved().base_path + path))
         for path, item in document.resolved()["paths"].items()

@@ -1,4 +1,4 @@
-"""Response validation: only responses that match the contract are sent."""
+"""Response validation: the service sends only responses that match the contract."""
 
 import asyncio
 import json

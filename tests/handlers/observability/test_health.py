@@ -54,7 +54,7 @@ def test_service_with_an_older_schema_is_not_ready(start: Start, store: Store) -
 
 
 def test_service_with_a_newer_schema_is_ready(start: Start, store: Store) -> None:
-    """During a rolling update, nodes of the old release use the new schema."""
+    """This is necessary during a rolling update, when nodes of the old release use the new schema."""
     client = start().client
     store.execute("INSERT INTO schema_migration (id, name, applied) VALUES (999, '9999_later', '2026-05-12 10:32:14')")
 

@@ -106,7 +106,7 @@ def test_counts_survive_killed_workers(start: Start, store: Store, tmp_path: Pat
     )
     (folder,) = temp_root.iterdir()
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    (folder / "counter_1.db").touch()  # as if a worker had just created it
+    (folder / "counter_1.db").touch()  # as if a worker had just created the file
 
     send_requests(service, 100)
     eventually(lambda: samples(port)["requests_total listTasks 200"] == 100)
@@ -133,7 +133,7 @@ def test_counts_survive_killed_workers(start: Start, store: Store, tmp_path: Pat
 
 def test_write_queue_and_batches_with_sqlite(start: Start, store: Store, port: int) -> None:
     service = start("--metrics", f"127.0.0.1:{port}")
-    eventually(lambda: samples(port)["write_batch_size_sum"] == 1)  # the purge of expired responses is a batch too
+    eventually(lambda: samples(port)["write_batch_size_sum"] == 1)  # the purge of expired responses is also a batch
     with ThreadPoolExecutor(6) as pool, store.block_writes():
         first = pool.submit(service.client.post, "/api/tasks", json=TASK)
         # The first POST stays in the queue until the writer thread takes it.
@@ -176,7 +176,7 @@ def test_requests_are_counted_by_operation_and_status(start: Start, port: int) -
 
 
 def test_durations_are_in_seconds(start: Start, store: Store, port: int) -> None:
-    """A request takes at least as long as a lock blocks it, and no longer than its client waits."""
+    """The measured duration is at least the time for which a lock blocks the request, and at most the client's wait."""
     service = start("--metrics", f"127.0.0.1:{port}")
     with connect(service.url) as connection:
         began = time.monotonic()

@@ -94,7 +94,7 @@ def test_httplint_reports_an_invalid_response() -> None:
 
 @pytest.mark.parametrize("path", ["/api/tasks", "/api/tasks?limit=1", "/api/tasks/1", "/api/tasks/9999", "/nowhere"])
 def test_redbot_finds_no_fault(shared_client: httpx.Client, path: str) -> None:
-    """REDbot repeats the request with conditions, ranges and other content codings."""
+    """REDbot repeats the request with preconditions, ranges and other content codings."""
     for _ in range(2):
         shared_client.post("/api/tasks", json=TASK)
     url = f"{str(shared_client.base_url).rstrip('/')}{path}"

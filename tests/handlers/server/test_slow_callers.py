@@ -209,7 +209,7 @@ def test_unread_response_is_cut_off(short_timeout_service: Service) -> None:
     whole = short_timeout_service.client.get("/api/tasks?limit=1000").content
     assert len(whole) > 3_000_000
     request = wire.request("GET", "/api/tasks?limit=1000")
-    # The 408 for the missing body must not end up inside the response.
+    # The service must not send the 408 for the missing body in the middle of the response.
     partial = b"GET /api/tasks?limit=1000 HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n"
 
     def connect_with_small_buffer() -> socket.socket:

@@ -24,7 +24,7 @@ SESSION = {
 SETTINGS = ", ".join(f"current_setting('{name}')" for name in SESSION)
 INSERT = "INSERT INTO task (title, completed, created_at) VALUES (%s, false, '')"
 INSERT_EMPTY_TITLE = "INSERT INTO task (title, completed, created_at) VALUES ('', false, '')"
-# The key of an advisory lock that nothing else uses.
+# The key of an advisory lock that only these tests use.
 LOCK = 7
 
 Operation = Callable[..., Coroutine[Any, Any, Rows]]

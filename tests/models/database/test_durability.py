@@ -103,7 +103,7 @@ def test_flush_precedes_the_response(
 
 
 def send_all(service: Service, requests: list[Request]) -> list[Client]:
-    """Send requests at once, and return their clients when the service has accepted all requests."""
+    """Send requests at the same time, each with its own client; return the clients once the service has read all."""
     clients = [Client(service) for _ in requests]
     for client, request in zip(clients, requests, strict=True):
         client.send(*request)
@@ -224,7 +224,7 @@ class Writer:
         self._steps = 0
 
     def write(self, url: str) -> None:
-        """Write until the connection closes."""
+        """Create, change and delete tasks until the service closes the connection."""
         with wire.connect(url) as connection, suppress(AssertionError, ConnectionError):
             while True:
                 self._create(connection)

@@ -1,4 +1,4 @@
-"""Real failures of the database: the response, the log, and the recovery of the service."""
+"""Real failures of the database: the service's responses, its log, and its recovery."""
 
 import fcntl
 import re
@@ -66,7 +66,7 @@ def test_well_formed_request_id_of_the_client_is_echoed(start: Start, tmp_path: 
 
 
 def test_write_lock_of_another_process(start: Start, tmp_path: Path) -> None:
-    """Writes wait for the lock, and reads do not."""
+    """Writes wait for the lock, but reads do not."""
     service = start()
     service.client.post("/api/tasks", json={"title": "a"})
     with (
@@ -165,7 +165,7 @@ def test_corrupt_file(start: Start, tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_disk(start: Start, tmp_path: Path) -> Service:
-    """Return a service whose database is on a 400 KiB disk in a mount namespace of its own."""
+    """Return a service whose database is on a disk of 400 KiB, which is mounted in a separate mount namespace."""
     (tmp_path / "disk").mkdir()
     mount = 'mount -t tmpfs -o size=400k tmpfs disk && exec "$0" "$@"'
     return start(

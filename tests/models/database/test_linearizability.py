@@ -1,4 +1,4 @@
-"""Concurrent reads and writes are linearizable: each takes effect at one moment between request and response."""
+"""Concurrent reads and writes are linearizable: each takes effect at a moment between its request and response."""
 
 import random
 from collections.abc import Iterator
@@ -52,7 +52,7 @@ def _step_of_collection(tasks: Tasks, method: str, title: str | None, response: 
 
 
 def operations(urls: list[str], seed: int) -> Iterator[Operation]:
-    """Send random requests for a few tasks, and yield each with its response."""
+    """Send random requests for a few tasks, and yield each request with its response."""
     rng = random.Random(seed)
     seen: dict[int, str] = {}
     connection = wire.connect(urls[0])

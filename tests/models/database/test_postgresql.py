@@ -1,4 +1,4 @@
-"""A real PostgreSQL server that hangs, stops and returns: the responses meanwhile, and the data afterwards."""
+"""The service with a real PostgreSQL server that hangs, stops and restarts: its responses, log and data."""
 
 import asyncio
 import re

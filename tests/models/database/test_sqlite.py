@@ -1,4 +1,4 @@
-"""SQLite: its settings, the outcome of reads and writes, and query plans."""
+"""The SQLite backend: its settings, the outcome of reads and writes, and query plans."""
 
 import asyncio
 import json
@@ -40,7 +40,7 @@ async def run(execute: Execute, sql: str, *parameters: Any) -> Rows:
 
 
 def test_commit_is_flushed_to_disk(database: SqliteFile) -> None:
-    assert database.synchronous == 2  # FULL
+    assert database.synchronous == 2  # PRAGMA synchronous = FULL
     assert database.journal_mode == "wal"
     assert asyncio.run(database.write(run, "PRAGMA synchronous")) == [(2,)]
 

@@ -90,7 +90,7 @@ def test_copy_is_restored_as_documented(start: Start, tmp_path: Path) -> None:
 
 
 class Backup:
-    """A run of the backup command, with a policy for its flushes.
+    """A run of the backup command, whose flushes obey a policy.
 
     Args:
         flush_socket: The socket where the command registers its flushes.
@@ -107,7 +107,7 @@ class Backup:
         self.flushes.policy = lambda flush: policy(self.flushes, flush)
 
     def end(self) -> tuple[int, str]:
-        """Wait for the command to end, and return its exit status and error output."""
+        """Wait until the command ends, and return its exit status and standard error."""
         self.process.communicate(timeout=30)
         return self.process.wait(), self._log.read_text()
 

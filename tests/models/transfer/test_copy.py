@@ -42,7 +42,7 @@ def sqlite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def source(sqlite_file: Path, tmp_path: Path) -> SqliteStore:
-    """Return a copy of the SQLite file."""
+    """Return a copy of the SQLite file, which the test may change."""
     return SqliteStore(Path(shutil.copy(sqlite_file, tmp_path)))
 
 

@@ -1,1 +1,1 @@
-"""Mutation tests: generate small defects, plant them one at a time, and list those that no test finds."""
+"""Mutation tests: generate small defects, plant them one at a time, and list the defects that no test finds."""

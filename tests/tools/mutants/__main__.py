@@ -1,4 +1,4 @@
-"""Plant generated defects one at a time, and list those that no test finds: `make mutants`.
+"""Plant generated defects one at a time, and list the defects that no test finds: `make mutants`.
 
 Only the test files that cover a defect are run to find it. Equivalent mutants, which no test can find, are listed in
 accepted.txt with a reason for each, and are not planted.

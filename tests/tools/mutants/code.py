@@ -33,14 +33,14 @@ ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
     ast.BitAnd: ast.BitOr,
 }
 FUNCTIONS = {"min": "max", "max": "min", "any": "all", "all": "any"}
-# Functions and decorators that matter only to type checkers: their string arguments and their use are not mutated.
+# Functions and decorators that matter only to type checkers, so that mutants of their use would be equivalent.
 TYPING = ("TypeVar", "NewType", "ParamSpec", "cast", "overload", "override", "abstractmethod")
 TEXT = (ast.JoinedStr, ast.Constant)
 Old = ast.AST | list[Any]
 
 
 class Change(NamedTuple):
-    """A replacement in the syntax tree.
+    """A mutation that replaces a part of the syntax tree.
 
     Attributes:
         operator: The kind of change.
@@ -56,7 +56,7 @@ class Change(NamedTuple):
 
 
 class Location(NamedTuple):
-    """The location of a node.
+    """The location of a node in the syntax tree.
 
     Attributes:
         scope: The names of the enclosing functions and classes.
@@ -72,7 +72,7 @@ class Location(NamedTuple):
 
 
 def mutants(file: str, source: str) -> list[Mutant]:
-    """Return every mutant of a module."""
+    """Return every mutant of a Python module."""
     tree = ast.parse(source)
     modules = {
         alias.asname or alias.name.partition(".")[0]

@@ -1,4 +1,4 @@
-"""Generate mutants of an OpenAPI document, with operators for the keywords of OpenAPI and JSON Schema."""
+"""Generate mutants of an OpenAPI document, with mutation operators for the keywords of OpenAPI and JSON Schema."""
 
 from collections.abc import Iterator
 from copy import deepcopy
@@ -48,7 +48,7 @@ class Renaming(NamedTuple):
 
 
 def mutants(file: str, source: str) -> list[Mutant]:
-    """Return every mutant of a document."""
+    """Return every mutant of an OpenAPI document."""
     document = yaml.safe_load(source)
     root: Any = yaml.compose(source, Loader=yaml.SafeLoader)
     return list(number_repeated(_mutants(file, source, document, root)))

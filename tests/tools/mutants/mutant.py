@@ -10,7 +10,7 @@ from operator import itemgetter
 
 @dataclass(frozen=True)
 class Mutant:
-    """One file with one defect.
+    """A file of the project with one small defect.
 
     Attributes:
         file: The path, relative to the project.

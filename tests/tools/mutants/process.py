@@ -1,4 +1,4 @@
-"""Run programs in copies of the project, and end them together with this process."""
+"""Run programs in copies of the project, and end these programs together with this process."""
 
 import os
 import subprocess

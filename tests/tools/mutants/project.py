@@ -17,11 +17,11 @@ from tests.tools.mutants.mutant import Mutant
 
 # The folder of the mutation tool itself, whose files do not affect the coverage of the tests.
 OWN = "tests/tools/mutants/"
-# Folders that the copies share with the project.
+# Folders with installed programs, which the copies share with the project.
 INSTALLED = (".venv", "build/node")
 # Folders that no test reads.
 UNUSED = ("tests/benchmarks/",)
-# The prefix of third-party files, such as `swagger-ui-bundle.js`.
+# The prefix in the names of third-party files, such as `swagger-ui-bundle.js`.
 VENDORED = "swagger-ui"
 # Test files that are excluded because they would find mutants for the wrong reason, and this reason.
 EXCLUDED = {

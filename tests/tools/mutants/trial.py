@@ -1,4 +1,4 @@
-"""Run tests on a mutant."""
+"""Run tests on a mutant, and judge whether the tests find the mutant."""
 
 import subprocess
 from collections.abc import Mapping
