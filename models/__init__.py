@@ -1,1 +1,1 @@
-"""Storage: the tables with their queries, the migrations and the databases; and the contract's bodies as models."""
+"""Storage: the tables with their queries, the migrations and the databases; and models of the contract's bodies."""

@@ -39,7 +39,7 @@ class Answer(NamedTuple):
 
 
 class AnswerQueries:
-    """The statements on the table, rendered once in the dialect of a database."""
+    """The SQL statements for the table, rendered once per database."""
 
     def __init__(self, database: Database) -> None:
         answer = (getattr(KeptAnswer, name) for name in Answer._fields)

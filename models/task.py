@@ -55,7 +55,7 @@ class Page(NamedTuple):
 
 
 class TaskQueries:
-    """The statements on the table, rendered once for a database."""
+    """The SQL statements for the table, rendered once per database."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -63,7 +63,7 @@ class TaskQueries:
         columns = {name: parameter(name) for name in [*Task._meta.get_default_dict(), *schemas.TaskInput.model_fields]}
         self._select = Statement(Task.select(*stored).where(_by_id()), database)
         self._insert = Statement(Task.insert(columns).returning(*stored), database)
-        # A fingerprint of the JSON format. As a part of entity tags, it changes them when the format changes.
+        # The fingerprint of the JSON format is part of every entity tag, so the tags change with the format.
         self.fingerprint = sha256(self._select.sql.encode()).hexdigest()[:8]
 
         def update(versions: int | None, *names: str) -> Statement:

@@ -19,7 +19,7 @@ class RateLimits:
     """Middleware that answers 429 to requests beyond the limits, and reports the limits in every response.
 
     The response headers follow draft-ietf-httpapi-ratelimit-headers-10. `rate_limit` has the syntax of
-    `limits.parse_many`. `storage` is the URL of a Redis server; with an empty URL, this process counts by itself.
+    `limits.parse_many`. `storage` is the URL of a Redis server; with an empty URL, each process has its own counts.
     """
 
     def __init__(self, app: ASGIApp, keys: KeyCache, rate_limit: str, storage: str) -> None:
@@ -55,7 +55,7 @@ class RateLimits:
 
 @lru_cache
 def _network(host: str) -> str:
-    """Return a client's IPv4 address, or the /64 network of its IPv6 address: usually one client has all of it."""
+    """Return a client's IPv4 address, or the /64 network of its IPv6 address, which usually belongs to one client."""
     # A proxy may identify a client by another name (RFC 7239, section 6).
     with suppress(ValueError):
         address = ip_address(host)

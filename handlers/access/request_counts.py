@@ -44,7 +44,7 @@ def request_counter(limits: Iterable[RateLimitItem], redis_url: str) -> Counter:
 
     A window starts with the client's first request, as in the library's `FixedWindowRateLimiter`, which needs one more
     round trip to Redis. The limits must be sorted by window, the shortest first: after a limit refuses a request, the
-    longer limits do not count it. With an empty URL, this process counts by itself.
+    longer limits do not count it. With an empty URL, each process has its own counts.
     """
     redis = Redis(redis_url) if redis_url else None
     storages = [(limit, redis or Memory()) for limit in limits]

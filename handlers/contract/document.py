@@ -18,7 +18,7 @@ class ResolvedContract(OpenAPISpecification):
 
     @classmethod
     def _validate_spec(cls, spec: dict[str, Any]) -> None:
-        """Skip the validation, which Connexion does in `create_app`. A second one would slow down the start."""
+        """Do nothing: Connexion validates the contract in `create_app`, and a second validation takes time."""
 
 
 class Operation(NamedTuple):

@@ -22,7 +22,7 @@ LATER_FORMATS: dict[str, Callable[[str], bool]] = {
 
 
 class Rules:
-    """A compiled schema of OpenAPI 3.0 without references. Messages call the validated value `name`."""
+    """A compiled schema of OpenAPI 3.0 without references. `name` is what messages call the validated value."""
 
     def __init__(self, schema: dict[str, Any], name: str) -> None:
         self.name = name
@@ -75,7 +75,7 @@ def _json_schema(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     converted = {key: _json_schema(value) for key, value in schema.items()}
-    # If `type` is not a string, this is not a schema: `nullable` and `format` may be names of properties.
+    # Without a string `type`, this may be a `properties` mapping, in which `nullable` and `format` are just names.
     if not isinstance(converted.get("type"), str):
         return converted
     if bound := INTEGERS.get(converted.get("format", "")):

@@ -43,8 +43,8 @@ REQUEST_ID = re.compile(document.raw()["components"]["headers"]["RequestId"]["sc
 class ResponseWriter:
     """The transport that uvicorn writes a response to. It sends the head together with the first part of the body.
 
-    uvicorn writes them separately, and a write takes a tenth of the time that a request takes. uvicorn calls `close` to
-    end the connection after the response.
+    uvicorn writes the head and the body separately. Joining them saves a tenth of the time of a request. uvicorn calls
+    `close` to end the connection after the response.
     """
 
     def __init__(self, transport: asyncio.Transport, close: Callable[[], None], scope: Mapping[str, Any]) -> None:
@@ -144,7 +144,7 @@ class Protocol(HttpToolsProtocol):
         return self._closing_after_responses
 
     def on_headers_complete(self) -> None:
-        # Most heads are too short to exceed a limit.
+        # Check the received bytes first, because it is cheap: most heads are too short to exceed a limit.
         if max(self._received, self._pending) > MAX_TARGET_BYTES and self._size_violation():
             raise ValueError
         self._pending = 0

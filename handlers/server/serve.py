@@ -26,8 +26,8 @@ from models import keys
 from models.database.errors import ConfigurationError
 from models.database.migrate import prepare
 
-# Seconds that an idle connection stays open. Clients and proxies keep connections in their pools for up to a minute
-# usually, and a request on a connection that is being closed would be lost.
+# Seconds for which an idle connection stays open. Clients and proxies usually keep connections in their pools for up to
+# a minute, and a request on a connection that is being closed would be lost.
 KEEP_ALIVE = 75
 BACKLOG = 2048  # maximum number of connections that wait to be accepted
 START_TIMEOUT = 30  # seconds for a worker to start
@@ -146,7 +146,7 @@ def _raise_file_limit(settings: ServerSettings) -> None:
 
 def _bind(host: str, port: int) -> socket.socket:
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    # Allow the port even if connections of a stopped service linger on it. A running service still blocks it.
+    # Allow binding to the port while connections of a stopped service linger on it. A running service still blocks it.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))

@@ -203,7 +203,7 @@ def proxy(nginx: str, nodes: list[str], folder: Path, text: str = PROXY) -> Iter
         port = listener.getsockname()[1]
         (folder / "proxy.conf").write_text(configuration(port, nodes, folder, text))
         process = subprocess.Popen(
-            # If root runs the tests, nginx's workers stay root, because another user could not read the folder.
+            # If root runs the tests, nginx's workers run as root too, because another user could not read the folder.
             [nginx, "-p", folder, "-c", folder / "proxy.conf", "-e", "stderr", "-g", "daemon off; user root;"],
             stdout=access,
             # nginx inherits a socket that already listens, so that no other process can take the port.

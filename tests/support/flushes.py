@@ -71,7 +71,8 @@ class Flushes:
 class FlushSocket:
     """The socket where a process registers its flushes.
 
-    The process must be a program that is started with the prefix `command`, or a service with these `variables`.
+    To register its flushes, start a program with `command` in front of its own command, or the service with `variables`
+    in its environment.
     """
 
     def __init__(self, path: Path) -> None:

@@ -89,7 +89,7 @@ class Start(Protocol):
 
 
 def environment(variables: dict[str, str] | None = None) -> dict[str, str]:
-    """Return the environment of this process, with the given variables instead of all settings of the service.
+    """Return the environment of this process without the settings of the service, plus the given variables.
 
     Every service in the tests validates its responses. Processes always write bytecode files, since the tests start the
     same code hundreds of times.
