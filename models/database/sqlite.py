@@ -51,6 +51,10 @@ class SqliteFile(SqliteDatabase):
         self.observe_batch: Callable[[int], None] = lambda _: None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
 
+    def _connect(self) -> sqlite3.Connection:
+        # If processes switch a new file to WAL mode at the same time, SQLite does not apply the busy timeout.
+        return _retry_while_busy(super()._connect)  # type: ignore[misc, no-any-return]
+
     def check(self) -> None:
         """Do nothing: every file that can be opened can be used."""
 
@@ -165,7 +169,7 @@ class SqliteFile(SqliteDatabase):
 
     def _commit_together(self, batch: list[Write]) -> list[Any]:
         self._check_path()
-        self._begin()
+        _retry_while_busy(lambda: self._writer.execute("BEGIN IMMEDIATE"))
         try:
             results = [self._run(write) for write in batch]
             self._writer.execute("COMMIT")
@@ -176,17 +180,6 @@ class SqliteFile(SqliteDatabase):
         self.observe_batch(len(batch))
         self._check_path()
         return results
-
-    def _begin(self) -> None:
-        deadline = monotonic() + BUSY_TIMEOUT
-        while True:
-            try:
-                self._writer.execute("BEGIN IMMEDIATE")
-                return
-            except sqlite3.OperationalError as error:
-                if not _is_busy(error) or monotonic() > deadline:
-                    raise
-            sleep(POLL_INTERVAL)
 
     def _run(self, write: Write) -> Any:
         self._writer.execute("SAVEPOINT one")
@@ -236,6 +229,17 @@ def _resolve(batch: list[Write], results: list[Any]) -> None:
             write.done.set_exception(result)
         else:
             write.done.set_result(result)
+
+
+def _retry_while_busy(call: Callable[[], T]) -> T:
+    deadline = monotonic() + BUSY_TIMEOUT
+    while True:
+        try:
+            return call()
+        except sqlite3.OperationalError as error:
+            if not _is_busy(error) or monotonic() > deadline:
+                raise
+        sleep(POLL_INTERVAL)
 
 
 def _translate(error: Exception) -> Exception:

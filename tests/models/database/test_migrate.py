@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -86,6 +87,22 @@ def test_several_nodes_may_migrate_at_once(store: Store, tmp_path: Path) -> None
         f"Applied: {', '.join(MIGRATIONS)}\n",
         *["Applied: nothing, the schema is up to date\n"] * 3,
     ]
+
+
+@pytest.mark.slow
+def test_a_new_file_may_be_opened_many_times_at_once(tmp_path: Path) -> None:
+    """SQLite does not apply its busy timeout while connections switch a new file to WAL mode."""
+    threads = 8
+    barrier = Barrier(threads)
+
+    def migrate_at_once(url: str) -> list[str]:
+        barrier.wait(60)
+        return migrate(url)
+
+    with ThreadPoolExecutor(threads) as pool:
+        for number in range(20):
+            applied = list(pool.map(migrate_at_once, [f"sqlite:///{tmp_path}/{number}.db"] * threads))
+            assert sorted(applied) == [[]] * (threads - 1) + [MIGRATIONS]
 
 
 def test_task_of_an_older_schema_has_an_entity_tag(

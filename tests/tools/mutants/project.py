@@ -19,8 +19,6 @@ from tests.tools.mutants.mutant import Mutant
 OWN = "tests/tools/mutants/"
 # Folders with installed programs, which the copies share with the project.
 INSTALLED = (".venv", "build/node")
-# Folders that no test reads.
-UNUSED = ("tests/benchmarks/",)
 # The prefix in the names of third-party files, such as `swagger-ui-bundle.js`.
 VENDORED = "swagger-ui"
 # Test files that are excluded because they would find mutants for the wrong reason, and this reason.
@@ -53,7 +51,7 @@ class Project:
             text=True,
             check=True,
         ).stdout.splitlines()
-        self.files = sorted(name for name in set(listed) if (root / name).is_file() and not name.startswith(UNUSED))
+        self.files = sorted(name for name in set(listed) if (root / name).is_file())
         packages = tuple(f"{package}/" for package in settings["coverage"]["run"]["source"])
         self.mutable = [
             name
