@@ -46,7 +46,7 @@ def other(name: str) -> Any:
         return OTHER[name]
     kind = ServerSettings.model_fields[name].annotation
     assert kind in (bool, int, float), f"Give {name} a value in OTHER."
-    # Add a fraction, which must not be rounded.
+    # Add a fraction to a float, because the service must not round it.
     return not default(name) if kind is bool else default(name) + (0.25 if kind is float else 1)
 
 
@@ -58,7 +58,7 @@ def minimum(name: str) -> Any:
 
 
 def flag(name: str, value: Any) -> str:
-    """Return the command-line flag that gives a setting this value."""
+    """Return the command-line flag that sets a setting to `value`."""
     kebab = name.replace("_", "-")
     if isinstance(value, bool):
         return f"--{kebab}" if value else f"--no-{kebab}"
@@ -131,7 +131,7 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[St
 def test_workers_have_the_settings_of_the_command(
     tmp_path: Path, started: list[Started], value: Callable[[str], Any], workers: int
 ) -> None:
-    """Workers read their settings from the environment, where the command must replace variables by its flags."""
+    """Workers read their settings from the environment, so the command must overwrite the variables with its flags."""
     fixed = {"port": 0, "workers": workers, "database_url": "sqlite:///tasks.db"}
     values = {name: fixed.get(name, value(name)) for name in NAMES}
     losing = {variable(name): other(name) if values[name] != other(name) else default(name) for name in NAMES}

@@ -51,7 +51,7 @@ REFUSED = "TypeError: Failed to fetch"
 
 @pytest.fixture(scope="module")
 def limited_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, str]]:
-    """Yield a service with two tasks and its API key; one client address has exhausted its rate limit."""
+    """Yield a service with two tasks, and its API key; one client address has exhausted its rate limit."""
     folder = tmp_path_factory.mktemp("limited_service")
     store = SqliteStore(folder / "tasks.db")
     key = make_key(store, folder)
@@ -206,7 +206,7 @@ PREFLIGHT = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Hea
 
 
 def allowed_origins(setting: str, origins: list[str]) -> list[list[str]]:
-    """Return Access-Control-Allow-Origin of the responses to a preflight and to a request from each origin."""
+    """Return, for each origin, the Access-Control-Allow-Origin values of a preflight and of a GET response."""
 
     async def ask() -> list[list[str]]:
         app: Any = create_app(ServerSettings(allowed_origins=setting))

@@ -341,7 +341,7 @@ def test_circuit_breaker_lets_few_requests_wait_for_redis() -> None:
         # The first 32 requests wait for Redis; the requests after them do not.
         first, seconds, responses = await flood(circuit_breaker)
         assert (first, responses) == (32, [[]] * 320)
-        # If one group of 32 requests after another waited for Redis, they would take ten timeouts.
+        # If the 320 requests waited for Redis in consecutive groups of 32, they would take ten timeouts.
         assert seconds < 10 * TIMEOUT
         assert (await flood(circuit_breaker))[0] == 0
         await asyncio.sleep(1.1)

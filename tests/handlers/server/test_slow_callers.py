@@ -203,7 +203,7 @@ def test_timeout_pauses_while_an_earlier_request_is_processed(
 
 
 def test_unread_response_is_cut_off(short_timeout_service: Service) -> None:
-    """If a client reads a response slowly, the service still sends the complete response."""
+    """A client that does not read loses its connection; a client that reads slowly gets the complete response."""
     for _ in range(300):
         short_timeout_service.client.post("/api/tasks", json={"title": "a", "description": "\u20ac" * 4000})
     whole = short_timeout_service.client.get("/api/tasks?limit=1000").content

@@ -280,7 +280,7 @@ def test_connection_is_clean_after_a_waiting_call_is_cancelled(store: Postgresql
 
 
 def test_connection_is_clean_after_a_timeout(store: PostgresqlStore) -> None:
-    """A slow transaction is ended and loses its connection; a call that waits for the connection is refused earlier."""
+    """A timeout closes the connection of a slow transaction; a call that waits for this connection fails earlier."""
 
     async def take_too_long(execute: Execute) -> None:
         await execute(INSERT, ["lost"])

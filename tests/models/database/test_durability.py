@@ -1,4 +1,4 @@
-"""Acknowledged writes are on disk, other writes are there completely or not at all, and no write harms another."""
+"""Acknowledged writes are on disk, other writes are applied completely or not at all, and no write harms another."""
 
 import os
 import random
@@ -137,7 +137,7 @@ TRIGGER = "CREATE TRIGGER refuse BEFORE INSERT ON task WHEN NEW.title = 'refused
 
 @pytest.mark.parametrize("action", ["ABORT", "FAIL", "ROLLBACK"])
 def test_failing_write_fails_alone(service_and_flushes: tuple[Service, Flushes], tmp_path: Path, action: str) -> None:
-    """If `action` is ROLLBACK, SQLite rolls back the whole batch, whose other writes must succeed nevertheless."""
+    """If `action` is ROLLBACK, SQLite rolls back the whole batch, but its other writes must still succeed."""
     service, flushes = service_and_flushes
     with closing(sqlite3.connect(tmp_path / "tasks.db")) as database:
         database.execute(TRIGGER.format(action))
@@ -330,7 +330,7 @@ def kill_all(service: Service) -> None:
 def check_tasks(
     path: Path, kept: dict[int, str | None], pending: list[tuple[int | None, str | None]]
 ) -> dict[int, str | None]:
-    """Assert that a file agrees with the acknowledged and pending changes; return the title of each task, or None."""
+    """Assert that a file agrees with the acknowledged and pending changes; return each title (None if deleted)."""
     with closing(sqlite3.connect(path)) as database:
         found: dict[int, str | None] = dict(database.execute("SELECT id, title FROM task").fetchall())
     possible = {id: {title} for id, title in kept.items()}

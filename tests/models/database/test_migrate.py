@@ -33,7 +33,8 @@ def up(migrator, db):
     migrator.migrate(migrator.add_column("task", "priority", IntegerField(default=3)))
 """
 
-# A function that replaces the project's migrations; it takes the name of each migration as keyword, with its script.
+# A function that replaces all migrations but the first. Each keyword argument is a new migration: its name after an
+# underscore, and its script.
 ReplaceMigrations = Callable[..., None]
 
 

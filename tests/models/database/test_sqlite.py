@@ -107,7 +107,7 @@ def test_update_is_retried_if_the_task_appears_meanwhile(tasks: TaskQueries) -> 
 
 
 def test_update_without_a_condition_skips_the_check(tasks: TaskQueries) -> None:
-    """With a check, a task that appears meanwhile would look like a task that was changed."""
+    """If the update checked the task, a task that was created meanwhile would look like a changed task."""
     outcomes: list[Rows] = [[], [(1, 1, b"{}")]]
 
     async def execute(*_: object) -> Rows:

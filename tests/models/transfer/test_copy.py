@@ -47,7 +47,7 @@ def source(sqlite_file: Path, tmp_path: Path) -> SqliteStore:
 
 
 def read_tasks(client: httpx.Client) -> list[tuple[str, bytes]]:
-    """Return the version in the entity tag of each task, with the task itself."""
+    """Return, for each task, the version from its entity tag and the task itself."""
     paths = [f"/api/tasks/{task['id']}" for task in client.get("/api/tasks").json()]
     responses = [client.get(path) for path in paths]
     return [(response.headers["etag"].split("-")[0], response.json()) for response in responses]
