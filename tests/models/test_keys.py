@@ -54,7 +54,7 @@ def test_published_document_says_whether_a_key_is_required(start: Start, store: 
 
 
 def test_revoked_key_is_refused_within_a_second_everywhere(start: Start, store: Store, tmp_path: Path) -> None:
-    """The test covers both workers of one node, and a second node; both nodes stay closed after all keys are revoked."""
+    """The test covers both workers of one node, and a second node; both stay closed after all keys are revoked."""
     keys = [make_key(store, tmp_path, name) for name in ("old", "new")]
     nodes = [start("--workers", "2"), start()]
     # Use several clients, because each connection stays with one worker.
