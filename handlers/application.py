@@ -49,7 +49,7 @@ def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
         from handlers.access.rate_limits import RateLimits  # noqa: PLC0415, installed with an extra
 
         limits = partial(RateLimits, keys=keys, rate_limit=settings.rate_limit, storage=settings.rate_limit_storage)
-        # With a second `Problems`, the problem documents of the inner layers get the rate limit headers too.
+        # The second `Problems` answers errors inside `RateLimits`, which then adds its headers to those responses too.
         rate_limits = [limits, problems.Problems]
 
     @asynccontextmanager

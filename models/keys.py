@@ -40,13 +40,13 @@ class KeyCache:
     """A cache of all API keys. `refresh_forever` keeps it up to date, so that requests do not wait for the database."""
 
     def __init__(self, database: Database) -> None:
-        # A key is required until the first refresh, and later as soon as a key has existed.
+        # A key is required until the first refresh, and after that if any key has ever existed.
         self.required = True
         self._had_keys = False
         self._names: dict[bytes, str] = {}
         self._fresh_until = 0.0
         self._error: Exception | None = None
-        # Set by requests that find the cache stale, and for a moment after each refresh.
+        # Requests that find the cache stale set the first event. Each refresh sets the second for a moment.
         self._is_stale, self._refreshed = asyncio.Event(), asyncio.Event()
         self._database = database
         self._select = Statement(ApiKey.select(ApiKey.name, ApiKey.hash, ApiKey.revoked_at), database)

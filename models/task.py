@@ -146,7 +146,7 @@ def _json(table: Any, database: Database) -> ColumnBase:
 
 
 def _by_id(versions: int | None = None) -> Node:
-    """Return the condition for the task with an id and one of a number of versions; None allows every version."""
+    """Return the condition for a task's id and, unless `versions` is None, for one of that many versions."""
     condition = Task.id == parameter("id")
     if versions is not None:
         condition &= Task.version.in_([parameter(f"version{number}") for number in range(versions)])

@@ -14,7 +14,7 @@ REQUEST_HEADERS = {"Authorization", "Content-Type", "X-Request-ID"}
 
 
 class CrossOrigin(CORSMiddleware):
-    """Starlette's CORS middleware, with the methods and headers of the contract; the origin `*` allows any."""
+    """Starlette's CORS middleware, with the methods and headers of the contract; the origin `*` allows all origins."""
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
         operations = document.operations().values()
@@ -29,7 +29,7 @@ class CrossOrigin(CORSMiddleware):
         )
 
     def preflight_response(self, request_headers: Headers) -> Response:
-        """Return 204 without a body, where Starlette returns 200 with a text."""
+        """Return 204 without a body; Starlette would return 200 with a text body."""
         headers = super().preflight_response(request_headers).headers
         kept = {name: value for name, value in headers.items() if not name.startswith("content-")}
         return Response(status_code=204, headers=document.constant_headers(None, 204) | kept)

@@ -56,7 +56,7 @@ class RateLimits:
 @lru_cache
 def _network(host: str) -> str:
     """Return a client's IPv4 address, or the /64 network of its IPv6 address, which usually belongs to one client."""
-    # A proxy may identify a client by another name (RFC 7239, section 6).
+    # A proxy may send an identifier that is not an IP address (RFC 7239, section 6).
     with suppress(ValueError):
         address = ip_address(host)
         if isinstance(address, IPv6Address):

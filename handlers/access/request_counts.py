@@ -18,7 +18,7 @@ from redis.backoff import NoBackoff
 
 TIMEOUT = 0.25  # seconds that a request waits for Redis
 RETRY_INTERVAL = 1  # seconds between attempts to reach Redis during an outage
-# Maximum number of concurrent Redis requests. Without it, a flood of requests would exceed the timeout by itself.
+# Maximum number of concurrent Redis requests. Without it, a burst would time out although Redis is healthy.
 CONCURRENCY = 32
 
 logger = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class Redis(RedisStorage):
 
 
 class CircuitBreaker:
-    """Fails open: while Redis does not respond, it does not limit requests. One request per interval tries again."""
+    """Fails open: allows all requests while Redis does not respond. One request per interval tries Redis again."""
 
     def __init__(self, count: Counter) -> None:
         self._count = count

@@ -55,7 +55,7 @@ def _without(query_string: bytes, *names: str) -> str:
 class OperationHandler:
     """An ASGI application that serves one operation.
 
-    The constructor raises KeyError for an unsupported parameter, and TypeError if the handler's arguments differ.
+    The constructor raises KeyError for an unsupported parameter, TypeError if the handler's arguments do not match.
     """
 
     def __init__(self, operation: AbstractOperation) -> None:

@@ -22,7 +22,7 @@ class ResolvedContract(OpenAPISpecification):
 
 
 class Operation(NamedTuple):
-    """An operation: its full path, its method in upper case, and its description without references."""
+    """An operation: its full path, its method in upper case, and its description with references resolved."""
 
     path: str
     method: str

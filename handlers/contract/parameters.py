@@ -47,7 +47,7 @@ class Parameter:
         return value, [Violation(detail=text, parameter=self.name) for _, text in self.rules.violations(value)]
 
 
-# Parameters by name. The name of a header parameter is in lower case and in bytes.
+# Parameters by name. The names of header parameters are bytes in lower case.
 Parameters = dict[Any, Parameter]
 
 

@@ -40,7 +40,7 @@ def match(scope: Scope) -> Match | None:
 
 @cache
 def _paths() -> tuple[dict[str, Match], list[tuple[re.Pattern[str], str, dict[str, str]]]]:
-    """Return the paths without path parameters by path, and the patterns of the other paths."""
+    """Return a dictionary of the paths without parameters, and the patterns of the paths with parameters."""
     methods: dict[str, dict[str, str]] = {}
     for operation_id, (path, method, _) in document.operations().items():
         methods.setdefault(path, {})[method] = operation_id

@@ -14,7 +14,7 @@ from handlers.contract import document
 # The bounds of OpenAPI 3.0's integer formats, which JSON Schema does not have.
 INTEGERS = {"int32": 2**31, "int64": 2**63}
 
-# Formats that JSON Schema Draft 4 lacks, on which OpenAPI 3.0 is based.
+# Formats that are missing in JSON Schema Draft 4, on which OpenAPI 3.0 is based.
 LATER_FORMATS: dict[str, Callable[[str], bool]] = {
     name: Draft202012Validator({"format": name}, validate_formats=True).is_valid
     for name in ("duration", "json-pointer", "uri-reference", "uuid")
@@ -22,7 +22,7 @@ LATER_FORMATS: dict[str, Callable[[str], bool]] = {
 
 
 class Rules:
-    """A compiled schema of OpenAPI 3.0 without references. `name` is what messages call the validated value."""
+    """A compiled OpenAPI 3.0 schema with references resolved. `name` is what messages call the validated value."""
 
     def __init__(self, schema: dict[str, Any], name: str) -> None:
         self.name = name

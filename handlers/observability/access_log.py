@@ -32,7 +32,7 @@ def _route(scope: Scope) -> str | None:
     """Return the path template of a request, because the actual path may be confidential."""
     if operation_id := operation_id_of(scope):
         return document.operations()[operation_id].path
-    # Starlette adds the route of the documentation and of the health probes.
+    # For the documentation and the health probes, Starlette adds the route to the scope.
     if "route" in scope:
         return str(scope["route"].path)
     found = routing.match(scope) if "raw_path" in scope else None

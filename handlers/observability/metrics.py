@@ -60,7 +60,7 @@ def serve(address: str) -> None:
 
 
 def count(scope: Scope, status: int | None, seconds: float) -> None:
-    """Count a request. The label is `none` if there was no operation or no response."""
+    """Count a request. A label is `none` if there was no operation or no response."""
     operation = operation_id_of(scope) or "none"
     REQUESTS.labels(operation, status or "none").inc()
     DURATION.labels(operation).observe(seconds)

@@ -28,7 +28,7 @@ CONTINUE = b"HTTP/1.1 100 "
 match_host = lru_cache(re.compile(rb"([!$&'()*+,;=%\w.~-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?").fullmatch)
 TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 LINGER_TIMEOUT = 5  # seconds that a client may keep sending after the last response of a connection
-# With this option, Linux closes a connection if the client receives nothing for a time (man 7 tcp).
+# With this option, Linux closes a connection if the client receives nothing for the given time (man 7 tcp).
 USER_TIMEOUT = [socket.TCP_USER_TIMEOUT] if hasattr(socket, "TCP_USER_TIMEOUT") else []
 MAX_TARGET_BYTES: int = document.responses(None)["414"]["x-max-bytes"]
 MAX_HEADERS_BYTES: int = document.responses(None)["431"]["x-max-bytes"]
@@ -154,7 +154,7 @@ class Protocol(HttpToolsProtocol):
         state_of(self.scope)["request_id"] = self._request_id(self.headers if b"x-request-id" in fields else [])
         super().on_headers_complete()
         # A request with both headers may be an attempt at request smuggling, so close its connection (RFC 9112,
-        # section 6.3). And a client that expects a 100 does not send its body after a refusal, so close that one too.
+        # section 6.3). A client that waits for 100 (Continue) sends no body after a refusal, so close that one too.
         if self.expect_100_continue or (b"transfer-encoding" in fields and b"content-length" in fields):
             self.cycle.keep_alive = False
         close = self.transport.close if self.cycle.keep_alive else self._close
@@ -186,7 +186,7 @@ class Protocol(HttpToolsProtocol):
             super().shutdown()
 
     def _close_after(self, seconds: float) -> None:
-        """Close the connection after this many seconds, unless the client sends a request before."""
+        """Close the connection after this many seconds, unless the client sends a request before then."""
         self._unset_keepalive_if_required()
         self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
 
@@ -197,7 +197,7 @@ class Protocol(HttpToolsProtocol):
                 self._request_timer = self.loop.call_later(self.timeout, self._time_out)
             return
         self._stop_request_timer()
-        # Data that starts no request, such as empty lines, does not keep the connection alive for longer.
+        # Data that starts no request, such as empty lines, has stopped the keep-alive timer, so restart it.
         if not self._reading_stopped and (not self.cycle or self.cycle.response_complete):
             self._close_after(self.timeout_keep_alive)
 

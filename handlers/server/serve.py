@@ -96,7 +96,7 @@ def serve(settings: ServerSettings) -> None:
     config = _config(settings)
     url = f"http://[{settings.host}]:{port}" if ":" in settings.host else f"http://{settings.host}:{port}"
     announcement = f"Tasks API at {url}{document.path_for('listTasks')}, documentation at {url}{pages.PATH}"
-    # uvicorn raises the signal again after its shutdown.
+    # uvicorn raises the signal again after its shutdown. Then exit with status 0.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     with suppress(KeyboardInterrupt):
         if settings.workers > 1 and not settings.reload:

@@ -21,7 +21,7 @@ CONNECTIONS = 10
 
 
 def open_database(url: str, connections: int = CONNECTIONS) -> Database:
-    """Return the database at a URL. Its method `start` opens it, for a server with a pool of `connections`.
+    """Return the database at a URL. Its method `start` opens it; a server gets a pool of `connections`.
 
     The URL is `sqlite:///` and the path of a file, relative to the working directory, or absolute with a fourth slash.
     Or it is `postgresql://` or `cockroachdb://`, followed by the same parts as in a URL of libpq.

@@ -86,7 +86,7 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
         return await self._use(_execute, sql, parameters)
 
     async def write(self, work: Work[T], *arguments: Any) -> T:
-        """Run a write, whose statements commit separately. It may succeed even after an UnavailableError."""
+        """Run a write; each statement commits separately. The write may have succeeded despite an UnavailableError."""
         return await self._use(_write, nullcontext, work, arguments)
 
     async def write_atomically(self, work: Work[T], *arguments: Any) -> T:
@@ -140,7 +140,7 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
             raise UnavailableError(str(error).strip()) from None
 
     async def _take(self) -> AsyncConnection[Any]:
-        """Return a connection from the pool that the server has not closed."""
+        """Return a pooled connection that the server has not closed."""
         while True:
             connection = await self._pool.getconn(POOL_TIMEOUT)
             poll = select.poll()

@@ -22,8 +22,8 @@ from models.database.statements import Rows, T, Work
 # Seconds to wait for the lock of another process.
 BUSY_TIMEOUT = 5.0
 BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL}
-# Seconds between attempts to get the lock. SQLite itself pauses for longer, and a busy process takes the lock again
-# and again in such a pause.
+# Seconds between attempts to get the lock. SQLite itself pauses for longer between attempts, so a busy process could
+# take the lock again and again in the meantime.
 POLL_INTERVAL = 0.001
 # Seconds between checks that the file still exists. A check takes a tenth of the time that a read takes.
 CHECK_TTL = 0.001
@@ -67,7 +67,7 @@ class SqliteFile(SqliteDatabase):
         self._checked_until = 0.0
 
     async def read(self, sql: str, parameters: Sequence[Any]) -> Rows:
-        """Run a statement that only reads, and return its rows. It raises UnavailableError like `write`."""
+        """Run a statement that only reads, and return its rows. Raise UnavailableError like `write`."""
         if monotonic() > self._checked_until:
             self._check_path()
             self._checked_until = monotonic() + CHECK_TTL
@@ -116,7 +116,7 @@ class SqliteFile(SqliteDatabase):
         with self.atomic("EXCLUSIVE"):
             highest_id = self.highest_id()
             yield
-            # Peewee rebuilds a SQLite table to change a column, which forgets the ids of deleted tasks.
+            # Peewee rebuilds a SQLite table to change a column. SQLite then forgets the ids of deleted tasks.
             if self.highest_id() < highest_id:
                 self.execute_sql("DELETE FROM sqlite_sequence WHERE name = 'task'")
                 self.execute_sql("INSERT INTO sqlite_sequence (name, seq) VALUES ('task', ?)", (highest_id,))
@@ -184,7 +184,7 @@ class SqliteFile(SqliteDatabase):
     def _run(self, write: Write) -> Any:
         self._writer.execute("SAVEPOINT one")
         try:
-            # The coroutine ends at once, because it awaits only its statements.
+            # One step runs the whole coroutine, because it awaits only its statements, which never suspend it.
             write.work(self._execute, *write.arguments).send(None)
             raise RuntimeError("A write must not await anything but its statements.")
         except StopIteration as end:

@@ -5,5 +5,5 @@ from playhouse.migrate import SchemaMigrator
 
 
 def up(migrator: SchemaMigrator, db: Database) -> None:
-    # Use SQL, because Peewee would copy the whole table, and leave out the default.
+    # Use SQL, because Peewee would copy the whole table and would omit the default.
     db.execute_sql("ALTER TABLE task ADD COLUMN version BIGINT NOT NULL DEFAULT 1")

@@ -1,4 +1,4 @@
-"""Copy a SQLite file to a PostgreSQL server, when one machine is outgrown."""
+"""Copy a SQLite file to a PostgreSQL server, for a service that outgrows one machine."""
 
 from collections.abc import Iterator
 from itertools import zip_longest
