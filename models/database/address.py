@@ -68,7 +68,7 @@ def one_line(error: Exception) -> str:
 
 def _path(rest: str) -> Path:
     path = Path(rest.removeprefix("/"))
-    if rest in ("", "/") or not rest.startswith("/") or ":memory:" in rest or "?" in rest:
+    if rest == "/" or not rest.startswith("/") or ":memory:" in rest or "?" in rest:
         raise ConfigurationError("DATABASE_URL must name a SQLite file, such as sqlite:///tasks.db.")
     if not path.parent.is_dir():
         raise ConfigurationError(f"The folder of {path} does not exist: create it, or change DATABASE_URL.")
