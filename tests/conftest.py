@@ -48,7 +48,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     tiers.mark_slow_tests(items)
 
 
-# The guard covers setup and call, but not teardown, which may end fixtures that slow tests started.
+# Guard the setup and call of quick tests, but not the teardown, which may end fixtures that slow tests started.
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
     with tiers.guard_quick_test(item):

@@ -18,7 +18,7 @@ from tests.benchmarks.peers import APPLICATIONS, CONNEXION, FASTAPI, FLOOR, SERV
 from tests.support import wire
 from tests.support.project import ROOT
 
-# Databases must be on a disk here, since the folder for temporary files may be in memory.
+# The databases of the servers are in this folder, on a disk: the folder for temporary files may be in memory.
 BUILD = ROOT / "build"
 ROUNDS = 5
 SLOW_CLIENTS = 1000

@@ -40,7 +40,7 @@ def run_wrk(server: Server, method: str, path: str, seconds: float = 2, connecti
 def start_wrk(
     server: Server, method: str, path: str, seconds: float, connections: int = CONNECTIONS
 ) -> subprocess.Popen[str]:
-    """Start wrk on another processor than the server's."""
+    """Start wrk on a processor that the server does not use."""
     options = [f"-c{connections}", f"-d{seconds}", "-s", str(SCRIPT), server.url + path, "--", method]
     process = subprocess.Popen([str(WRK), "-t1", *options], stdout=subprocess.PIPE, text=True)
     pin(process.pid, 1)

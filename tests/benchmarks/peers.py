@@ -55,7 +55,7 @@ def fill(folder: Path, tasks: int, description: str = "Finish the Next.js API ro
 
 
 def environment_for(folder: Path) -> dict[str, str]:
-    """Return the environment of a server that has the default settings, and its database in a folder."""
+    """Return the environment of a server with the default settings, whose database is in the given folder."""
     path = str(folder / "tasks.db")
     variables = environment({"DATABASE_URL": f"sqlite:///{path}", "BENCHMARK_DATABASE": path, "PYTHONPATH": str(ROOT)})
     del variables["TASKS_API_VALIDATE_RESPONSES"]

@@ -1,4 +1,4 @@
-"""Replay the session of the tutorial whose API this service implements."""
+"""Replay the example requests of the tutorial whose API this service implements."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,8 +1,8 @@
 """The container files match the project; the health check and the proxy's nginx configuration work.
 
 The tests build no image. They run nginx with `docs/proxy.conf`, except for its port, its paths, and the two lines that
-find the nodes by Docker's DNS server. The tests have no such server, and `resolve` needs nginx 1.27.3, which is newer
-than the nginx of Debian 13.
+look up the nodes in Docker's DNS. The tests have no such DNS server, and the parameter `resolve` in these lines needs
+nginx 1.27.3, which is newer than the nginx of Debian 13.
 """
 
 import json
@@ -82,7 +82,7 @@ def test_image_serves_nobody_until_there_is_a_key(start: Start, store: Store, tm
     image_environment = dict(pair.split("=") for pair in re.findall(r"\w+=\S+", instruction("ENV")))
     variables = image_environment | {"DATABASE_URL": store.url, "TASKS_API_PORT": "0", "PATH": os.environ["PATH"]}
     refused = run(tmp_path, *json.loads(instruction("CMD")), variables=variables)
-    # Run the entry point with another command than `serve`, as the README does.
+    # Run the entry point with a command other than `serve`, as the README does.
     key = run(tmp_path, "key", "new", "app", variables=variables).stdout.strip()
     client = start(variables=variables).client
 
@@ -109,7 +109,7 @@ def test_commands_of_the_documentation_match_the_image() -> None:
 
 
 def test_nodes_are_open_and_not_published() -> None:
-    """One line of compose.yaml opens the nodes to all clients; test_security.py tests that an API key closes them."""
+    """One line of compose.yaml lets the nodes serve without an API key; test_security.py tests a service with a key."""
     assert SERVICES["api"]["environment"]["TASKS_API_INSECURE_OPEN"] == "true"
     assert (ROOT / "compose.yaml").read_text().count("INSECURE_OPEN") == 1
     assert "ports" not in SERVICES["api"]

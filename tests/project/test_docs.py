@@ -167,5 +167,5 @@ def test_recipe_for_a_field_names_the_next_migration() -> None:
     path = ROOT / recipe_migration()
     following = next_migration(path.parent, "add_priority")
 
-    # Whoever follows the recipe has its migration.
+    # The migration already exists in the project of a reader who has followed the recipe.
     assert path == following or path.exists(), f"write {following.relative_to(ROOT)} in docs/your-own-api.md"

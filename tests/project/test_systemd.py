@@ -16,7 +16,7 @@ from tests.support.project import COMMAND, ROOT, tool
 from tests.support.service import Start, run
 
 UNIT = (ROOT / "docs/tasks-api.service").read_text()
-# These constants are in /usr/include/linux/prctl.h since Linux 6.3.
+# Options of prctl(2), which Linux 6.3 added to /usr/include/linux/prctl.h.
 SET_MDWE, GET_MDWE = 65, 66
 SERVE_WITH_MDWE = (
     f"import ctypes; assert ctypes.CDLL(None).prctl({SET_MDWE}, 1, 0, 0, 0) == 0; from handlers.cli import main; main()"

@@ -1,7 +1,7 @@
 """Clean up after a test run, however it ends: success, Ctrl-C, SIGTERM or SIGKILL.
 
 All temporary files of a run are in one folder, the `TMPDIR` of its processes. `start_watcher` runs this file as a
-program. It waits until the run ends, kills every process whose `TMPDIR` or working directory is in the folder, and
+program, which waits until the run ends, kills every process whose `TMPDIR` or working directory is in the folder, and
 removes the folder.
 """
 

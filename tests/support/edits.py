@@ -1,4 +1,4 @@
-"""Edit files of a copy of the project at a path in a YAML document, or in a class or function of a Python module."""
+"""Edit a copy of the project: its YAML documents, and the classes and functions of its Python modules."""
 
 import ast
 from pathlib import Path

@@ -186,7 +186,7 @@ def _set_up_process(message: Any, stdout: int, stderr: int) -> None:
         import coverage  # noqa: PLC0415, only when coverage is measured
 
         coverage.process_startup(force=True)
-        # Do not measure workers: they run no other lines, and measuring doubles their start time.
+        # Do not measure workers: they would add no coverage, and measuring doubles their start time.
         del os.environ["COVERAGE_PROCESS_CONFIG"]
 
 

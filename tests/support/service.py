@@ -18,7 +18,7 @@ from tests.support.launcher import launcher
 from tests.support.project import COMMAND, TIMEOUT
 
 # coverage.py measures every process that has this variable. Only processes of the fork server get it: measuring other
-# programs would make them much slower, and would cover no further lines.
+# programs would make them much slower, and would add no coverage.
 COVERAGE_VARIABLES = {
     name: os.environ.pop(name)
     for name in ("COVERAGE_PROCESS_CONFIG",)

@@ -35,7 +35,7 @@ class Store(Protocol):
         """Run a statement on a new connection, and return its rows."""
 
     def clear(self) -> None:
-        """Delete all tasks and kept responses, and restart the ids of tasks at 1."""
+        """Delete all tasks and stored responses, and restart the ids of tasks at 1."""
 
     def block_writes(self) -> AbstractContextManager[None]:
         """Block the writes of the service, but not its reads."""

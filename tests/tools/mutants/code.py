@@ -33,7 +33,7 @@ ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
     ast.BitAnd: ast.BitOr,
 }
 FUNCTIONS = {"min": "max", "max": "min", "any": "all", "all": "any"}
-# Functions and decorators that matter only to type checkers, so that mutants of their use would be equivalent.
+# Functions and decorators that matter only to type checkers; mutants of their uses would be equivalent.
 TYPING = ("TypeVar", "NewType", "ParamSpec", "cast", "overload", "override", "abstractmethod")
 TEXT = (ast.JoinedStr, ast.Constant)
 Old = ast.AST | list[Any]
@@ -46,7 +46,7 @@ class Change(NamedTuple):
         operator: The kind of change.
         old: The node to replace, or the list of statements of a block.
         new: The node that replaces it.
-        drops: If the change only drops an item of a list, all items of the list and the index of the dropped item.
+        drops: All items of a list, and the index of the item that the change drops; None for any other change.
     """
 
     operator: str

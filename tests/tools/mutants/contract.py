@@ -119,7 +119,7 @@ def _declaration(key: Any, path: Path) -> Iterator[Change | Renaming]:
 
 
 def _keyword(document: Any, schema: Any, key: str, path: Path, in_request: bool) -> Iterator[Change]:
-    """Yield the changes of the value of a keyword.
+    """Yield the changes to the value of a keyword.
 
     No test can notice that a rule for responses is looser. Therefore, rules for responses are made so strict that every
     response violates them.

@@ -21,7 +21,7 @@ OWN = "tests/tools/mutants/"
 INSTALLED = (".venv", "build/node")
 # The prefix in the names of third-party files, such as `swagger-ui-bundle.js`.
 VENDORED = "swagger-ui"
-# Test files that are excluded because they would find mutants for the wrong reason, and this reason.
+# The excluded test files, which would find mutants for the wrong reason; each value is this reason.
 EXCLUDED = {
     "tests/project/test_diff.py": "it edits the text of the contract",
     "tests/project/test_cleanup.py": "it tests test runs",

@@ -19,7 +19,7 @@ TIMED_OUT = "timed out"
 
 
 class Outcome(NamedTuple):
-    """The verdict whether tests found a mutant, and the evidence for the verdict."""
+    """The verdict on whether tests found a mutant, and the evidence for the verdict."""
 
     verdict: str
     evidence: str = ""
