@@ -40,7 +40,7 @@ class IdempotencyKeys:
         The keys of different callers are independent. Without a key, the write always runs.
 
         Raises:
-            Refusal: 409 while the first request with this key is running, 422 if it was a different request.
+            Refusal: 409 while the first request with this key is running, 422 if this one differs from it.
         """
         if key is None:
             return await self._database.write(work, body)

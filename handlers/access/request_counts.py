@@ -42,9 +42,9 @@ Counter = Callable[[str], Awaitable[list[Window]]]
 def request_counter(limits: Iterable[RateLimitItem], redis_url: str) -> Counter:
     """Return a function that counts a client's request against each limit and returns the windows.
 
-    A window starts with the client's first request, as in the library's `FixedWindowRateLimiter`, which needs one more
-    round trip to Redis. The limits must be sorted by window, the shortest first: after a limit refuses a request, the
-    longer limits do not count it. With an empty URL, each process has its own counts.
+    A window starts with the client's first request. The library's `FixedWindowRateLimiter` is not used, because it needs
+    one more round trip to Redis. The limits must be sorted by window, the shortest first: after a limit refuses a
+    request, the longer limits do not count it. With an empty URL, each process has its own counts.
     """
     redis = Redis(redis_url) if redis_url else None
     storages = [(limit, redis or Memory()) for limit in limits]
@@ -85,7 +85,7 @@ class Memory(MemoryStorage):
 
 
 class Redis(RedisStorage):
-    """Counts in a Redis server. Windows end to the millisecond here; the library rounds to seconds."""
+    """Counts in a Redis server. The end of a window is exact to the millisecond; the library rounds it to seconds."""
 
     bridge: RedispyBridge
 

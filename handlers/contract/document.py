@@ -53,7 +53,7 @@ def operations() -> dict[str, Operation]:
 
 
 def responses(operation_id: str | None) -> dict[str, dict[str, Any]]:
-    """Return an operation's responses by status, or those for requests without an operation if the id is None."""
+    """Return an operation's responses by status. None returns those to requests that match no operation."""
     found = operations()[operation_id].description["responses"] if operation_id else resolved()["x-responses"]
     return cast(dict[str, dict[str, Any]], found)
 

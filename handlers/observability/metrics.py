@@ -77,7 +77,7 @@ async def watch(database: Database) -> None:
 
 
 def _counts(file: Path) -> bool:
-    """Return whether to read a file. Its name contains the type of its metrics and the process id."""
+    """Return whether to read a file: it has content, and is not named after gauges of an ended process."""
     kind, *_, process = file.stem.split("_")
     try:
         if kind == "gauge":

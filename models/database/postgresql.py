@@ -29,7 +29,7 @@ TIMEOUT = 3.0
 OPTIONS = {"connect_timeout": 2, "keepalives_idle": 10, "keepalives_interval": 2, "keepalives_count": 3}
 # A server's defaults may allow it to acknowledge commits before they are on disk, and to keep the locks of a client
 # that vanished.
-# The statement timeout is shorter than TIMEOUT, which closes the connection. So a connection survives a lock wait.
+# After TIMEOUT the connection is closed. The statement timeout is shorter, so a connection survives a lock wait.
 SESSION = """SELECT
   set_config('synchronous_commit', replace(current_setting('synchronous_commit'), 'off', 'on'), false),
   set_config('idle_in_transaction_session_timeout', '10s', false),

@@ -53,7 +53,7 @@ def diff(before: str, after: str) -> str:
 
 
 def number_repeated(mutants: Iterable[Mutant]) -> Iterator[Mutant]:
-    """Number equal changes in the same scope, so that each mutant has a unique id."""
+    """Add a sequence number to equal changes in the same scope, so that each mutant has a unique id."""
     seen: dict[str, int] = {}
     for mutant in mutants:
         count = seen[mutant.id] = seen.get(mutant.id, -1) + 1
