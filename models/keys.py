@@ -46,7 +46,7 @@ class KeyCache:
         self._names: dict[bytes, str] = {}
         self._fresh_until = 0.0
         self._error: Exception | None = None
-        # Requests that find the cache stale set `_is_stale`. A refresh sets `_refreshed` briefly, to wake these requests.
+        # Requests that find the cache stale set `_is_stale`. A refresh sets `_refreshed` briefly, to wake them.
         self._is_stale, self._refreshed = asyncio.Event(), asyncio.Event()
         self._database = database
         self._select = Statement(ApiKey.select(ApiKey.name, ApiKey.hash, ApiKey.revoked_at), database)

@@ -42,7 +42,7 @@ Counter = Callable[[str], Awaitable[list[Window]]]
 def request_counter(limits: Iterable[RateLimitItem], redis_url: str) -> Counter:
     """Return a function that counts a client's request against each limit and returns the windows.
 
-    A window starts with the client's first request. The library's `FixedWindowRateLimiter` is not used, because it needs
+    A window starts with the client's first request. The library's `FixedWindowRateLimiter` is not used, since it needs
     one more round trip to Redis. The limits must be sorted by window, the shortest first: after a limit refuses a
     request, the longer limits do not count it. With an empty URL, each process has its own counts.
     """

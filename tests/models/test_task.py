@@ -58,7 +58,7 @@ def test_kept_responses_expire_on_time_in_every_zone(zone: str, store: SqliteSto
     migrate(store.url)
     database = open_database(store.url)
     answers = AnswerQueries(database)
-    # The ages of the kept responses in seconds; the retention period is an hour and a half (5,400 seconds).
+    # The ages of the stored responses in seconds; the retention period is an hour and a half (5,400 seconds).
     ages = [0, 5390, 5410, 20 * 3600]
 
     async def work() -> int:

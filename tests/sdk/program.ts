@@ -1,4 +1,4 @@
-// Uses every operation of the Tasks API at the address that is given.
+// Call every operation of the Tasks API at the given URL.
 import assert from "node:assert/strict";
 
 import { createTasksClient, type Problem, type Task } from "tasks-api-client";

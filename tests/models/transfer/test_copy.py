@@ -28,7 +28,7 @@ def template_database() -> str:
 
 @pytest.fixture(scope="module")
 def sqlite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a SQLite file that contains tasks and kept responses; the last task was deleted."""
+    """Return a SQLite file that contains tasks and stored responses; the last task was deleted."""
     folder = tmp_path_factory.mktemp("source")
     service = Service(folder)
     for number, title in enumerate(TITLES):
