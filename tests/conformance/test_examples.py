@@ -11,6 +11,7 @@ import pytest
 
 from handlers.contract import document
 from tests.support.calls import METHODS, UNKNOWN_METHOD
+from tests.support.project import TIMEOUT
 from tests.support.service import Service, Start
 from tests.support.stores import Store
 from tests.support.wire import exchange, request
@@ -101,7 +102,9 @@ def responses(service: Service, store: Store) -> Iterator[tuple[str, httpx.Respo
     store.make_reachable()
     store.execute("DROP TABLE api_key")
     # Every request fails once the service's cache of the API keys is stale.
+    deadline = time.monotonic() + TIMEOUT
     while (response := client.get("/nowhere")).status_code != 500:
+        assert time.monotonic() < deadline
         time.sleep(0.01)
     yield "Failed", response
 
