@@ -9,8 +9,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
 from handlers.contract.problems import Refusal
-from handlers.contract.validation import Rules, message, messages
-from models.schemas import Violation
+from handlers.contract.validation import Rules, Violation, message, messages
 
 MEDIA_TYPE = "application/json"
 
@@ -37,10 +36,11 @@ class RequestBody:
             value = jiter.from_json(content, allow_inf_nan=False, catch_duplicate_keys=True)
         except ValueError as error:
             sentence = message("json", self.rules.name, error)
-            raise Refusal(400, [Violation(detail=sentence, pointer="")]) from error
+            raise Refusal(400, violations=[Violation(sentence, pointer="")]) from error
         if not self.rules.is_valid(value):
             found = self.rules.violations(value)
-            raise Refusal(400, (Violation(detail=sentence, pointer=_pointer(path)) for path, sentence in found))
+            violations = (Violation(sentence, pointer=_pointer(path)) for path, sentence in found)
+            raise Refusal(400, violations=violations)
         return self.model.model_validate(value)
 
     async def _receive(self, headers: list[tuple[bytes, bytes]], receive: Receive) -> bytes:

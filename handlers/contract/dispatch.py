@@ -111,9 +111,9 @@ class OperationHandler:
             except Refusal as refusal:
                 if refusal.status_code != HTTPStatus.BAD_REQUEST:
                     raise
-                raise Refusal(400, chain(violations, refusal.violations)) from None
+                raise Refusal(400, violations=chain(violations, refusal.violations)) from None
         if violations:
-            raise Refusal(400, violations)
+            raise Refusal(400, violations=violations)
         if self.context_argument:
             arguments[self.context_argument] = RequestContext(scope)
         return arguments

@@ -6,8 +6,7 @@ from typing import Any
 
 from inflection import underscore
 
-from handlers.contract.validation import Rules, message
-from models.schemas import Violation
+from handlers.contract.validation import Rules, Violation, message
 
 # An integer in JSON notation, with no more digits than Python can convert.
 INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,4000})")

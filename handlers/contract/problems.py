@@ -10,14 +10,15 @@ from functools import cache
 from itertools import islice
 from typing import Any
 
+from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from handlers.contract import document
 from handlers.contract.scope import operation_id_of, state_of
+from handlers.contract.validation import Violation
 from models.database.errors import ChangedError, MissingError, UnavailableError
-from models.schemas import Problem, Violation
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -25,12 +26,25 @@ logger = logging.getLogger(__name__)
 
 
 class Refusal(HTTPException):
-    """An exception that is answered with a problem document, which lists the violations up to the contract's limit."""
+    """An exception that is answered with a problem document.
+
+    Args:
+        status: The status of the response.
+        example: The name of the example that the contract has for this problem; by default the first one.
+        violations: What a 400 lists in `errors`, up to the contract's limit.
+        headers: Further header fields of the response.
+    """
 
     def __init__(
-        self, status: int, violations: Iterable[Violation] = (), headers: Mapping[str, str] | None = None
+        self,
+        status: int,
+        example: str | None = None,
+        *,
+        violations: Iterable[Violation] = (),
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(status, headers=headers)
+        self.example = example
         limit = document.resolved()["components"]["schemas"]["Problem"]["properties"]["errors"]["maxItems"]
         self.violations = list(islice(violations, limit))
 
@@ -51,16 +65,18 @@ class Problems:
             await _response(scope, error)(scope, receive, send)
 
 
-def problem(operation_id: str | None, status: int, violations: Iterable[Violation] = ()) -> Problem:
+def problem(
+    operation_id: str | None, status: int, example: str | None = None, violations: Iterable[Violation] = ()
+) -> dict[str, Any]:
     """Return a problem document. `operation_id` is None if the request matched no operation.
 
     A status that the contract does not declare becomes 500.
     """
-    found = Problem.model_validate(_example(operation_id, status))
-    errors = list(violations)
+    found = _example(operation_id, status, example)
+    errors = [{key: value for key, value in error._asdict().items() if value is not None} for error in violations]
     if not errors:
         return found
-    return found.model_copy(update={"detail": "; ".join(error.detail for error in errors), "errors": errors})
+    return {**found, "detail": "; ".join(error["detail"] for error in errors), "errors": errors}
 
 
 def _response(scope: Scope, error: BaseException) -> Response:
@@ -82,15 +98,16 @@ def _response(scope: Scope, error: BaseException) -> Response:
         case _:
             logger.error("%s failed", request, exc_info=error)
     operation_id = operation_id_of(scope)
-    found = problem(operation_id, status, violations)
-    headers = document.constant_headers(operation_id, found.status) | headers
-    return Response(found.model_dump_json(exclude_none=True), found.status, headers, MEDIA_TYPE)
+    found = problem(operation_id, status, getattr(error, "example", None), violations)
+    headers = document.constant_headers(operation_id, found["status"]) | headers
+    return Response(to_json(found), found["status"], headers, MEDIA_TYPE)
 
 
 @cache
-def _example(operation_id: str | None, status: int) -> dict[str, Any]:
-    """Return the contract's first example of a problem document, without violations."""
+def _example(operation_id: str | None, status: int, name: str | None) -> dict[str, Any]:
+    """Return the contract's example of a problem document with this name or else the first one, without violations."""
     responses = document.responses(operation_id)
     response = responses.get(str(status), responses["500"])
-    example: dict[str, Any] = next(iter(response["content"][MEDIA_TYPE]["examples"].values()))["value"]
+    examples = response["content"][MEDIA_TYPE]["examples"]
+    example: dict[str, Any] = examples[name or next(iter(examples))]["value"]
     return {name: value for name, value in example.items() if name != "errors"}

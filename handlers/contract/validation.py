@@ -5,7 +5,7 @@ from the contract: from the `x-messages` of the schema, or else from the `x-mess
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from jsonschema_rs import Draft4Validator, Draft202012Validator, ValidationError
 
@@ -19,6 +19,14 @@ LATER_FORMATS: dict[str, Callable[[str], bool]] = {
     name: Draft202012Validator({"format": name}, validate_formats=True).is_valid
     for name in ("duration", "json-pointer", "uri-reference", "uuid")
 }
+
+
+class Violation(NamedTuple):
+    """A violation of the contract by a request: a sentence, and the JSON Pointer or the parameter's name."""
+
+    detail: str
+    pointer: str | None = None
+    parameter: str | None = None
 
 
 class Rules:

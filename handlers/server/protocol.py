@@ -14,6 +14,7 @@ from secrets import token_hex
 from typing import Any
 
 import httptools
+from pydantic_core import to_json
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from handlers.contract import document, problems
@@ -277,7 +278,7 @@ class Protocol(HttpToolsProtocol):
         if "refused_with" not in state:
             for observe in self.app_state.get("observers", ()):
                 observe(scope, status, 0.0)
-        body = problems.problem(None, status).model_dump_json(exclude_none=True).encode()
+        body = to_json(problems.problem(None, status))
         fields = document.constant_headers(None, status) | {
             "Content-Type": problems.MEDIA_TYPE,
             "Content-Length": str(len(body)),

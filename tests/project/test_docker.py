@@ -350,7 +350,7 @@ def test_health_is_not_published(client: httpx.Client, nodes: list[Service], pat
 
 def assert_is_as_in_the_contract(response: httpx.Response) -> None:
     """Assert that an error of the proxy itself has the body and the constant headers of the contract."""
-    problem = problems.problem(None, response.status_code).model_dump(exclude_none=True)
+    problem = problems.problem(None, response.status_code)
     assert response.json() == problem
     assert response.headers["content-type"] == "application/problem+json"
     assert response.headers["x-request-id"]

@@ -1,0 +1,13 @@
+"""Faults of the contract: what the service cannot serve, found before it starts."""
+
+
+class FaultError(Exception):
+    """A part of the contract that cannot be served.
+
+    Args:
+        place: The path to that part in the contract, such as `paths./api/tasks.get.parameters[3]`.
+        sentence: What is wrong and what to do, such as `style "matrix" is not supported; use "simple".`
+    """
+
+    def __init__(self, place: str, sentence: str) -> None:
+        super().__init__(f"{place}: {sentence}")
