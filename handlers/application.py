@@ -21,6 +21,7 @@ from handlers.documentation import pages
 from handlers.idempotency import IdempotencyKeys
 from handlers.observability import access_log, health
 from handlers.observability.observation import Observation
+from handlers.services import Services
 from handlers.settings import ServerSettings
 from handlers.tasks import TaskHandlers
 from models.database.address import open_database
@@ -34,7 +35,7 @@ def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
     database = open_database(settings.database_url, settings.database_connections)
     keys = KeyCache(database)
     idempotency = IdempotencyKeys(database, timedelta(hours=settings.idempotency_hours))
-    handlers = TaskHandlers(database, idempotency)
+    handlers = TaskHandlers(Services(database, idempotency))
     open_routes = [*pages.routes(settings.public_url.rstrip("/"), keys), *health.routes(database)]
     origins = settings.allowed_origins.replace(",", " ").split()
     observers = [access_log.write] if settings.access_log else []

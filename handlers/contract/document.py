@@ -1,5 +1,7 @@
 """Load the contract, `openapi.yaml`, and look up operations, responses and headers in it."""
 
+import re
+from collections.abc import Mapping
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -33,6 +35,18 @@ class Operation(NamedTuple):
 def raw() -> dict[str, Any]:
     """Return the contract as it is written, with references."""
     return cast(dict[str, Any], yaml.load(PATH.read_bytes(), Loader=yaml.CSafeLoader))
+
+
+def name_of(contract: Mapping[str, Any]) -> str:
+    """Return the short name of the service: `x-name`, or the title without a final "API", in lower case with hyphens."""
+    name = contract.get("x-name") or re.sub(r"\s+API\s*$", "", contract["info"]["title"], flags=re.IGNORECASE)
+    # Names of commands, environment variables and metrics follow from it, so it must start with a letter.
+    slug = re.sub(r"\W+", "-", name.lower(), flags=re.ASCII)
+    return re.sub(r"^[^a-z]+|-+$", "", slug) or "service"
+
+
+NAME = name_of(raw())
+COMMAND = f"{NAME}-api"
 
 
 @cache
