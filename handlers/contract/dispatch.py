@@ -109,8 +109,8 @@ class OperationHandler:
             reply = Reply(reply)
         status = reply.status or self.status
         headers = self._headers_of(status).copy()
-        for name, value in reply.headers.items():
-            headers[name.lower().encode()] = value.encode()
+        for field, text in reply.headers.items():
+            headers[field.lower().encode()] = text.encode()
         body = reply.body
         if type(body) is not bytes:
             body = encoded(body, headers.get(b"content-type", b""))
