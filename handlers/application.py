@@ -14,7 +14,7 @@ from inflection import underscore
 from starlette.routing import Router
 
 from handlers.access.cross_origin import CrossOrigin
-from handlers.access.security import BearerKey, Security
+from handlers.access.security import Access, Security, author_functions
 from handlers.contract import dispatch, document, problems, responses, routing
 from handlers.contract.scope import RequestState
 from handlers.documentation import pages
@@ -36,6 +36,14 @@ def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
     keys = KeyCache(database)
     idempotency = IdempotencyKeys(database, timedelta(hours=settings.idempotency_hours))
     handlers = TaskHandlers(Services(database, idempotency))
+    contract, functions = document.resolved(), author_functions()
+    schemes = contract.get("components", {}).get("securitySchemes", {})
+    # Requests that match no operation need what the contract requires by default.
+    described = [(None, "security", {}), *((name, *operation[1:]) for name, operation in document.operations().items())]
+    access = {
+        operation_id: Access(place, operation.get("security", contract.get("security", [])), schemes, keys, functions)
+        for operation_id, place, operation in described
+    }
     open_routes = [*pages.routes(settings.public_url.rstrip("/"), keys), *health.routes(database)]
     origins = settings.allowed_origins.replace(",", " ").split()
     observers = [access_log.write] if settings.access_log else []
@@ -75,13 +83,10 @@ def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
             problems.Problems,
             routing.Routing,
             *rate_limits,
-            partial(Security, keys=keys, open_routes=open_routes),
+            partial(Security, open_routes=open_routes, access=access),
             dispatch.Dispatch,
         ],
         resolver=Resolver(lambda operation_id: getattr(handlers, underscore(operation_id))),
-        # Requests that match no operation need a key too.
-        auth_all_paths=True,
-        security_map={"bearer": partial(BearerKey, keys)},
     )
     app.add_api(document.raw())
     return app

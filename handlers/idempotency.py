@@ -33,9 +33,7 @@ class IdempotencyKeys:
         self._answers = AnswerQueries(database)
         self._running: set[bytes] = set()
 
-    async def run(
-        self, scope: str, work: Work[Reply], body: BaseModel, caller: bytes, key: str | None, status: int = 201
-    ) -> Reply:
+    async def run(self, scope: str, work: Work[Reply], body: BaseModel, caller: bytes, key: str | None) -> Reply:
         """Run the write of a request in a transaction, or replay the first response for its idempotency key.
 
         The keys of different callers are independent. Without a key, the write always runs.
@@ -46,7 +44,6 @@ class IdempotencyKeys:
             body: The body of the request; a retry has the same.
             caller: The identity of the client.
             key: The idempotency key.
-            status: The status of the response if the reply has none.
 
         Raises:
             Refusal: 409 while the first request with this key is running, 422 if this one differs from it.
@@ -60,7 +57,8 @@ class IdempotencyKeys:
             kept = await self._answers.find(execute, name)
             if not kept:
                 reply = await work(execute, body)
-                answer = Answer(fingerprint, reply.status or status, reply.headers, reply.body)
+                # The status 0 stands for the operation's successful status, too.
+                answer = Answer(fingerprint, reply.status or 0, reply.headers, reply.body)
                 await self._answers.insert(execute, name, answer)
                 return reply
             if kept.fingerprint != fingerprint:

@@ -66,7 +66,9 @@ Origins = Annotated[str, _matching(ORIGINS, "https://app.example.com, separated 
 RedisUrl = Annotated[str, _matching(rf"(?i:rediss?)://([^/?#\s]*@)?{HOST}:{PORT}(/\d*)?", "redis://127.0.0.1:6379/0")]
 
 
-class Settings(BaseSettings, env_file=".env", env_prefix=ENVIRONMENT_PREFIX, extra="ignore", use_attribute_docstrings=True):
+class Settings(
+    BaseSettings, env_file=".env", env_prefix=ENVIRONMENT_PREFIX, extra="ignore", use_attribute_docstrings=True
+):
     """The settings of every command."""
 
     # The alias keeps the name that hosting platforms use: DATABASE_URL, without the prefix.

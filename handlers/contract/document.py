@@ -38,7 +38,7 @@ def raw() -> dict[str, Any]:
 
 
 def name_of(contract: Mapping[str, Any]) -> str:
-    """Return the short name of the service: `x-name`, or the title without a final "API", in lower case with hyphens."""
+    """Return the short name of the service: `x-name`, or the title without a final "API", in lower case."""
     name = contract.get("x-name") or re.sub(r"\s+API\s*$", "", contract["info"]["title"], flags=re.IGNORECASE)
     # Names of commands, environment variables and metrics follow from it, so it must start with a letter.
     slug = re.sub(r"\W+", "-", name.lower(), flags=re.ASCII)
