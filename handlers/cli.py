@@ -20,6 +20,7 @@ from models import keys
 from models.database.address import existing_database
 from models.database.errors import ConfigurationError, require
 from models.database.migrate import migrate, prepare
+from models.tables import all_tables
 from models.transfer.backup import backup
 
 
@@ -57,7 +58,7 @@ class NewKey(Settings):
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", self.name):
             raise ConfigurationError("A key's name has 1 to 64 letters, digits, dots, underscores and hyphens.")
         prepare(self.database_url)
-        print(keys.create(self.database_url, self.name))
+        print(keys.create(self.database_url, self.name, "tasks_"))
         print("Send it in the header Authorization: Bearer ...; it is not shown again.", file=sys.stderr)
 
 
@@ -106,8 +107,8 @@ class Backup(Settings):
     """the copy, which must not exist"""
 
     def cli_cmd(self) -> None:
-        tasks = backup(self.database_url, self.file)
-        print(f"Copied {tasks} tasks to {self.file}, and checked the copy.")
+        rows = backup(self.database_url, self.file, [table._meta.table_name for table in all_tables()])
+        print(f"Copied {rows} rows to {self.file}, and checked the copy.")
 
 
 class Copy(BaseModel, use_attribute_docstrings=True):
@@ -123,7 +124,7 @@ class Copy(BaseModel, use_attribute_docstrings=True):
         from models.transfer.copy import copy  # noqa: PLC0415, installed with an extra
 
         with click.progressbar(length=1, label="Copying and comparing", file=sys.stderr) as bar:
-            for done, total in copy(self.source, self.target):
+            for done, total in copy(self.source, self.target, all_tables()):
                 bar.length = total
                 bar.update(done - bar.pos)
         print(f"Copied and compared {bar.pos // 2} rows.")

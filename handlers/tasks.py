@@ -7,8 +7,9 @@ from handlers.contract.reply import Reply
 from handlers.idempotency import IdempotencyKeys
 from models.database.address import Database
 from models.database.statements import Execute
+from models.resource import Stored
 from models.schemas import Confirmation, TaskInput
-from models.task import StoredTask, TaskQueries
+from models.task import tasks
 
 DELETED = Confirmation().model_dump_json().encode()
 
@@ -23,7 +24,7 @@ class TaskHandlers:
 
     def __init__(self, database: Database, idempotency: IdempotencyKeys) -> None:
         self.database = database
-        self.tasks = TaskQueries(database)
+        self.tasks = tasks(database)
         self.idempotency = idempotency
 
     async def list_tasks(
@@ -54,7 +55,7 @@ class TaskHandlers:
         task = await self.tasks.insert(execute, body)
         return Reply(task.json, {"ETag": self._tag(task), "Location": path_for("getTask", id=task.id)})
 
-    def _tag(self, task: StoredTask) -> str:
+    def _tag(self, task: Stored) -> str:
         return entity_tags.of_version(task.version, self.tasks.fingerprint)
 
     def _versions(self, if_match: str | None) -> set[int] | None:
