@@ -228,12 +228,14 @@ def _json_value(column: ColumnBase, field: Field) -> ColumnBase:
     match field:
         # SQLite has no booleans.
         case BooleanField():
-            return fn.json(fn.iif(column, SQL("'true'"), SQL("'false'")))
+            text = fn.iif(column, SQL("'true'"), SQL("'false'"))
         # SQLite's JSON functions write at most 15 significant digits of a number.
         case FloatField():
-            return fn.json(fn.printf(SQL("'%!.17g'"), column))
+            text = fn.printf(SQL("'%!.17g'"), column)
         case _:
             return column
+    # In RETURNING, SQLite 3.40 may take a null for another value when it is compared with IS NULL.
+    return fn.json(fn.iif(fn.typeof(column) == SQL("'null'"), SQL("NULL"), text) if field.null else text)
 
 
 def _resolve(batch: list[Write], results: list[Any]) -> None:
