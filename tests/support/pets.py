@@ -1,6 +1,6 @@
 """Two tables that the service does not have: with unique columns, foreign keys and every type of column."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import peewee
 from peewee import SQL
@@ -59,12 +59,12 @@ class OwnerBody(BaseModel):
     name: str
 
 
-def create_tables(url: str, *tables: type[peewee.Model]) -> None:
-    """Create tables in the database at a URL, so that ids are never reused."""
-    with connected(url) as database:
+def create_tables(url: str, *tables: Any) -> None:
+    """Create tables in the database at a URL. Ids are never reused."""
+    with connected(url) as database, database.bind_ctx(tables):
         for table in tables:
-            with database.bind_ctx([table], bind_refs=False, bind_backrefs=False):
-                sql, _ = table._schema._create_table(safe=False).query()
-                autoincrement = "PRIMARY KEY AUTOINCREMENT," if database.embedded else "PRIMARY KEY,"
-                database.execute_sql(sql.replace("PRIMARY KEY,", autoincrement))
-                table._schema.create_indexes()
+            sql, _ = table._schema._create_table(safe=False).query()
+            if database.embedded:
+                sql = sql.replace("PRIMARY KEY,", "PRIMARY KEY AUTOINCREMENT,")
+            database.execute_sql(sql)
+            table._schema.create_indexes()
