@@ -48,16 +48,15 @@ class IdempotencyKeys:
         fingerprint = sha256(f"{operation_id} {body.model_dump_json()}".encode()).digest()
 
         async def replay_or_run(execute: Execute) -> Reply:
-            while not await self._answers.claim(execute, name):
-                # A purge may have deleted the response since then.
-                if kept := await self._answers.find(execute, name):
-                    if kept.fingerprint != fingerprint:
-                        raise Refusal(422)
-                    return Reply(kept.body, {**kept.headers, **REPLAYED}, kept.status)
-            reply = await work(execute, body)
-            answer = Answer(fingerprint, document.success_status(operation_id), reply.headers, reply.body)
-            await self._answers.store(execute, name, answer)
-            return reply
+            kept = await self._answers.find_or_reserve(execute, name)
+            if not kept:
+                reply = await work(execute, body)
+                answer = Answer(fingerprint, document.success_status(operation_id), reply.headers, reply.body)
+                await self._answers.store(execute, name, answer)
+                return reply
+            if kept.fingerprint != fingerprint:
+                raise Refusal(422)
+            return Reply(kept.body, {**kept.headers, **REPLAYED}, kept.status)
 
         if name in self._running:
             raise Refusal(409)
