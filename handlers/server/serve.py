@@ -18,6 +18,7 @@ from uvicorn.config import LOGGING_CONFIG, STARTUP_FAILURE
 from uvicorn.lifespan.on import LifespanOn, LifespanSendMessage
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
+from handlers.access.security import author_functions, without_keys
 from handlers.application import check_handlers
 from handlers.contract import document
 from handlers.documentation import pages
@@ -138,7 +139,9 @@ def serve(settings: ServerSettings) -> None:
     prepare(settings.database_url)
     listener = _bind(settings.host, settings.port)
     address, port = listener.getsockname()[:2]
-    if not settings.insecure_open and not ip_address(address).is_loopback and not keys.find_all(settings.database_url):
+    contract = document.raw()
+    is_open = without_keys(contract, author_functions()) != contract and not keys.find_all(settings.database_url)
+    if is_open and not settings.insecure_open and not ip_address(address).is_loopback:
         listener.close()
         raise ConfigurationError(
             f"Anyone who reaches {address} could read and change everything: create an API key with"
@@ -148,7 +151,7 @@ def serve(settings: ServerSettings) -> None:
     os.environ.update({variable(name): str(value) for name, value in settings.model_dump().items()})
     config = _config(settings)
     url = f"http://[{settings.host}]:{port}" if ":" in settings.host else f"http://{settings.host}:{port}"
-    base_url, title = f"{url}{document.resolved().base_path}", document.raw()["info"]["title"]
+    base_url, title = f"{url}{document.resolved().base_path}", contract["info"]["title"]
     announcement = f"{title} at {base_url}, documentation at {url}{pages.PATH}"
     # uvicorn raises the signal again after its shutdown. Then exit with status 0.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())

@@ -12,11 +12,11 @@ import pytest
 import yaml
 
 from handlers.contract import document
+from handlers.contract.document import NAME
 from models import keys
 from models.database.errors import UnavailableError
 from models.database.sqlite import SqliteFile
 from models.database.statements import Rows
-from handlers.contract.document import NAME
 from models.keys import BYTES, KeyCache
 from models.transfer.copy import TABLES
 from tests.support.calls import bearer, make_key, revoke_key, wait_for
