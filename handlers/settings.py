@@ -13,7 +13,7 @@ from handlers.contract import document
 from models.database.address import CONNECTIONS
 from models.database.errors import require
 
-ENVIRONMENT_PREFIX = f"{document.COMMAND}_".replace("-", "_").upper()
+PREFIX = f"{document.COMMAND}_".replace("-", "_").upper()
 LONGEST_WINDOW = 24 * 60 * 60  # seconds; a longer Retry-After would be of no use to a client
 RETENTION_HOURS = 24  # of a contract that says nothing else
 HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+)"
@@ -66,9 +66,7 @@ Origins = Annotated[str, _matching(ORIGINS, "https://app.example.com, separated 
 RedisUrl = Annotated[str, _matching(rf"(?i:rediss?)://([^/?#\s]*@)?{HOST}:{PORT}(/\d*)?", "redis://127.0.0.1:6379/0")]
 
 
-class Settings(
-    BaseSettings, env_file=".env", env_prefix=ENVIRONMENT_PREFIX, extra="ignore", use_attribute_docstrings=True
-):
+class Settings(BaseSettings, env_file=".env", env_prefix=PREFIX, extra="ignore", use_attribute_docstrings=True):
     """The settings of every command."""
 
     # The alias keeps the name that hosting platforms use: DATABASE_URL, without the prefix.
