@@ -59,7 +59,9 @@ def without_keys(contract: Description, functions: object = None) -> dict[str, A
         is_protected = isinstance(item, dict) and "security" in item
         return {**item, "security": _without(item["security"], keys)} if is_protected else item
 
-    paths = {path: {name: edit(value) for name, value in item.items()} for path, item in contract["paths"].items()}
+    paths = {
+        path: {name: edit(value) for name, value in item.items()} for path, item in contract.get("paths", {}).items()
+    }
     return {**edit(contract), "paths": paths}
 
 

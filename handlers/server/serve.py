@@ -68,14 +68,14 @@ class SharedPort(socket.socket):
 class Startup(LifespanOn):
     """uvicorn's call of the application's lifespan, which here ends the process if the application does not start."""
 
+    config: "ServerConfig"
     error: Exception | None = None
 
     async def startup(self) -> None:
         await super().startup()
         if self.error:
             _end_process(self.error)
-        if isinstance(self.config, ServerConfig) and self.config.announcement:
-            print(self.config.announcement, flush=True)
+        print(self.config.announcement, end="", flush=True)
 
     async def main(self) -> None:
         try:
@@ -93,7 +93,7 @@ class Startup(LifespanOn):
 
 
 class ServerConfig(Config):
-    """uvicorn's configuration. The announcement is printed after each start of the application, unless it is empty."""
+    """uvicorn's configuration, with the lines that each process prints once the application has started."""
 
     announcement = ""
 
@@ -116,7 +116,7 @@ class Workers(Multiprocess):
         super().init_processes()
         # Without an announcement, `run` handles a signal, or ends because a worker failed.
         if all(process.wait_until_ready(START_TIMEOUT, self.should_exit) for process in self.processes):
-            print(self.announcement, flush=True)
+            print(self.announcement, end="", flush=True)
 
     def run(self) -> None:
         super().run()
@@ -152,10 +152,10 @@ def serve(settings: ServerSettings) -> None:
     config = _config(settings)
     url = f"http://[{settings.host}]:{port}" if ":" in settings.host else f"http://{settings.host}:{port}"
     base_url, title = f"{url}{document.resolved().base_path}", contract["info"]["title"]
-    announcement = f"{title} at {base_url}, documentation at {url}{pages.PATH}"
+    announcement = f"{title} at {base_url}, documentation at {url}{pages.PATH}\n"
     # uvicorn raises the signal again after its shutdown. Then exit with status 0.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    with suppress(KeyboardInterrupt):
+    with suppress(KeyboardInterrupt), listener:
         if settings.workers > 1 and not settings.reload:
             Workers(config, [SharedPort(listener)], announcement).run()
             return
