@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 
+from handlers.access.cross_origin import CrossOrigin
 from handlers.access.security import Access, author_functions, without_keys
 from handlers.contract import document
 from handlers.contract.faults import FaultError
@@ -266,3 +268,12 @@ def test_functions_are_those_of_the_optional_module(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("handlers.access.security.find_spec", lambda _: True)
     monkeypatch.setattr("handlers.access.security.import_module", lambda name: name)
     assert author_functions() == "handlers.security"
+
+
+def test_pages_of_other_origins_may_send_api_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    document.operations()  # cached, with the contract of the service
+    monkeypatch.setattr(document, "raw", lambda: {"components": {"securitySchemes": SCHEMES}})
+
+    headers = CrossOrigin(Response(), ["*"]).preflight_headers
+
+    assert "X-Key" in headers["Access-Control-Allow-Headers"].split(", ")
