@@ -1,7 +1,6 @@
 """Run the application with uvicorn: listen, start workers, set limits and logging."""
 
 import errno
-import logging
 import os
 import resource
 import signal
@@ -11,15 +10,14 @@ from contextlib import suppress
 from copy import deepcopy
 from functools import partial
 from ipaddress import ip_address
-from typing import Any, NoReturn
+from typing import Any
 
 from uvicorn import Config, Server
 from uvicorn.config import LOGGING_CONFIG, STARTUP_FAILURE
-from uvicorn.lifespan.on import LifespanOn, LifespanSendMessage
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
 from handlers.access.security import author_functions, without_keys
-from handlers.application import check_handlers
+from handlers.application import check_handlers, create_app
 from handlers.contract import document
 from handlers.documentation import pages
 from handlers.observability import access_log
@@ -40,8 +38,6 @@ LOGGING: dict[str, Any] = deepcopy(LOGGING_CONFIG)
 LOGGING["root"] = {"handlers": ["default"], "level": "WARNING"}
 LOGGING["handlers"]["access_log"] = {"class": "logging.StreamHandler", "stream": "ext://sys.stdout"}
 LOGGING["loggers"][access_log.logger.name] = {"handlers": ["access_log"], "level": "INFO", "propagate": False}
-
-logger = logging.getLogger(__name__)
 
 
 class SharedPort(socket.socket):
@@ -65,44 +61,14 @@ class SharedPort(socket.socket):
         return listen, (self.getsockname(),)
 
 
-class Startup(LifespanOn):
-    """uvicorn's call of the application's lifespan, which here ends the process if the application does not start."""
-
-    config: "ServerConfig"
-    error: Exception | None = None
-
-    async def startup(self) -> None:
-        await super().startup()
-        if self.error:
-            _end_process(self.error)
-        print(self.config.announcement, end="", flush=True)
-
-    async def main(self) -> None:
-        try:
-            await self.config.loaded_app({"type": "lifespan", "state": self.state}, self.receive, self.send)
-        except Exception as error:
-            self.error = error
-        finally:
-            self.startup_event.set()
-            self.shutdown_event.set()
-
-    async def send(self, message: LifespanSendMessage) -> None:
-        # Starlette raises the exception after this message, which contains only the traceback.
-        if message["type"] != "lifespan.startup.failed":
-            await super().send(message)
-
-
-class ServerConfig(Config):
-    """uvicorn's configuration, with the lines that each process prints once the application has started."""
+class AnnouncedServer(Server):
+    """uvicorn's server, which here prints an announcement once the application has started."""
 
     announcement = ""
 
-    def load(self) -> None:
-        try:
-            super().load()
-        except Exception as error:
-            _end_process(error)
-        self.lifespan_class = Startup
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        print(self.announcement, flush=True)
 
 
 class Workers(Multiprocess):
@@ -116,7 +82,7 @@ class Workers(Multiprocess):
         super().init_processes()
         # Without an announcement, `run` handles a signal, or ends because a worker failed.
         if all(process.wait_until_ready(START_TIMEOUT, self.should_exit) for process in self.processes):
-            print(self.announcement, end="", flush=True)
+            print(self.announcement, flush=True)
 
     def run(self) -> None:
         super().run()
@@ -127,8 +93,7 @@ class Workers(Multiprocess):
 def serve(settings: ServerSettings) -> None:
     """Serve until SIGTERM or SIGINT. Raise ConfigurationError if the contract or a setting cannot be used.
 
-    If the application does not start, the process ends with a sentence and status 1. With `--reload`, it waits for a
-    change that repairs the application.
+    If the application does not start, the process exits with status 1. With `--reload`, it waits for the next change.
     """
     if settings.rate_limit and settings.workers > 1 and not settings.rate_limit_storage:
         raise ConfigurationError(
@@ -152,7 +117,7 @@ def serve(settings: ServerSettings) -> None:
     config = _config(settings)
     url = f"http://[{settings.host}]:{port}" if ":" in settings.host else f"http://{settings.host}:{port}"
     base_url, title = f"{url}{document.resolved().base_path}", contract["info"]["title"]
-    announcement = f"{title} at {base_url}, documentation at {url}{pages.PATH}\n"
+    announcement = f"{title} at {base_url}, documentation at {url}{pages.PATH}"
     # uvicorn raises the signal again after its shutdown. Then exit with status 0.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     with suppress(KeyboardInterrupt), listener:
@@ -160,31 +125,33 @@ def serve(settings: ServerSettings) -> None:
             Workers(config, [SharedPort(listener)], announcement).run()
             return
         listener.listen(BACKLOG)
-        config.announcement = announcement
+        server = AnnouncedServer(config)
+        server.announcement = announcement
         if settings.reload:
-            ChangeReload(config, target=Server(config).run, sockets=[listener]).run()
+            ChangeReload(config, target=server.run, sockets=[listener]).run()
             return
-        server = Server(config)
         try:
             server.run(sockets=[listener])
-        except SystemExit:
-            sys.exit(0 if server.started else 1)
+        except SystemExit as end:
+            # The application has not started, or SIGTERM ended it.
+            sys.exit(1 if end.code else 0)
 
 
-def _end_process(error: Exception) -> NoReturn:
-    """Print why the application does not start, and exit with the status after which uvicorn starts no new worker."""
-    if isinstance(error, ConfigurationError):
+def application() -> Any:
+    """Create the application. If it cannot be configured, exit with the status after which uvicorn does not retry."""
+    try:
+        return create_app()
+    except ConfigurationError as error:
         print(error, file=sys.stderr)
-    else:
-        logger.error("The application does not start", exc_info=error)
-    sys.exit(STARTUP_FAILURE)
+        sys.exit(STARTUP_FAILURE)
 
 
-def _config(settings: ServerSettings) -> ServerConfig:
+def _config(settings: ServerSettings) -> Config:
     protocol: Any = partial(Protocol, timeout=settings.request_timeout, max_connections=settings.max_connections)
-    return ServerConfig(
-        "handlers.application:create_app",
+    return Config(
+        "handlers.server.serve:application",
         factory=True,
+        lifespan="on",
         http=protocol,
         ws="none",
         workers=settings.workers,
