@@ -105,7 +105,7 @@ class Translation:
         """Return what a reference refers to, and its place."""
         if not f"{reference}/".startswith("#/"):
             sentence = f"{reference} is not in this document; only references within it are supported, so bundle it."
-            raise FaultError(f"{place}.$ref", sentence)
+            raise FaultError(f"{place}.$ref".removeprefix("."), sentence)
         target: Any = self.contract
         target_place = ""
         for step in unquote(reference).split("/")[1:]:
@@ -114,7 +114,7 @@ class Translation:
             try:
                 target = target[int(key) if isinstance(target, list) else key]
             except (KeyError, IndexError, TypeError, ValueError):
-                raise FaultError(f"{place}.$ref", f"{reference} does not exist in this document.") from None
+                raise FaultError(f"{place}.$ref".removeprefix("."), f"{reference} does not exist in this document.") from None
         return target, target_place.removeprefix(".")
 
     def _extending(self, reference: str, target: Any) -> list[dict[str, Any]]:

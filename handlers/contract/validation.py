@@ -69,13 +69,14 @@ class Rules:
     ) -> None:
         self.name = name
         translation = Translation(document.raw() if contract is None else contract, direction)
-        self.schema = translation.translate(schema, place)
-        if isinstance(self.schema, dict):
-            self.schema["definitions"] = translation.definitions
         dialect = Draft4Validator if translation.is_3_0 else Draft202012Validator
+        self.schema: Any = {}
         try:
+            self.schema = translation.translate(schema, place)
+            if isinstance(self.schema, dict):
+                self.schema["definitions"] = translation.definitions
             validator = dialect(self.schema, validate_formats=True, formats=FORMATS, mask="the value")
-        except ValueError as error:
+        except (AttributeError, TypeError, ValueError) as error:
             raise _fault(self.schema, place, error) from error
         self.iter_errors = validator.iter_errors
         self.is_valid: Callable[[Any], bool] = validator.is_valid
@@ -88,13 +89,13 @@ class Rules:
     def _explain(self, error: ValidationError, value: Any) -> Iterator[tuple[Path, str]]:
         """Yield the path and the message of each violation that an error of the library stands for."""
         path, _ = _walk(value, error.instance_path)
-        steps, schema = _walk(self.schema, error.schema_path[:-1])
+        _, schema = _walk(self.schema, error.schema_path[:-1])
+        schema = schema if isinstance(schema, dict) else {}  # the library found a schema `false`
         keyword, limit = error.kind.name, error.kind.value
         match keyword, error.schema_path[-1:]:
             case "required", _:
                 path.append(limit)
-                schema = schema.get("properties", {}).get(limit, {})
-                yield path, self._message(keyword, None, path, schema)
+                yield path, self._message(keyword, None, path, schema.get("properties", {}).get(limit, {}))
             case ("additionalProperties" | "unevaluatedProperties", _) | ("falseSchema", ["additionalProperties"]):
                 for name in limit or error.instance:
                     yield [*path, name], self._message("additionalProperties", None, [name], {})
@@ -141,11 +142,10 @@ class Rules:
             schema = self.schema["definitions"][schema["$ref"].rpartition("/")[2]]
         if keyword in schema.get("x-messages", {}):
             return str(schema["x-messages"][keyword])
-        name = ""
-        for step in reversed([self.name, *path]):
-            name = f"[{step}]{name}" if isinstance(step, int) else step[:MAX_NAME] + name
-            if isinstance(step, str):
-                break
+        # An item of an array is called by its property and index, such as `colours[0]`.
+        name = self.name
+        for step in path:
+            name = f"{name}[{step}]" if isinstance(step, int) else step[:MAX_NAME]
         return message(keyword if keyword in messages() else "other", name, _words(limit))
 
 
@@ -161,12 +161,11 @@ def message(rule: str, name: str, limit: object = None) -> str:
 
 def _words(limit: Any) -> str:
     """Return the value of a keyword as words, such as `red, green or blue`."""
-    if not isinstance(limit, list):
-        return limit if isinstance(limit, str) else json.dumps(limit, ensure_ascii=False, default=str)
-    options = [_words(option) for option in limit[:MAX_OPTIONS]]
-    if len(limit) > MAX_OPTIONS:
-        return ", ".join([*options, "…"])
-    return " or ".join(filter(None, [", ".join(options[:-1]), options[-1]]))
+    options = limit if isinstance(limit, list) else [limit]
+    words = [option if isinstance(option, str) else json.dumps(option, default=str) for option in options]
+    if len(words) > MAX_OPTIONS:
+        return ", ".join([*words[:MAX_OPTIONS], "…"])
+    return " or ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
 def _walk(value: Any, steps: Path) -> tuple[Path, Any]:
@@ -178,8 +177,8 @@ def _walk(value: Any, steps: Path) -> tuple[Path, Any]:
     return path, value
 
 
-def _fault(schema: Any, place: str, error: ValueError) -> FaultError:
-    """Return the fault of a schema that the library cannot compile."""
+def _fault(schema: Any, place: str, error: Exception) -> FaultError:
+    """Return the fault of a schema that cannot be translated or compiled."""
     steps: Path = []
     for step in getattr(error, "instance_path", ()):
         schema = _walk(schema, [step])[1]
@@ -187,4 +186,5 @@ def _fault(schema: Any, place: str, error: ValueError) -> FaultError:
         if isinstance(schema, dict) and "x-place" in schema:
             place, steps = schema["x-place"], []
     place += "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
-    return FaultError(place, FAULTS.get(str(*steps[-1:]), f"{getattr(error, 'message', error)}."))
+    sentence = f"this is not a valid schema ({getattr(error, 'message', error)})."
+    return FaultError(place.removeprefix("."), FAULTS.get(str(*steps[-1:]), sentence))
