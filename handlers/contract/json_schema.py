@@ -1,6 +1,5 @@
 """Translate schemas of OpenAPI to JSON Schema, with the schemas that they refer to."""
 
-from collections.abc import Iterable
 from typing import Any, Literal
 from urllib.parse import unquote
 
@@ -11,18 +10,19 @@ ONE = {"additionalProperties", "contains", "else", "if", "items", "not", "proper
 ONE |= {"unevaluatedItems", "unevaluatedProperties"}
 MANY = {"allOf", "anyOf", "oneOf", "prefixItems"}
 NAMED = {"dependentSchemas", "patternProperties", "properties"}
-# The other keywords that validate. The rest only describes, such as `example`, and may contain anything.
-VALUES = {"const", "dependentRequired", "enum", "exclusiveMaximum", "exclusiveMinimum", "format", "maxContains"}
-VALUES |= {"maxItems", "maxLength", "maxProperties", "maximum", "minContains", "minItems", "minLength", "minProperties"}
-VALUES |= {"minimum", "multipleOf", "pattern", "required", "type", "uniqueItems", "x-messages"}
+# All keywords that validate. The rest only describes, such as `example`, and may contain anything.
+KEYWORDS = ONE | MANY | NAMED | {"const", "dependentRequired", "enum", "exclusiveMaximum", "exclusiveMinimum", "format"}
+KEYWORDS |= {"maxContains", "maxItems", "maxLength", "maxProperties", "maximum", "minContains", "minItems", "minLength"}
+KEYWORDS |= {"minProperties", "minimum", "multipleOf", "pattern", "required", "type", "uniqueItems", "x-messages"}
 UNSUPPORTED = {"$anchor", "$dynamicAnchor", "$dynamicRef", "$id"}
 # The bounds of formats; a number without format must fit into a float.
-BOUNDS: dict[Any, tuple[float, float]] = {
+BOUNDS: dict[str, tuple[float, float]] = {
     "int32": (-(2**31), 2**31 - 1),
     "int64": (-(2**63), 2**63 - 1),
     "float": (-(2 - 2.0**-23) * 2.0**127, (2 - 2.0**-23) * 2.0**127),
     "number": (-(2 - 2.0**-52) * 2.0**1023, (2 - 2.0**-52) * 2.0**1023),
 }
+NONE: frozenset[str] = frozenset()
 
 
 class Translation:
@@ -39,14 +39,17 @@ class Translation:
         self.definitions: dict[str, Any] = {}
         self.names: dict[tuple[str, bool], str] = {}
 
-    def translate(self, schema: Any, place: str, hidden: Iterable[str] = (), *, named: bool = False) -> Any:
-        """Return the translation of a schema.
+    def translate(
+        self, schema: Any, place: str, hidden: frozenset[str] = NONE, *, component: bool = False, extended: bool = False
+    ) -> Any:
+        """Return the translation of a schema; whatever is not a schema is left for the compiler to refuse.
 
         Args:
-            schema: The schema. Whatever is not a schema is returned as it is, for the compiler to refuse.
+            schema: The schema.
             place: The path to the schema in the contract.
             hidden: Properties that do not exist in this direction, because a schema that this is a part of says so.
-            named: Whether others refer to the schema, so that its `allOf` names the schemas that it extends.
+            component: Whether others refer to the schema, so that its `allOf` names the schemas that it extends.
+            extended: Whether this is in the `allOf` of a component.
 
         Raises:
             FaultError: The schema has a keyword or reference that is not supported.
@@ -57,55 +60,63 @@ class Translation:
             raise FaultError(f"{place}.{keyword}", f"{keyword} is not supported; use $ref with a JSON Pointer.")
         result: dict[str, Any] = {"x-place": place}
         if "$ref" in schema:
-            result["$ref"] = self._define(schema["$ref"], place, extended="x-extended" in schema)
+            result["$ref"] = self._define(schema["$ref"], place, extended=extended)
             if self.is_3_0:
                 return result
-        hidden = {*hidden, *self._hidden(schema, place)}
-        for keyword, value in schema.items():
-            inside = f"{place}.{keyword}"
-            if keyword in ONE:
-                result[keyword] = self.translate(value, inside)
-            elif keyword in NAMED and isinstance(value, dict):
-                result[keyword] = {str(name): self.translate(part, f"{inside}.{name}") for name, part in value.items()}
-            elif keyword == "allOf" and isinstance(value, list):
-                parts = [{**part, "x-extended": True} if named and isinstance(part, dict) else part for part in value]
-                result[keyword] = [self.translate(part, f"{inside}[{i}]", hidden) for i, part in enumerate(parts)]
-            elif keyword in MANY and isinstance(value, list):
-                result[keyword] = [self.translate(part, f"{inside}[{i}]") for i, part in enumerate(value)]
-            elif keyword in VALUES | NAMED | MANY:
-                result[keyword] = value
+        hidden |= self._hidden(schema, place)
+        for keyword in filter(KEYWORDS.__contains__, schema):
+            result[keyword] = self._value(keyword, schema[keyword], f"{place}.{keyword}", hidden, component)
         for name in hidden & result.get("properties", {}).keys():
             result["properties"][name] = {"not": {}, "x-rule": self.mark}
-        if isinstance(result.get("required"), list):
-            result["required"] = [name for name in result["required"] if name not in hidden]
-        if result.get("required") == []:  # which Draft 4 forbids
-            del result["required"]
-        self._bound(result)
-        if "discriminator" in schema:
-            self._discriminate(schema, result)
-        return self._or_null(schema, result) if self.is_3_0 else result
+        required = [name for name in result.pop("required", ()) if name not in hidden]
+        if required:  # Draft 4 forbids an empty list
+            result["required"] = required
+        _add_bounds(result)
+        for keyword in {"oneOf", "anyOf"} & result.keys() if "discriminator" in schema else ():
+            references = [part.get("$ref") for part in schema[keyword]]
+            if all(references):
+                branches = dict(zip(references, result.pop(keyword), strict=True))
+                result["allOf"] = [*result.get("allOf", ()), *_choose(schema["discriminator"], branches)]
+        # An `enum` must list null nevertheless (OpenAPI 3.0.4, section 4.7.24.2).
+        if self.is_3_0 and schema.get("nullable") and None in schema.get("enum", [None]):
+            return _or_null(result)
+        return result
 
-    def _define(self, reference: str, place: str, *, extended: bool) -> str:
-        """Return a reference to the translation of what a reference refers to.
+    def _value(self, keyword: str, value: Any, place: str, hidden: frozenset[str], component: bool) -> Any:
+        """Return the value of a keyword with the schemas in it translated."""
+        if keyword in ONE:
+            return self.translate(value, place)
+        if keyword in NAMED and isinstance(value, dict):
+            return {str(name): self.translate(part, f"{place}.{name}") for name, part in value.items()}
+        if keyword in MANY and isinstance(value, list):
+            # Only the parts of `allOf` describe the same properties as this schema.
+            options: dict[str, Any] = {"hidden": hidden, "extended": component} if keyword == "allOf" else {}
+            return [self.translate(part, f"{place}[{index}]", **options) for index, part in enumerate(value)]
+        return value
 
-        A schema with a discriminator, but without `oneOf` and `anyOf`, stands for itself and those that extend it,
+    def _define(self, reference: str, place: str, *, extended: bool = False) -> str:
+        """Return a reference to the definition of what a reference refers to.
+
+        A schema with a discriminator, but without `oneOf` and `anyOf`, means itself and the schemas that extend it,
         except where it is extended.
         """
         if (reference, extended) not in self.names:
             target, target_place = self._resolve(reference, place)
             self.names[reference, extended] = name = f"d{len(self.names)}"
-            extending = [] if extended else self._extending(reference, target)
+            extending = () if extended else self._extending(reference, target)
             if extending:
-                choices = [*extending, {"$ref": reference, "x-extended": True}]
-                target = {"oneOf": choices, "discriminator": target["discriminator"]}
-            self.definitions[name] = self.translate(target, target_place, named=not extending)
+                branches = {own: {"$ref": self._define(own, place)} for own in extending}
+                branches[reference] = {"$ref": self._define(reference, place, extended=True)}
+                self.definitions[name] = {"allOf": _choose(target["discriminator"], branches)}
+            else:
+                self.definitions[name] = self.translate(target, target_place, component=True)
         return f"#/definitions/{self.names[reference, extended]}"
 
     def _resolve(self, reference: Any, place: str) -> tuple[Any, str]:
         """Return what a reference refers to, and its place."""
         if not f"{reference}/".startswith("#/"):
             sentence = f"{reference} is not in this document; only references within it are supported, so bundle it."
-            raise FaultError(f"{place}.$ref".removeprefix("."), sentence)
+            raise FaultError(f"{place}.$ref", sentence)
         target: Any = self.contract
         target_place = ""
         for step in unquote(reference).split("/")[1:]:
@@ -114,83 +125,67 @@ class Translation:
             try:
                 target = target[int(key) if isinstance(target, list) else key]
             except (KeyError, IndexError, TypeError, ValueError):
-                raise FaultError(f"{place}.$ref".removeprefix("."), f"{reference} does not exist in this document.") from None
+                raise FaultError(f"{place}.$ref", f"{reference} does not exist in this document.") from None
         return target, target_place.removeprefix(".")
 
-    def _extending(self, reference: str, target: Any) -> list[dict[str, Any]]:
+    def _extending(self, reference: str, target: Any) -> list[str]:
         """Return references to the schemas that extend one by `allOf`, directly or not, if it has a discriminator."""
+        found = [reference]
         if not isinstance(target, dict) or "discriminator" not in target or {"oneOf", "anyOf"} & target.keys():
             return []
-        found = [reference]
         for parent in found:
             for name, schema in self.contract["components"]["schemas"].items():
                 own = f"#/components/schemas/{name}"
                 if own not in found and {"$ref": parent} in schema.get("allOf", ()):
                     found.append(own)
-        return [{"$ref": own} for own in found[1:]]
+        return found[1:]
 
     def _parts(self, schema: Any, place: str) -> list[dict[str, Any]]:
         """Return a schema and those that it consists of by `$ref` and `allOf`."""
         parts: list[dict[str, Any]] = []
         pending = [schema]
-        while pending:
-            part = pending.pop()
+        for part in pending:
             if isinstance(part, dict) and not any(part is known for known in parts):
                 parts.append(part)
                 pending += part.get("allOf", ())
-                if "$ref" in part:
-                    pending.append(self._resolve(part["$ref"], place)[0])
+                pending += [self._resolve(part["$ref"], place)[0]] if "$ref" in part else ()
         return [part for part in parts if not (self.is_3_0 and "$ref" in part)]
 
-    def _hidden(self, schema: dict[str, Any], place: str) -> set[str]:
+    def _hidden(self, schema: dict[str, Any], place: str) -> frozenset[str]:
         """Return the names of a schema's properties that do not exist in this direction."""
-        return {
-            name
-            for part in self._parts(schema, place)
-            for name, value in dict(part.get("properties", {})).items()
-            if any(marked.get(self.mark) for marked in self._parts(value, place))
-        }
+        properties = [item for part in self._parts(schema, place) for item in part.get("properties", {}).items()]
+        return frozenset(name for name, value in properties if any(p.get(self.mark) for p in self._parts(value, place)))
 
-    def _bound(self, result: dict[str, Any]) -> None:
-        """Add the bounds of numeric formats, except where the schema's own are tighter."""
-        names = (str(result.get("format")), "number" if "number" in str(result.get("type")) else "")
-        for low, high in (BOUNDS[name] for name in names if name in BOUNDS):
-            for bound, suffix, tighter in ((low, "inimum", max), (high, "aximum", min)):
-                own = result.get(f"m{suffix}")
-                if own is None or (isinstance(own, int | float) and tighter(own, bound) != own):
-                    result[f"m{suffix}"] = bound
-                    if self.is_3_0:
-                        result.pop(f"exclusiveM{suffix}", None)
 
-    def _discriminate(self, schema: dict[str, Any], result: dict[str, Any]) -> None:
-        """Let the discriminator choose the branch. Only references are chosen, by the last step or the mapping."""
-        union = next((keyword for keyword in ("oneOf", "anyOf") if keyword in schema), "")
-        references = [branch.get("$ref") for branch in schema.get(union, ())]
-        tag = schema["discriminator"].get("propertyName")
-        if not any(references):
-            return
-        mapping = schema["discriminator"].get("mapping", {})
-        branches, names = [], []
-        for reference, branch in zip(references, result.pop(union), strict=True):
-            if reference:
-                last = reference.rpartition("/")[2]
-                own = [name for name, target in mapping.items() if target in (reference, last)] or [last]
-                names += own
-                branches.append({"allOf": [{"required": [tag], "properties": {tag: {"enum": own}}}, branch]})
-            else:
-                branches.append(branch)
-        parts: list[Any] = [{"anyOf": branches}]
-        if all(references):
-            parts[0]["x-tag"] = tag
-            parts.insert(0, {"type": "object", "required": [tag], "properties": {tag: {"enum": names}}})
-        result["allOf"] = [*result.get("allOf", ()), *parts]
+def _add_bounds(schema: dict[str, Any]) -> None:
+    """Add the bounds of numeric formats, except where the schema's own are tighter."""
+    for name in (str(schema.get("format")), "number" if "number" in str(schema.get("type")) else ""):
+        for bound, end, tighter in zip(BOUNDS.get(name, ()), ("inimum", "aximum"), (max, min), strict=False):
+            own = schema.get(f"m{end}", bound)
+            if isinstance(own, int | float) and tighter(own, bound) == bound:
+                schema[f"m{end}"] = bound
 
-    def _or_null(self, schema: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
-        """Allow null if the schema is nullable. An `enum` must list null nevertheless (OpenAPI 3.0.4, section 4.7.24)."""
-        if not schema.get("nullable") or None not in schema.get("enum", [None]):
-            return result
-        if MANY & result.keys() or "not" in result:
-            return {"anyOf": [{"type": "null"}, result], "x-messages": schema.get("x-messages", {})}
-        if isinstance(result.get("type"), str):
-            result["type"] = [result["type"], "null"]
-        return result
+
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema that also allows null."""
+    if "not" in schema or MANY & schema.keys():
+        return {"anyOf": [{"type": "null"}, schema], "x-messages": schema.get("x-messages", {})}
+    return {**schema, "type": [schema["type"], "null"]} if isinstance(schema.get("type"), str) else schema
+
+
+def _choose(discriminator: dict[str, Any], branches: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return parts of `allOf` by which a discriminator chooses among branches, by reference.
+
+    A branch is chosen by its names in the mapping, or else by the last step of the reference.
+    """
+    tag, mapping = discriminator["propertyName"], discriminator.get("mapping", {})
+    names = {}
+    for reference in branches:
+        last = reference.rpartition("/")[2]
+        names[reference] = [name for name, target in mapping.items() if target in (reference, last)] or [last]
+
+    def is_named(allowed: list[str]) -> dict[str, Any]:
+        return {"type": "object", "required": [tag], "properties": {tag: {"enum": allowed}}}
+
+    chosen = [{"allOf": [is_named(names[reference]), branch]} for reference, branch in branches.items()]
+    return [is_named([name for own in names.values() for name in own]), {"x-tag": tag, "anyOf": chosen}]

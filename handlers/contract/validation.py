@@ -17,14 +17,11 @@ from handlers.contract.json_schema import Translation
 
 BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 # Formats that are missing in JSON Schema Draft 4, on which OpenAPI 3.0 is based; and `byte`, OpenAPI's name for Base64.
+LATER = ["duration", "idn-hostname", "iri", "iri-reference", "json-pointer", "relative-json-pointer", "uri-reference"]
+LATER += ["uri-template", "uuid"]
 FORMATS: dict[str, Callable[[str], bool]] = {
-    "byte": lambda text: BASE64.fullmatch(text) is not None,
-    **{
-        name: Draft202012Validator({"format": name}, validate_formats=True).is_valid
-        for name in ("duration", "idn-hostname", "iri", "iri-reference", "json-pointer", "relative-json-pointer")
-        + ("uri-reference", "uri-template", "uuid")
-    },
-}
+    name: Draft202012Validator({"format": name}, validate_formats=True).is_valid for name in LATER
+} | {"byte": lambda text: BASE64.fullmatch(text) is not None}
 # Faults of a schema whose sentences the library words badly.
 FAULTS = {
     "pattern": "the pattern is not a regular expression (ECMA-262).",
@@ -45,18 +42,7 @@ class Violation(NamedTuple):
 
 
 class Rules:
-    """A compiled schema of OpenAPI 3.0 or 3.1.
-
-    Args:
-        schema: The schema; its references are resolved in the contract.
-        name: What messages call the validated value.
-        place: The path to the schema in the contract.
-        direction: Whether the value is received or sent: properties may be `readOnly` or `writeOnly`.
-        contract: The contract, whose version decides the dialect; by default, the one that is served.
-
-    Raises:
-        FaultError: The schema cannot be compiled.
-    """
+    """A compiled schema. `name` is what messages call the validated value."""
 
     def __init__(
         self,
@@ -67,82 +53,80 @@ class Rules:
         direction: Literal["request", "response"] = "request",
         contract: dict[str, Any] | None = None,
     ) -> None:
+        """Compile a schema at a place in the contract, by default the one that is served.
+
+        Raises:
+            FaultError: The schema is invalid or not supported.
+        """
         self.name = name
+        self.schema: Any = None
         translation = Translation(document.raw() if contract is None else contract, direction)
         dialect = Draft4Validator if translation.is_3_0 else Draft202012Validator
-        self.schema: Any = {}
         try:
             self.schema = translation.translate(schema, place)
             if isinstance(self.schema, dict):
                 self.schema["definitions"] = translation.definitions
-            validator = dialect(self.schema, validate_formats=True, formats=FORMATS, mask="the value")
+            self.validator = dialect(self.schema, validate_formats=True, formats=FORMATS, mask="the value")
         except (AttributeError, TypeError, ValueError) as error:
             raise _fault(self.schema, place, error) from error
-        self.iter_errors = validator.iter_errors
-        self.is_valid: Callable[[Any], bool] = validator.is_valid
+        self.is_valid: Callable[[Any], bool] = self.validator.is_valid
 
     def violations(self, value: Any) -> Iterator[tuple[list[str], str]]:
         """Yield the path and the message of each violation, without repetition."""
-        found = [violation for error in self.iter_errors(value) for violation in self._explain(error, value)]
-        yield from {(*path, sentence): (list(map(str, path)), sentence) for path, sentence in found}.values()
+        found = [violation for error in self.validator.iter_errors(value) for violation in self._explain(error, value)]
+        yield from {(*path, text): (list(map(str, path)), text) for path, text in found}.values()
 
     def _explain(self, error: ValidationError, value: Any) -> Iterator[tuple[Path, str]]:
-        """Yield the path and the message of each violation that an error of the library stands for."""
+        """Yield the path and the message of each violation behind one of the library's errors."""
         path, _ = _walk(value, error.instance_path)
         _, schema = _walk(self.schema, error.schema_path[:-1])
-        schema = schema if isinstance(schema, dict) else {}  # the library found a schema `false`
         keyword, limit = error.kind.name, error.kind.value
         match keyword, error.schema_path[-1:]:
             case "required", _:
                 path.append(limit)
                 yield path, self._message(keyword, None, path, schema.get("properties", {}).get(limit, {}))
             case ("additionalProperties" | "unevaluatedProperties", _) | ("falseSchema", ["additionalProperties"]):
-                for name in limit or error.instance:
+                for name in limit or cast(dict[str, Any], error.instance):
                     yield [*path, name], self._message("additionalProperties", None, [name], {})
-            case "anyOf" | "oneOf", _ if all(limit):
+            case "anyOf" | "oneOf", _ if all(limit):  # no branch is valid
                 yield from self._explain_union(error, value, path, schema)
             case _:
+                # Only schemas have own messages, not lists of schemas in which the schema `false` is.
+                schema = schema if isinstance(schema, dict) else {}
                 yield path, self._message(schema.get("x-rule", keyword), limit, path, schema)
 
     def _explain_union(
         self, error: ValidationError, value: Any, path: Path, schema: dict[str, Any]
     ) -> Iterator[tuple[Path, str]]:
-        """Explain why no branch of `anyOf` or `oneOf` is valid: by the only branch that the value can mean, if any."""
-        tag, depth = schema.get("x-tag"), len(path)
+        """Explain the only branch that the value can mean: not one for another type, or with another constant."""
+        branches, tag = error.kind.value, schema.get("x-tag")
 
         def excludes(reason: ValidationError) -> bool:
-            """Return whether the branch is for values of another type, or with another constant."""
-            inside = [str(step) for step in reason.instance_path[depth:]]
-            match reason.kind.name:
-                case "type":
-                    return not inside
-                case "enum" | "const":
-                    return len(inside) == 1 and tag in (None, *inside)
-                case name:
-                    return name == "required" and not inside and reason.kind.value == tag
+            match reason.kind.name, reason.instance_path[len(path) :]:
+                case "enum" | "const", [name]:
+                    return tag in (None, str(name))
+                case "required", []:
+                    return bool(reason.kind.value == tag)
+                case keyword, inside:
+                    return keyword == "type" and not inside
 
-        meant = [reasons for reasons in error.kind.value if not any(map(excludes, reasons))]
+        meant = [reasons for reasons in branches if not any(map(excludes, reasons))]
         if len(meant) == 1:
             for reason in meant[0]:
                 yield from self._explain(reason, value)
-        elif meant or not tag:  # otherwise, the discriminator itself is invalid, which is reported
-            types = [
-                reason.kind.value
-                for reasons in error.kind.value
-                for reason in reasons
-                if reason.kind.name == "type" and len(reason.instance_path) == depth
-            ]
-            if len(types) == len(error.kind.value):
+        elif meant or not tag:  # otherwise the discriminator is invalid, which another error says
+            own = [reason for reasons in branches for reason in reasons if reason.instance_path == error.instance_path]
+            types = [reason.kind.value for reason in own if reason.kind.name == "type"]
+            if len(types) == len(branches):
                 yield path, self._message("type", sorted({name for names in types for name in names}), path, schema)
             else:
                 yield path, self._message(error.kind.name, None, path, schema)
 
     def _message(self, keyword: str, limit: Any, path: Path, schema: dict[str, Any]) -> str:
-        while "$ref" in schema and "x-messages" not in schema:
+        while "$ref" in schema:
             schema = self.schema["definitions"][schema["$ref"].rpartition("/")[2]]
         if keyword in schema.get("x-messages", {}):
             return str(schema["x-messages"][keyword])
-        # An item of an array is called by its property and index, such as `colours[0]`.
         name = self.name
         for step in path:
             name = f"{name}[{step}]" if isinstance(step, int) else step[:MAX_NAME]
@@ -179,12 +163,14 @@ def _walk(value: Any, steps: Path) -> tuple[Path, Any]:
 
 def _fault(schema: Any, place: str, error: Exception) -> FaultError:
     """Return the fault of a schema that cannot be translated or compiled."""
+    while isinstance(error, ValidationError) and error.kind.name == "anyOf":
+        error = max((each for branch in error.kind.value for each in branch), key=lambda each: len(each.instance_path))
     steps: Path = []
     for step in getattr(error, "instance_path", ()):
-        schema = _walk(schema, [step])[1]
+        _, schema = _walk(schema, [step])
         steps.append(step)
         if isinstance(schema, dict) and "x-place" in schema:
             place, steps = schema["x-place"], []
     place += "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
     sentence = f"this is not a valid schema ({getattr(error, 'message', error)})."
-    return FaultError(place.removeprefix("."), FAULTS.get(str(*steps[-1:]), sentence))
+    return FaultError(place, FAULTS.get(str(*steps[-1:]), sentence))

@@ -60,7 +60,7 @@ def test_suite_is_installed() -> None:
     assert sum(tests) > 2000
 
 
-@pytest.mark.parametrize(("version", "path"), FILES, ids=lambda value: str(value))
+@pytest.mark.parametrize(("version", "path"), FILES, ids=str)
 def test_rules_agree_with_the_suite(version: str, path: Path) -> None:
     for case in applicable(version, path):
         schema = case["schema"]
@@ -69,4 +69,7 @@ def test_rules_agree_with_the_suite(version: str, path: Path) -> None:
         rules = Rules(schema, "value", contract=contract)
         for test in case["tests"]:
             assert rules.is_valid(test["data"]) == test["valid"], (case["description"], test["description"])
-            assert bool(list(rules.violations(test["data"]))) != test["valid"], (case["description"], test["description"])
+            assert bool(list(rules.violations(test["data"]))) != test["valid"], (
+                case["description"],
+                test["description"],
+            )
