@@ -41,6 +41,15 @@ def resolved() -> ResolvedContract:
     return ResolvedContract(deepcopy(raw()))
 
 
+def resolve(node: Any) -> Any:
+    """Return the node that a reference leads to. Return any other node as it is."""
+    while isinstance(node, dict) and isinstance(reference := node.get("$ref"), str):
+        node = raw()
+        for step in reference.removeprefix("#/").split("/"):
+            node = node[step]
+    return node
+
+
 @cache
 def operations() -> dict[str, Operation]:
     """Return every operation by operation id."""

@@ -1,18 +1,31 @@
 """Read and validate the parameters of a request."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
+from math import isfinite
 from typing import Any
 
 from inflection import underscore
 
+from handlers.contract import document
 from handlers.contract.validation import Rules, Violation, message
 
-# An integer in JSON notation, with no more digits than Python can convert.
+# Numbers in JSON notation, with no more digits than Python can convert.
 INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,4000})")
+NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+# The separator of an array in one value, by the style of the parameter.
+SEPARATORS = {"simple": ",", "form": ",", "spaceDelimited": " ", "pipeDelimited": "|"}
+
+
+def _number(text: str) -> float | str:
+    return value if NUMBER.fullmatch(text) and isfinite(value := float(text)) else text
+
+
 # A value that cannot be converted stays a string, and then violates the schema's `type`.
 CONVERTERS: dict[str, Callable[[str], Any]] = {
     "integer": lambda text: int(text) if INTEGER.fullmatch(text) else text,
+    "number": _number,
     "boolean": lambda text: {"true": True, "false": False}.get(text, text),
     "string": str,
 }
@@ -71,3 +84,29 @@ def read(parameters: Parameters, raw_values: Mapping[Any, list[str]], arguments:
 def violation(rule: str, name: str) -> Violation:
     """Return the violation of a rule that sets no limit, such as `required`."""
     return Violation(detail=message(rule, name), parameter=name)
+
+
+def convert(text: str, types: list[str]) -> Any:
+    """Return a text as a value of the first of these types that it fits, or else unchanged."""
+    for name in ("boolean", "integer", "number"):
+        if name in types and (value := CONVERTERS[name](text)) is not text:
+            return value
+    return text
+
+
+def types_of(schema: Any) -> list[str]:
+    """Return all types that a schema mentions for the value itself, in any of its alternatives."""
+    found = document.resolve(schema)
+    types = found.get("type", [])
+    parts: Iterator[Any] = chain.from_iterable(found.get(key, ()) for key in ("allOf", "anyOf", "oneOf"))
+    return [*([types] if isinstance(types, str) else types), *(name for part in parts for name in types_of(part))]
+
+
+def properties_of(schema: Any) -> dict[str, Any]:
+    """Return the properties that a schema describes, in any of its alternatives."""
+    found = document.resolve(schema)
+    parts = chain.from_iterable(found.get(key, ()) for key in ("allOf", "anyOf", "oneOf"))
+    return {
+        **{name: value for part in parts for name, value in properties_of(part).items()},
+        **found.get("properties", {}),
+    }

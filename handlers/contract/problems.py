@@ -79,6 +79,11 @@ def problem(
     return {**found, "detail": "; ".join(error["detail"] for error in errors), "errors": errors}
 
 
+def pointer(path: Iterable[str]) -> str:
+    """Return the JSON Pointer for a path (RFC 6901, section 3)."""
+    return "".join("/" + step.replace("~", "~0").replace("/", "~1") for step in path)
+
+
 def _response(scope: Scope, error: BaseException) -> Response:
     status, violations = 500, getattr(error, "violations", ())
     headers = dict(getattr(error, "headers", None) or {})
