@@ -1,6 +1,6 @@
 """Read and validate the body of a request."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from inspect import Parameter
 from typing import Any
@@ -17,6 +17,9 @@ from handlers.contract.validation import Violation, message, messages
 MEDIA_TYPE = "application/json"
 # The maximum size in bytes of a body without `x-max-bytes`.
 MAX_BYTES = 1_048_576
+
+# A request without these header fields has no content (RFC 9112, section 6.3).
+CONTENT = (b"content-length", b"transfer-encoding")
 
 
 class RequestBody:
@@ -40,7 +43,11 @@ class RequestBody:
             if name in self.media:
                 raise FaultError(f"{place}.content", f"{name} occurs twice; parameters do not distinguish media types.")
             self.media[name] = make_media(name, media, f"{place}.content.{key}")
-        self.convert = _converter(hint, place)
+        try:
+            self.convert = TypeAdapter(Any if hint is Parameter.empty else hint).validator.validate_python
+        except PydanticUserError as error:
+            sentence = f"the handler's body cannot be a {hint}; use a Pydantic model, dict, list, str or bytes."
+            raise FaultError(place, sentence) from error
         self.select = lru_cache(self._select)
 
     async def read(self, scope: Scope, receive: Receive) -> Any:
@@ -51,7 +58,7 @@ class RequestBody:
             ClientDisconnect: The client disconnected before the end of the body.
         """
         headers = scope["headers"]
-        if not (self.is_required or _has_content(headers)):
+        if not self.is_required and all(value == b"0" for name, value in headers if name in CONTENT):
             return None
         types = [value for name, value in headers if name == b"content-type"]
         codings = [value for name, value in headers if name == b"content-encoding" and value.lower() != b"identity"]
@@ -93,23 +100,6 @@ class RequestBody:
                 raise Refusal(413)
             if not event.get("more_body"):
                 return bytes(body)
-
-
-def _has_content(headers: list[tuple[bytes, bytes]]) -> bool:
-    """Return whether a request has a body (RFC 9112, section 6.3)."""
-    return any(
-        name == b"transfer-encoding" or (name == b"content-length" and int(value) > 0) for name, value in headers
-    )
-
-
-def _converter(hint: Any, place: str) -> Callable[[Any], Any]:
-    try:
-        return TypeAdapter(Any if hint is Parameter.empty else hint).validator.validate_python
-    except PydanticUserError as error:
-        sentence = (
-            f"the handler's argument body cannot be of type {hint}; use a Pydantic model, dict, list, str or bytes."
-        )
-        raise FaultError(place, sentence) from error
 
 
 def _violations(error: ValidationError, value: Any) -> Iterator[Violation]:

@@ -85,7 +85,6 @@ def refused(status: int, call: Callable[[], Any]) -> list[tuple[str | None, str]
         ({FORM: {}}, FORM, "a=b+c%C3%A9&d=&d=ü".encode(), {"a": "b cé", "d": ["", "ü"]}),
         ({"text/plain": STRING}, "text/plain", "aé\0".encode(), "aé\0"),
         ({"text/plain": STRING}, "text/plain; charset=ISO-8859-1", b"a\xe9", "aé"),
-        ({"text/plain": {"type": "integer"}}, "text/plain", b"12", 12),
         ({"text/*": {}}, "text/csv", b"a,b", "a,b"),
         ({"application/octet-stream": BINARY}, "application/octet-stream", b"\xff\0", b"\xff\0"),
         ({"image/*": {}}, "image/png", b"\x89PNG", b"\x89PNG"),
@@ -161,7 +160,6 @@ def test_size_has_a_default_limit() -> None:
         (STRING, "text/plain", b"\xff", [("", "The body is malformed: 'utf-8' codec can't decode byte 0xff")]),
         (STRING, "text/plain; charset=us-ascii", b"\xe9", [("", "The body is malformed: 'ascii' codec")]),
         ({**STRING, "maxLength": 2}, "text/plain", "éàü".encode(), [("", "The body must have at most 2 characters")]),
-        ({"type": "integer"}, "text/plain", b"1.5", [("", "The body must be of type integer")]),
         ({**BINARY, "maxLength": 2}, "image/png", "éà".encode(), [("", "The body must have at most 2 characters")]),
         (
             {},
@@ -223,8 +221,8 @@ def test_every_violation_of_a_form_is_reported() -> None:
         ("/~0", "~ is not a property of this object"),
     }
     assert refused(400, lambda: read(checked, b"age=1&age=1&name=a&name=b", FORM)) == [
-        ("/age", "age must be given only once"),
-        ("/name", "name must be given only once"),
+        ("/age", "age is malformed: it is given more than once"),
+        ("/name", "name is malformed: it is given more than once"),
     ]
 
 
@@ -254,7 +252,9 @@ def test_additional_properties_of_forms_have_a_schema() -> None:
     schema = {"type": "object", "additionalProperties": {"type": "integer"}}
 
     assert read(body({FORM: schema}), b"a=1", FORM) == {"a": 1}
-    assert refused(400, lambda: read(body({FORM: schema}), b"a=1&a=2", FORM)) == [("/a", "a must be of type integer")]
+    assert refused(400, lambda: read(body({FORM: schema}), b"a=1&a=2", FORM)) == [
+        ("/a", "a is malformed: it is given more than once")
+    ]
 
 
 FILES: dict[str, Any] = {
@@ -305,6 +305,7 @@ def test_file_has_a_name_and_a_content_type() -> None:
         upload = read(form(FILES, media_type="multipart/form-data", hint=hint), multipart((head, b"\xff")), MULTIPART)
         assert isinstance(upload, hint)
         assert upload.photo == b"\xff"
+        assert isinstance(upload.photo, File)
         assert upload.photo.filename == "ü.png"
         assert upload.photo.content_type == "image/png"
 
@@ -345,7 +346,7 @@ def test_file_name_is_no_path(sent: str, filename: str) -> None:
                     "/title",
                     "title is malformed: 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte",
                 ),
-                ("/photo", "photo must be given only once"),
+                ("/photo", "photo is malformed: it is given more than once"),
             ],
         ),
     ],
@@ -492,68 +493,56 @@ def test_value_that_the_handlers_type_refuses_is_a_violation(
     assert refused(400, lambda: read(body({JSON: {}}, hint), content, JSON)) == violations
 
 
+ONLY_STRINGS = ".schema: only a string is supported for this media type; use type: string, or application/json."
+NO_ENCODING = 'the encoding of "a" is not supported; use'
+
+
 @pytest.mark.parametrize(
     ("content", "encoding", "fault"),
     [
-        (
-            {"application/xml": {"type": "object"}},
-            {},
-            "body.content.application/xml.schema: objects and arrays are not supported for this media type; "
-            "use type: string, or application/json.",
-        ),
-        ({"text/plain": {"properties": {"a": {}}}}, {}, "body.content.text/plain.schema: objects and arrays"),
-        ({"multipart/mixed": {"type": "object"}}, {}, "body.content.multipart/mixed.schema: objects and arrays"),
-        (
-            {"*/*": {"type": "integer"}},
-            {},
-            "body.content.*/*.schema: only a string is supported for this media type; use type: string.",
-        ),
-        (
-            {FORM: STRING},
-            {},
-            f"body.content.{FORM}.schema: a form that is not an object is not supported; use type: object.",
-        ),
+        ({"application/xml": {"type": "object"}}, {}, f".application/xml{ONLY_STRINGS}"),
+        ({"text/plain": {"properties": {"a": {}}}}, {}, f".text/plain{ONLY_STRINGS}"),
+        ({"multipart/mixed": {"type": "object"}}, {}, f".multipart/mixed{ONLY_STRINGS}"),
+        ({"*/*": {"type": "integer"}}, {}, f".*/*{ONLY_STRINGS}"),
+        ({FORM: STRING}, {}, f".{FORM}.schema: a form must be an object; use type: object."),
         (
             {FORM: {"properties": {"a": {"type": "object"}}}},
             {},
-            f"body.content.{FORM}.schema.properties.a: objects in URL-encoded forms are not supported; "
-            "encode them with contentType: application/json.",
+            f".{FORM}.schema: {NO_ENCODING} contentType: application/json.",
         ),
         (
             {FORM: {"additionalProperties": {"type": "array", "items": {"type": "array"}}}},
             {},
-            f"body.content.{FORM}.schema.additionalProperties: objects in URL-encoded forms are not supported",
+            f'.{FORM}.schema: the encoding of "*" is not supported; use contentType: application/json.',
         ),
         (
             {"multipart/form-data": {"properties": {"a": {"type": "object"}}}},
-            {"a": {"contentType": "application/xml"}},
-            "body.content.multipart/form-data.schema.properties.a: an object as application/xml is not supported; "
-            "use application/json.",
+            {"contentType": "application/xml"},
+            f".multipart/form-data.schema: {NO_ENCODING} contentType: application/json.",
         ),
         (
             {FORM: {"properties": {"a": STRING}}},
-            {"a": {"style": "deepObject"}},
-            f"body.content.{FORM}.schema.properties.a: this encoding is not supported; "
-            'use style "form" without headers.',
+            {"style": "deepObject"},
+            f'.{FORM}.schema: {NO_ENCODING} style "form" without headers.',
         ),
         (
             {"multipart/form-data": {"properties": {"a": STRING}}},
-            {"a": {"headers": {"A": {}}}},
-            "body.content.multipart/form-data.schema.properties.a: this encoding is not supported",
+            {"headers": {"A": {}}},
+            f'.multipart/form-data.schema: {NO_ENCODING} style "form" without headers.',
         ),
         (
             {JSON: {}, "application/json; version=1": {}},
             {},
-            "body.content: application/json occurs twice; parameters do not distinguish media types.",
+            ": application/json occurs twice; parameters do not distinguish media types.",
         ),
     ],
 )
 def test_bodies_that_are_not_supported(content: dict[str, Any], encoding: Any, fault: str) -> None:
-    media = {name: {"schema": schema, "encoding": encoding} for name, schema in content.items()}
+    media = {name: {"schema": schema, "encoding": {"a": encoding}} for name, schema in content.items()}
     with pytest.raises(FaultError) as error:
         RequestBody({"content": media}, Any, "body")
 
-    assert str(error.value).startswith(fault)
+    assert str(error.value) == f"body.content{fault}"
 
 
 def test_objects_in_url_encoded_forms_may_be_json() -> None:
@@ -563,5 +552,5 @@ def test_objects_in_url_encoded_forms_may_be_json() -> None:
 
 
 def test_argument_of_the_handler_must_be_a_type_of_values() -> None:
-    with pytest.raises(FaultError, match=r"^body: the handler's argument body cannot be of type .*Refusal.*; use a "):
+    with pytest.raises(FaultError, match=r"^body: the handler's body cannot be a .*Refusal.*; use a "):
         body({JSON: {}}, Refusal)
