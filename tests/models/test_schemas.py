@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import yaml
@@ -108,13 +108,17 @@ ANYTHING = st.recursive(
 )
 
 
+def generate(document: Path, output: Path) -> None:
+    """Generate models from a document, with the project's options."""
+    generator = Path(sys.executable).with_name("datamodel-codegen")
+    subprocess.run([generator, "--input", document, "--output", output], cwd=ROOT, check=True)
+
+
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    """Generate the models with the project's options, and import them."""
+    """Generate models from the document, and import them."""
     output = tmp_path_factory.mktemp("models") / "generated.py"
-    generator = Path(sys.executable).with_name("datamodel-codegen")
-    document = Path(__file__).with_name("every_schema.yaml")
-    subprocess.run([generator, "--input", document, "--output", output], cwd=ROOT, check=True)
+    generate(Path(__file__).with_name("every_schema.yaml"), output)
     spec = importlib.util.spec_from_file_location("generated_models", output)
     assert spec and spec.loader
     # Pydantic looks up the types of fields in the module.
@@ -126,22 +130,32 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
 @st.composite
 def values(draw: st.DrawFn, schema: dict[str, Any]) -> Any:
     """Draw a value that is valid for a schema, or nearly."""
+    options = schema.get("oneOf") or schema.get("anyOf")
     if draw(st.integers(0, 20)) == 0:
-        return draw(ANYTHING)
-    if "$ref" in schema:
-        return draw(values(EVERY_SCHEMA[schema["$ref"].rpartition("/")[2]]))
-    if "allOf" in schema:
+        value = draw(ANYTHING)
+    elif "$ref" in schema:
+        value = draw(values(EVERY_SCHEMA[schema["$ref"].rpartition("/")[2]]))
+    elif "allOf" in schema:
         drawn = [draw(values(part)) for part in schema["allOf"]]
-        return {name: value for part in drawn if isinstance(part, dict) for name, value in part.items()}
-    if options := schema.get("oneOf") or schema.get("anyOf") or schema.get("enum"):
-        option = draw(st.sampled_from(options))
-        return option if "enum" in schema else draw(values(option))
-    if "example" in schema:
-        return schema["example"]
-    if schema.get("type") == "array":
-        return draw(st.lists(values(schema["items"]), max_size=2))
-    if schema.get("type") != "object":
-        return draw(PARTS.get(schema.get("type", ""), ANYTHING))
+        value = {name: value for part in drawn if isinstance(part, dict) for name, value in part.items()}
+    elif options:
+        value = draw(values(draw(st.sampled_from(options))))
+    elif "example" in schema:
+        value = schema["example"]
+    elif "enum" in schema:
+        value = draw(st.sampled_from(schema["enum"]))
+    elif schema.get("type") == "array":
+        value = draw(st.lists(values(schema["items"]), max_size=2))
+    elif schema.get("type") == "object":
+        value = draw(objects(schema))
+    else:
+        value = draw(PARTS.get(schema.get("type", ""), ANYTHING))
+    return value
+
+
+@st.composite
+def objects(draw: st.DrawFn, schema: dict[str, Any]) -> dict[str, Any]:
+    """Draw an object that is valid for a schema, or nearly."""
     properties = schema.get("properties", {})
     # In one direction or the other, a marked property is not required.
     needed = [name for name in schema.get("required", ()) if not {"readOnly", "writeOnly"} & properties[name].keys()]
@@ -155,7 +169,9 @@ def values(draw: st.DrawFn, schema: dict[str, Any]) -> Any:
 @pytest.mark.slow
 @pytest.mark.parametrize("direction", ["request", "response"])
 @pytest.mark.parametrize("name", sorted(EVERY_SCHEMA.keys() - CHOSEN))
-def test_generated_model_accepts_what_its_schema_accepts(generated: ModuleType, name: str, direction: str) -> None:
+def test_generated_model_accepts_what_its_schema_accepts(
+    generated: ModuleType, name: str, direction: Literal["request", "response"]
+) -> None:
     rules = Rules({"$ref": f"#/components/schemas/{name}"}, "The body", direction=direction, contract=EVERY)
     model = getattr(generated, name, None) or getattr(generated, f"{name}{direction.title()}")
     outcomes = set()
@@ -189,10 +205,8 @@ def test_every_format_is_generated_as_its_plain_type(tmp_path: Path, kind: str) 
     contract = {"openapi": "3.0.3", "info": {"title": "", "version": ""}, "paths": {}}
     contract["components"] = {"schemas": {"Formats": {"type": "object", "properties": properties}}}
     (tmp_path / "openapi.json").write_text(json.dumps(contract))
-    generator = Path(sys.executable).with_name("datamodel-codegen")
 
-    command = [generator, "--input", tmp_path / "openapi.json", "--output", tmp_path / "formats.py"]
-    subprocess.run(command, cwd=ROOT, check=True)
+    generate(tmp_path / "openapi.json", tmp_path / "formats.py")
 
     strict = {"string": "StrictStr", "number": "StrictFloat", "integer": "StrictInt"}[kind]
     types = re.findall(r"(\w+) \| None", (tmp_path / "formats.py").read_text())

@@ -255,7 +255,7 @@ def test_operations_without_query_parameters_refuse_them(shared_client: httpx.Cl
             "thing must have at most 1 characters",
         ),
         ({"nullable": True, "allOf": [{"type": "string"}]}, 1, "thing must be of type null or string"),
-        ({"nullable": True, "not": {}, "x-messages": {"anyOf": "Send null"}}, 1, "Send null"),
+        ({"nullable": True, "allOf": [{"type": "string"}], "x-messages": {"type": "Send text"}}, 1, "Send text"),
     ],
 )
 def test_messages_for_other_schemas(schema: dict[str, Any], value: Any, message: str) -> None:
