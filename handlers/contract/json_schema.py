@@ -140,21 +140,25 @@ class Translation:
                     found.append(own)
         return found[1:]
 
-    def _parts(self, schema: Any, place: str) -> list[dict[str, Any]]:
-        """Return a schema and those that it consists of by `$ref` and `allOf`."""
-        parts: list[dict[str, Any]] = []
-        pending = [schema]
-        for part in pending:
-            if isinstance(part, dict) and not any(part is known for known in parts):
-                parts.append(part)
-                pending += part.get("allOf", ())
-                pending += [self._resolve(part["$ref"], place)[0]] if "$ref" in part else ()
-        return [part for part in parts if not (self.is_3_0 and "$ref" in part)]
+    def _parts(self, schema: Any, place: str) -> list[tuple[dict[str, Any], str]]:
+        """Return a schema and those that it consists of by `$ref` and `allOf`, with their places."""
+        parts: list[tuple[dict[str, Any], str]] = []
+        pending = [(schema, place)]
+        for part, at in pending:
+            if isinstance(part, dict) and not any(part is known for known, _ in parts):
+                parts.append((part, at))
+                pending += [(each, f"{at}.allOf[{index}]") for index, each in enumerate(part.get("allOf", ()))]
+                pending += [self._resolve(part["$ref"], at)] if "$ref" in part else []
+        return [(part, at) for part, at in parts if not (self.is_3_0 and "$ref" in part)]
 
     def _hidden(self, schema: dict[str, Any], place: str) -> frozenset[str]:
         """Return the names of a schema's properties that do not exist in this direction."""
-        properties = [item for part in self._parts(schema, place) for item in part.get("properties", {}).items()]
-        return frozenset(name for name, value in properties if any(p.get(self.mark) for p in self._parts(value, place)))
+        return frozenset(
+            name
+            for part, at in self._parts(schema, place)
+            for name, value in part.get("properties", {}).items()
+            if any(each.get(self.mark) for each, _ in self._parts(value, f"{at}.properties.{name}"))
+        )
 
 
 def _add_bounds(schema: dict[str, Any]) -> None:

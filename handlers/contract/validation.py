@@ -80,7 +80,7 @@ class Rules:
 
     def _explain(self, error: ValidationError, value: Any) -> Iterator[tuple[Path, str]]:
         """Yield the path and the message of each violation behind one of the library's errors."""
-        path, _ = _walk(value, error.instance_path)
+        path, instance = _walk(value, error.instance_path)
         _, schema = _walk(self.schema, error.schema_path[:-1])
         keyword, limit = error.kind.name, error.kind.value
         match keyword, error.schema_path[-1:]:
@@ -88,7 +88,7 @@ class Rules:
                 path.append(limit)
                 yield path, self._message(keyword, None, path, schema.get("properties", {}).get(limit, {}))
             case ("additionalProperties" | "unevaluatedProperties", _) | ("falseSchema", ["additionalProperties"]):
-                for name in limit or cast(dict[str, Any], error.instance):
+                for name in limit or instance:
                     yield [*path, name], self._message("additionalProperties", None, [name], {})
             case "anyOf" | "oneOf", _ if all(limit):  # no branch is valid
                 yield from self._explain_union(error, value, path, schema)

@@ -153,7 +153,7 @@ def test_size_is_limited_while_the_body_arrives(media_type: str) -> None:
 
 
 def test_size_has_a_default_limit() -> None:
-    assert read(body({"*/*": {}}), b"1" * "image/png") == b"1" * MAX_BYTES
+    assert read(body({"*/*": {}}), b"1" * MAX_BYTES, "image/png") == b"1" * MAX_BYTES
     assert refused(413, lambda: read(body({"*/*": {}}), b"1" * (MAX_BYTES + 1), "image/png")) == []
 
 
