@@ -105,7 +105,7 @@ def read(
     violations = []
     deep: dict[str, dict[str, list[str]]] = {}
     for name, values in raw_values.items():
-        if name in parameters:
+        if name in parameters and not parameters[name].is_deep:
             arguments[parameters[name].argument], found = parameters[name].read(values)
             violations += found
             continue
