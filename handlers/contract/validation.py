@@ -76,6 +76,8 @@ class Rules:
     def violations(self, value: Any) -> Iterator[tuple[list[str], str]]:
         """Yield the path and the message of each violation, without repetition."""
         found = [violation for error in self.validator.iter_errors(value) for violation in self._explain(error, value)]
+        if not found and not self.is_valid(value):  # the branch that a discriminator chose forbids its own name
+            found = [([], self._message("other", None, [], {}))]
         yield from {(*path, text): (list(map(str, path)), text) for path, text in found}.values()
 
     def _explain(self, error: ValidationError, value: Any) -> Iterator[tuple[Path, str]]:
@@ -104,25 +106,21 @@ class Rules:
         branches, tag = error.kind.value, schema.get("x-tag")
 
         def excludes(reason: ValidationError) -> bool:
-            match reason.kind.name, reason.instance_path[len(path) :]:
-                case "enum" | "const", [name]:
-                    return tag in (None, str(name))
-                case "required", []:
-                    return bool(reason.kind.value == tag)
-                case keyword, inside:
-                    return keyword == "type" and not inside
+            inside, keyword = list(map(str, reason.instance_path[len(path) :])), reason.kind.name
+            if inside:
+                return keyword in {"enum", "const"} and len(inside) == 1 and tag in {None, *inside}
+            return keyword == "type" or (keyword == "required" and reason.kind.value == tag)
 
         meant = [reasons for reasons in branches if not any(map(excludes, reasons))]
+        own = [reason for reasons in branches for reason in reasons if reason.instance_path == error.instance_path]
+        types = [reason.kind.value for reason in own if reason.kind.name == "type"]
         if len(meant) == 1:
             for reason in meant[0]:
                 yield from self._explain(reason, value)
-        elif meant or not tag:  # otherwise the discriminator is invalid, which another error says
-            own = [reason for reasons in branches for reason in reasons if reason.instance_path == error.instance_path]
-            types = [reason.kind.value for reason in own if reason.kind.name == "type"]
-            if len(types) == len(branches):
-                yield path, self._message("type", sorted({name for names in types for name in names}), path, schema)
-            else:
-                yield path, self._message(error.kind.name, None, path, schema)
+        elif meant or (not tag and len(types) < len(branches)):
+            yield path, self._message(error.kind.name, None, path, schema)
+        elif not tag:  # otherwise another error says that the discriminator is invalid
+            yield path, self._message("type", sorted({name for names in types for name in names}), path, schema)
 
     def _message(self, keyword: str, limit: Any, path: Path, schema: dict[str, Any]) -> str:
         while "$ref" in schema:

@@ -320,6 +320,11 @@ CONTRACT = {
                     "mapping": {"c": "#/components/schemas/Cat", "dog": "Dog", "hound": "Dog"},
                 },
             },
+            "Contradiction": {
+                "oneOf": [{"$ref": "#/components/schemas/Nameless"}],
+                "discriminator": {"propertyName": "kind"},
+            },
+            "Nameless": {"properties": {"kind": {"enum": ["none"]}}},
             "Vehicle": {
                 "type": "object",
                 "properties": {"spare": {"$ref": "#/components/schemas/Vehicle"}},
@@ -362,6 +367,7 @@ def rules_of(name: str, **options: Any) -> Rules:
         ("Mapped", {"kind": "hound"}, []),
         ("Mapped", {"kind": "c"}, [(["lives"], "lives is required")]),
         ("Mapped", {"kind": "Cat", "lives": 9}, [(["kind"], "kind must be one of c, dog or hound")]),
+        ("Contradiction", {"kind": "Nameless"}, [([], "The pet is not allowed here")]),
         ("Vehicle", {"type": "Vehicle"}, []),
         ("Vehicle", {"type": "Taxi", "doors": 4}, [(["licence"], "licence is required")]),
         ("Vehicle", {"type": "Vehicle", "spare": {"type": "Car"}}, [(["spare", "doors"], "doors is required")]),
