@@ -36,8 +36,8 @@ class IdempotencyKeys:
     async def run(self, scope: str, work: Work[Reply], body: BaseModel, caller: bytes, key: str | None) -> Reply:
         """Run the write of a request in a transaction, or replay the first response for its idempotency key.
 
-        The keys of different callers are independent; `scope` is the operation, which a retry shares. Without a key, the
-        write always runs.
+        The keys of different callers are independent; `scope` names the operation, which a retry shares. Without a
+        key, the write always runs.
 
         Raises:
             Refusal: 409 while the first request with this key is running, 422 if this one differs from it.
