@@ -249,6 +249,15 @@ def test_encoding_of_arrays(encoding: Any, content: bytes, value: Any) -> None:
         assert read(body, content, FORM) == {"tags": value}
 
 
+def test_number_of_items_in_a_field_is_limited() -> None:
+    body = form(PROPERTIES, {"tags": {"explode": False}})
+
+    assert read(body, b"tags=" + b",".join([b"1"] * MAX_FIELDS), FORM) == {"tags": [1] * MAX_FIELDS}
+    assert refused(400, lambda: read(body, b"tags=" + b",1" * MAX_FIELDS, FORM)) == [
+        ("/tags", "tags is malformed: it has more than 1000 items")
+    ]
+
+
 def test_additional_properties_of_forms_have_a_schema() -> None:
     schema = {"type": "object", "additionalProperties": {"type": "integer"}}
 
@@ -398,6 +407,12 @@ PART = ('name="title"', b"a")
         (multipart(('name="a"\r\nA B: c', b"a")), MULTIPART, "Invalid multipart data."),
         (multipart(('name="a"\r\n' + "A: b\r\n" * 1000, b"a")), MULTIPART, "Invalid multipart data."),
         (multipart(('name="a"\r\nA: ' + "b" * 100_000, b"a")), MULTIPART, "Invalid multipart data."),
+        (
+            multipart(('name="a"' + ";" * 101, b"a")),
+            MULTIPART,
+            "Too many parameters in Content-Disposition.",
+        ),
+        (multipart(PART), MULTIPART + ";" * 100, "Too many parameters in Content-Type."),
         (multipart(PART) * 2, MULTIPART, None),
         (multipart(*[PART] * 10_000), MULTIPART, "Too many fields. Maximum number of fields is 1000."),
         (
@@ -407,13 +422,16 @@ PART = ('name="title"', b"a")
         ),
     ],
 )
-def test_malformed_multipart_is_refused(content: bytes, content_type: str, reason: str | None) -> None:
+def test_malformed_multipart_is_refused(
+    content: bytes, content_type: str, reason: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
     body = form(FILES, media_type="multipart/form-data")
 
     if reason:
         assert refused(400, lambda: read(body, content, content_type)) == [("", f"The body is malformed: {reason}")]
     else:
         assert read(body, content, content_type) == {"title": "a"}
+    assert caplog.records == []
 
 
 @given(
