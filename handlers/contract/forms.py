@@ -37,7 +37,7 @@ class File(bytes):
     def __new__(cls, content: bytes, filename: str = "", content_type: str = "") -> Self:
         file = super().__new__(cls, content)
         # A file name is no path (RFC 7578, section 4.2).
-        file.filename = re.sub(r".*[/\\]|[\x00-\x1f\x7f]", "", filename, flags=re.DOTALL)
+        file.filename = re.sub(r"[\x00-\x1f\x7f-\x9f]", "", re.split(r"[/\\]", filename)[-1])
         file.content_type = content_type
         return file
 
