@@ -104,15 +104,15 @@ class RequestBody:
 def _violations(error: ValidationError, value: Any) -> Iterator[Violation]:
     """Yield what the handler's type adds to the schema, such as dates that the calendar lacks."""
     for found in error.errors(include_url=False, include_context=False, include_input=False):
-        path, node = [], value
+        path, node, name = [], value, messages()["body"]
         for step in found["loc"]:
             # Pydantic also names the alternatives of a union, which are no steps in the value.
             try:
                 node = node[step]
             except (KeyError, IndexError, TypeError):
                 continue
-            path.append(step)
-        name = next((step for step in reversed(path) if isinstance(step, str)), messages()["body"])
+            path.append(str(step))
+            name = f"{name}[{step}]" if isinstance(step, int) else step
         reason = found["msg"].removeprefix("Value error, ")
         sentence = f"{name} {reason.removeprefix('Input ')}" if reason.startswith("Input ") else f"{name}: {reason}"
-        yield Violation(sentence, pointer(map(str, path)))
+        yield Violation(sentence, pointer(path))

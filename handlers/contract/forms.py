@@ -1,5 +1,6 @@
 """Read forms: application/x-www-form-urlencoded, and multipart/form-data with files."""
 
+import logging
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from fnmatch import fnmatchcase
@@ -18,8 +19,13 @@ from handlers.contract.parameters import SEPARATORS, convert, properties_of, typ
 from handlers.contract.problems import Refusal, pointer
 from handlers.contract.validation import Violation, message
 
-# The maximum number of fields, and of files, in a form.
+# The maximum number of fields, of files, and of items of an array in one field.
 MAX_FIELDS = 1000
+# The maximum number of parameters of a header field, which the parser splits in quadratic time.
+MAX_PARAMETERS = 100
+
+# A malformed form is the client's problem, which the parser would log.
+logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
 class File(bytes):
@@ -31,7 +37,7 @@ class File(bytes):
     def __new__(cls, content: bytes, filename: str = "", content_type: str = "") -> Self:
         file = super().__new__(cls, content)
         # A file name is no path (RFC 7578, section 4.2).
-        file.filename = re.sub(r".*[/\\]|[\x00-\x1f\x7f]", "", filename, flags=re.DOTALL)
+        file.filename = re.sub(r"[\x00-\x1f\x7f-\x9f]", "", re.split(r"[/\\]", filename)[-1])
         file.content_type = content_type
         return file
 
@@ -81,6 +87,11 @@ async def urlencoded(content: bytes, _: bytes) -> list[tuple[str, File]]:
 class _Parser(MultiPartParser):
     is_complete = False
 
+    def on_headers_finished(self) -> None:
+        if (self._current_part.content_disposition or b"").count(b";") > MAX_PARAMETERS:
+            raise MultiPartException("Too many parameters in Content-Disposition.")
+        super().on_headers_finished()
+
     def on_end(self) -> None:
         self.is_complete = True
 
@@ -94,6 +105,8 @@ async def multipart(content: bytes, content_type: bytes) -> list[tuple[str, File
         if not parser.is_complete:
             raise MultiPartException("The last boundary is missing.")
 
+    if content_type.count(b";") > MAX_PARAMETERS:
+        raise ValueError("Too many parameters in Content-Type.")
     # In Latin-1, every byte is a character, so that the parser preserves all bytes.
     headers = Headers({"Content-Type": f"{content_type.decode('latin-1')}; charset=latin-1"})
     limits = {"max_files": MAX_FIELDS, "max_fields": MAX_FIELDS, "max_part_size": len(content)}
@@ -158,6 +171,8 @@ def _field(
 
     def value_of(parts: list[File]) -> Any:
         if is_array and separator:
+            if sum(part.count(separator) for part in parts) >= MAX_FIELDS:
+                raise ValueError(f"it has more than {MAX_FIELDS} items")
             parts = [File(item) for part in parts for item in part.split(separator) if item]
         values = [convert_part(part) for part in parts]
         # A part of JSON may hold the whole array.
