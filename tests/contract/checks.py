@@ -58,6 +58,8 @@ class Run:
     remaining: list[Segments] = field(default_factory=list)
     # The paths that identified no resource just before the run sent a PUT there.
     absent: set[Segments] = field(default_factory=set)
+    # The operations whose first valid request got a resource that exists.
+    tried: set[tuple[str, str]] = field(default_factory=set)
     # The representations of shared resources such as `/settings` before the run changed them.
     originals: dict[str, Json] = field(default_factory=dict)
 
@@ -266,7 +268,7 @@ def sample(schema: Any, depth: int = 0) -> Any:
         "email": "a@example.com",
     }
     text = formats.get(schema.get("format", ""), "x" * schema.get("minLength", 1))
-    items = [sample(schema.get("items"), depth + 1)] * schema.get("minItems", 0)
+    items = [sample(schema.get("items"), depth + 1) for _ in range(schema.get("minItems", 0)) if depth < 20]
     number = max(schema.get("minimum", 0), 0)
     kinds = {"object": {}, "array": items, "integer": number, "number": number, "boolean": False}
     return kinds.get(schema.get("type", ""), text)
@@ -365,11 +367,10 @@ def call(method: str, path: str, url: str, headers: Json | None = None, **option
     case = operation.Case()
     set_on_case(case, AuthContext(operation=operation, app=None), None)
     config = RUN.schema.config
-    sent = {"query": {}, "header": dict(config.headers_for(operation=operation) or {}), "cookie": {}, "path": {}}
+    sent = {"query": {}, "header": dict(config.headers_for(operation=operation) or {}), "cookie": {}}
     for (place, name), parameter in parameters(path, method).items():
-        if parameter.get("required"):
-            schema = parameter.get("schema", {})
-            sent[place][name] = str(parameter.get("example", sample(schema)))
+        if parameter.get("required") and place != "path":
+            sent[place][name] = str(parameter.get("example", sample(parameter.get("schema"))))
     sent["header"] |= {**case.headers, **(headers or {})}
     options["params"] = sent["query"] | case.query | options.get("params", {})
     options.setdefault("verify", config.tls_verify_for(operation=operation))
@@ -482,6 +483,8 @@ def before_call(context: HookContext, case: Case[Any], kwargs: Json) -> None:
 
     - A write to a resource that the run did not create is redirected to a new one, or to a URL that identifies none. If
       the run can do neither, it does not send the request.
+    - The first valid write of each operation is redirected to a new resource if there is none at its URL, since
+      Schemathesis warns if every valid request to an operation returns 404.
     - A valid idempotency key is made unique, since reusing it with a different body is rejected.
     - The current entity tag is added to a valid If-Match (weak tags included), since Schemathesis warns if every valid
       request to an operation returns 412.
@@ -502,17 +505,38 @@ def before_call(context: HookContext, case: Case[Any], kwargs: Json) -> None:
     url = item_url(case)
     if segments(url) not in RUN.created:
         current = get(url)
-        if current is not None and current.status_code in ABSENT:
+        is_absent = current is not None and current.status_code in ABSENT
+        if is_absent:
             RUN.absent.add(segments(url))
-        else:
-            target = create(item, json_of(current)) or unused(item) or reject()
-            declared = parameters(case.path, case.method.lower())
-            for name, value in zip(re.findall(PARAMETER, case.path), locate(target)[1].values(), strict=True):
-                kind = resolve(declared.get(("path", name), {}).get("schema")).get("type")
-                case.path_parameters[name] = int(value) if kind == "integer" else value
+        if not is_absent or is_first_valid(case):
+            target = create(item, json_of(current)) or (url if is_absent else unused(item)) or reject()
+            if target != url:
+                redirect(case, target)
     if ENTITY_TAGS.fullmatch(str(headers.get("If-Match", ""))):
         current = get(str(case.as_transport_kwargs()["url"]))
         headers["If-Match"] += f", {current.headers.get('ETag', '') if current else ''}"
+
+
+def is_first_valid(case: Case[Any]) -> bool:
+    """Return whether this is the first valid request to an operation, outside a sequence of requests."""
+    operation, meta = (case.method, case.path), case.meta
+    if (
+        operation in RUN.tried
+        or meta is None
+        or meta.generation.mode.is_negative
+        or meta.phase.name.value == "stateful"
+    ):
+        return False
+    RUN.tried.add(operation)
+    return True
+
+
+def redirect(case: Case[Any], url: str) -> None:
+    """Let a request be about the resource at another URL."""
+    declared = parameters(case.path, case.method.lower())
+    for name, value in zip(re.findall(PARAMETER, case.path), locate(url)[1].values(), strict=False):
+        kind = resolve(declared.get(("path", name), {}).get("schema")).get("type")
+        case.path_parameters[name] = int(value) if kind == "integer" else value
 
 
 def protect_shared(case: Case[Any]) -> None:
