@@ -38,8 +38,10 @@ PROBLEM = "application/problem+json"
 VOLATILE_HEADERS = {"date", "x-request-id", "transfer-encoding"}
 ENTITY_TAGS = re.compile(r'[ \t,]*(W/)?"[^"]*"([ \t]*,[ \t,]*(W/)?"[^"]*")*[ \t,]*')
 PARAMETER = r"\{([^}]*)\}"
-# The statuses with which services respond to a path that identifies no resource.
-ABSENT = (400, 404, 410, 414, 422)
+IDEMPOTENCY_KEY = re.compile("[!-~]([ -~]*[!-~])?")
+# The statuses of a response to a URL that identifies no resource; the latter only if a path parameter is invalid.
+ABSENT = (404, 410)
+INVALID = (400, 414, 422)
 # A check that looks for a resource in a list follows at most this many `next` links.
 MAX_PAGES = 10
 
@@ -305,6 +307,12 @@ def locate(url: str) -> tuple[str, dict[str, str]]:
     return "", {}
 
 
+def linked(response: AnyResponse, link: str) -> str:
+    """Return the URL of a link in a response. It is always at the tested service, which alone may get credentials."""
+    target = urlsplit(urljoin(str(response.request.url), link))
+    return urlsplit(url_of(""))._replace(path=target.path, query=target.query).geturl()
+
+
 def filled(path: str, values: Json) -> str:
     """Return a path of the document with the values of its parameters."""
     return re.sub(PARAMETER, lambda found: quote(str(values.get(found[1], "")), safe=""), path)
@@ -325,7 +333,7 @@ def new_resources(request: requests.PreparedRequest, response: AnyResponse) -> l
     declared = definition(path, "post").get("responses", {})
     if request.method != "POST" or (status != 201 and str(status) in declared and "201" in map(str, declared)):
         return []
-    found = [urljoin(url, header_of(response, "Location"))] if status == 201 else []
+    found = [linked(response, header_of(response, "Location"))] if status == 201 else []
     body = json_of(response)
     for item in [item for item, creator in RUN.creators.items() if creator == path]:
         names, known = re.findall(PARAMETER, item), RUN.keys.get(item, {})
@@ -370,7 +378,8 @@ def call(method: str, path: str, url: str, headers: Json | None = None, **option
     sent = {"query": {}, "header": dict(config.headers_for(operation=operation) or {}), "cookie": {}}
     for (place, name), parameter in parameters(path, method).items():
         if parameter.get("required") and place != "path":
-            sent[place][name] = str(parameter.get("example", sample(parameter.get("schema"))))
+            value = parameter.get("example", sample(parameter.get("schema")))
+            sent[place][name] = str(uuid4() if name == "idempotency-key" else value)
     sent["header"] |= {**case.headers, **(headers or {})}
     options["params"] = sent["query"] | case.query | options.get("params", {})
     options.setdefault("verify", config.tls_verify_for(operation=operation))
@@ -428,8 +437,13 @@ def without_foreign_key(body: Any, path: str, values: Json) -> Any:
 def create(item: str, like: Any = None, parent_url: str | None = None) -> str | None:
     """Create a resource, under new parents, and return its URL; return None if the service refuses every attempt.
 
-    The bodies to try are the examples of the document, then the resource that the new one replaces, whose references
-    surely exist, then both with other names.
+    The bodies to try are the examples of the document; then an existing resource of this kind, whose references surely
+    exist; then both with other names.
+
+    Args:
+        item: The item path.
+        like: The resource that the new one replaces, if any.
+        parent_url: The URL of the parent, instead of a new one.
     """
     path = RUN.creators.get(item, "")
     parent = item_of(path)
@@ -440,6 +454,8 @@ def create(item: str, like: Any = None, parent_url: str | None = None) -> str | 
     url = url_of(filled(path, values))
     media_type, _ = content(definition(path, "post").get("requestBody"))
     bodies = examples(path, "post")
+    if not isinstance(like, dict) and is_readable(path):
+        like = next(iter(listed_items(json_of(call("get", path, url))) or []), None)
     if isinstance(like, dict):
         bodies.append({name: like[name] for name in settable(path, "post") if name in like})
     for body in [*bodies, *(varied(body, path, "post") for body in reversed(bodies))]:
@@ -491,7 +507,7 @@ def before_call(context: HookContext, case: Case[Any], kwargs: Json) -> None:
     """
     headers: Any = case.headers
     key = str(headers.get("Idempotency-Key", ""))
-    if key and not (case.meta and case.meta.is_negative_at(ParameterLocation.HEADER)):
+    if IDEMPOTENCY_KEY.fullmatch(key):
         is_uuid = re.fullmatch("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", key)
         headers["Idempotency-Key"] = str(uuid4()) if is_uuid else uuid4().hex + key[32:]
     if case.method.lower() not in WRITES:
@@ -505,7 +521,8 @@ def before_call(context: HookContext, case: Case[Any], kwargs: Json) -> None:
     url = item_url(case)
     if segments(url) not in RUN.created:
         current = get(url)
-        is_absent = current is not None and current.status_code in ABSENT
+        is_invalid = case.meta is not None and case.meta.is_negative_at(ParameterLocation.PATH)
+        is_absent = current is not None and current.status_code in (*ABSENT, *(INVALID if is_invalid else ()))
         if is_absent:
             RUN.absent.add(segments(url))
         if not is_absent or is_first_valid(case):
@@ -566,22 +583,29 @@ def clean_up() -> list[str]:
         for resource in reversed(RUN.remaining.copy()):
             url = RUN.created[resource]
             path, _ = locate(url)
-            if definition(path, "delete"):
-                conditions = {"If-Match": "*"} if has_header(path, "delete", "if-match") else {}
-                response = call("delete", path, url, conditions)
-                if not response.ok and response.status_code not in (404, 410):
-                    faults.append(f"{sentence(response)}, so it remains")
-                    continue
-            RUN.remaining.remove(resource)
+            if definition(path, "delete") and (fault := failure("delete", path, url)):
+                faults.append(f"{fault}, so it remains")
+            else:
+                RUN.remaining.remove(resource)
     for path, original in RUN.originals.items():
-        media_type, _ = content(definition(path, "put").get("requestBody"))
         writable = {name: original[name] for name in settable(path, "put") if name in original} or original
-        headers, options = encoded(writable, media_type)
-        conditions = {"If-Match": "*"} if has_header(path, "put", "if-match") else {}
-        response = call("put", path, url_of(path), headers | conditions, **options)
-        faults += [] if response.ok else [f"{sentence(response)}, so it keeps the values of the run"]
+        if fault := failure("put", path, url_of(path), writable):
+            faults.append(f"{fault}, so it keeps the values of the run")
     RUN.originals.clear()
     return faults
+
+
+def failure(method: str, path: str, url: str, body: Any = None) -> str:
+    """Send a request that must succeed, and return an empty string, or what happened if it failed."""
+    media_type, _ = content(definition(path, method).get("requestBody"))
+    headers, options = encoded(body, media_type)
+    if has_header(path, method, "if-match"):
+        headers["If-Match"] = "*"
+    try:
+        response = call(method, path, url, headers, **options)
+    except requests.RequestException as error:
+        return f"{method.upper()} {url} failed ({error})"
+    return "" if response.ok or response.status_code in ABSENT else sentence(response)
 
 
 # What the checks have in common.
@@ -679,7 +703,7 @@ def listed(item: str, url: str, key: Any, query: Json | None = None) -> list[Jso
         found += [each for each in items if str(each.get(name)) == str(key)]
         if "next" not in page.links:
             return found
-        following = urljoin(str(page.url), page.links["next"]["url"])
+        following = linked(page, page.links["next"]["url"])
         before, after = (parse_qs(urlsplit(each).query) for each in (str(page.url), following))
         (cursor, last), *others = [(each, after[each]) for each in after if after[each] != before.get(each)] or [
             ("", [])
@@ -886,7 +910,7 @@ def created_resource_is_listed_once(ctx: CheckContext, response: Response, case:
         item, _ = locate(url)
         if not is_readable(item) or result_schema(item, "get") != result_schema(case.path, "post"):
             continue
-        got = call("get", item, urljoin(url_of("/"), urlsplit(url).path))
+        got = call("get", item, url)
         assert_status(got, 200, because=f"{sentence(response)} with the Location {header_of(response, 'Location')}")
         assert_same(json_of(got), resource, f"{sentence(got)}, but other content than POST before")
         if list_of(item) != case.path:
@@ -931,7 +955,7 @@ def walk_visits_every_resource_once(ctx: CheckContext, response: Response, case:
             if "next" not in page.links or (order and order[-1] in [each.get(key) for each in items]):
                 break
             write()
-            page = call("get", path, urljoin(str(page.url), page.links["next"]["url"]))
+            page = call("get", path, linked(page, page.links["next"]["url"]))
     keys = [each.get(key) for each in visited]
     assert len(set(keys)) == len(keys), f"The pages of {url} contain a resource twice: {keys}"
     walked, expected = [each for each in keys if each in order], [each for each in order if each in keys]
