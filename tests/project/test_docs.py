@@ -19,7 +19,7 @@ from tests.support.recipes import RECIPES, new_files
 
 LINK = re.compile(r"!?\[(?:[^\[\]]|!\[[^\]]*\]\([^)]*\))*\]\(([^)\s]+)\)")
 # Files that the pages tell readers to create.
-NEW_FILES = {"handlers/security.py"}.union(*map(new_files, RECIPES.values()))
+NEW_FILES = {"handlers/operations.py", "handlers/security.py"}.union(*map(new_files, RECIPES.values()))
 MAKEFILE = (ROOT / "Makefile").read_text()
 METRICS = "Which metrics are there?"
 SETTINGS = "Which settings are there?"
