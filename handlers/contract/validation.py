@@ -31,6 +31,8 @@ FAULTS = {
 MAX_NAME, MAX_OPTIONS = 100, 20
 
 Path = list[str | int]
+# Which properties a schema allows: those of requests are not read-only, those of responses not write-only.
+Direction = Literal["request", "response"]
 
 
 class Violation(NamedTuple):
@@ -50,7 +52,7 @@ class Rules:
         name: str,
         *,
         place: str = "",
-        direction: Literal["request", "response"] = "request",
+        direction: Direction = "request",
         contract: dict[str, Any] | None = None,
     ) -> None:
         """Compile a schema at a place in the contract, by default the one that is served.
