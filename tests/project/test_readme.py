@@ -1,10 +1,15 @@
 """The calls and recipes in the README and in docs/ work for a reader who follows them."""
 
+import json
 import os
 import re
 import subprocess
 import sys
+from itertools import zip_longest
 from pathlib import Path
+from typing import Any
+
+from pydantic_core import to_json
 
 from tests.support.calls import bearer, wait_for
 from tests.support.contract import resolved
@@ -23,6 +28,22 @@ def run_block(page: str, after: str, service: Service) -> str:
     return subprocess.run(["bash", "-ec", commands], capture_output=True, text=True, check=True).stdout
 
 
+def as_shown(output: str, response: str) -> str:
+    """Return the output without the properties that a page does not show; the contract may have more."""
+    try:
+        return to_json(_as_shown(json.loads(output), json.loads(response))).decode()
+    except json.JSONDecodeError:
+        return output
+
+
+def _as_shown(output: Any, shown: Any) -> Any:
+    if isinstance(output, list) and isinstance(shown, list):
+        return [_as_shown(*pair) for pair in zip_longest(output, shown)]
+    if isinstance(output, dict) and isinstance(shown, dict):
+        return {name: _as_shown(value, shown[name]) for name, value in output.items() if name in shown}
+    return output
+
+
 def assert_calls_give_the_documented_responses(page: str, service: Service) -> None:
     calls = re.findall(r"^\$ (curl .*)\n(.*)$", text(page), re.MULTILINE)
     assert calls
@@ -31,7 +52,8 @@ def assert_calls_give_the_documented_responses(page: str, service: Service) -> N
     for call, response in calls:
         command = call.replace("http://127.0.0.1:8000", service.url)
         output = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True).stdout
-        assert MOMENT.sub("moment", output) == MOMENT.sub("moment", response), f"write under {call} in {page}: {output}"
+        shown = as_shown(MOMENT.sub("moment", output), MOMENT.sub("moment", response))
+        assert shown == MOMENT.sub("moment", response), f"write under {call} in {page}: {output}"
 
 
 def test_calls_get_the_documented_responses(service: Service) -> None:
