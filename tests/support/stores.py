@@ -24,7 +24,7 @@ from models.tables import all_tables
 # The names of databases include the process id, because several test processes may share a server.
 NAMES = (f"test_{os.getpid()}_{number}" for number in count())
 
-# The tables that are cleared between tests; a table comes after those that it refers to.
+# The tables that the operations change; a table comes after those that it refers to.
 CLEARED = [f'"{table._meta.table_name}"' for table in all_tables() if table is not ApiKey]
 
 # An SQL condition that restricts a query of pg_locks to this database, because other tests use the same server.
@@ -106,7 +106,7 @@ class PostgresqlStore:
     @contextmanager
     def block_writes(self) -> Iterator[None]:
         with psycopg.connect(self.url) as connection:
-            connection.execute("LOCK TABLE task IN EXCLUSIVE MODE")
+            connection.execute(f"LOCK TABLE {', '.join(CLEARED)} IN EXCLUSIVE MODE")
             yield
             connection.rollback()
 
