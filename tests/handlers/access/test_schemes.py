@@ -1,6 +1,7 @@
 """Security schemes: their credentials, check functions, alternatives and combinations, and the faults in them."""
 
 import asyncio
+import re
 from base64 import b64encode
 from types import SimpleNamespace
 from typing import Any
@@ -30,11 +31,14 @@ ANN = b64encode(b"ann:secret:\xc3\xa9").decode()
 
 
 async def password(user: str, password: str) -> str | None:
+    """Accept a password; never get control characters."""
+    assert not re.search(r"[\x00-\x1f\x7f]", user + password)
     return user if password == "secret:é" else None
 
 
 async def check(credential: str, scopes: list[str]) -> str | None:
-    """Accept the credential `ann`, which has the scope `read`."""
+    """Accept the credential `ann`, which has the scope `read`; never get a malformed credential."""
+    assert re.fullmatch(r"[!-~]+", credential)
     if credential != "ann":
         return None
     if set(scopes) - {"read"}:
@@ -109,7 +113,7 @@ def test_valid_credentials_identify_the_caller(scheme: str, header: tuple[str, s
     [
         *(("Password", text) for text in ("Basic", "Basic ann:secret", "Basic YQ", "Basic YQ==", f"Bearer {ANN}")),
         *(("Password", f"Basic {b64encode(text).decode()}") for text in (b"ann:\xff", b"ann:a\0", b"a\n:b", b"ann:no")),
-        ("Password", f"Basic {ANN[:-1]}é"),
+        *(("Password", f"Basic {text}") for text in (f"{ANN[:-1]}é", f"{ANN[:4]}.{ANN[4:]}")),
         *(("Jwt", text) for text in ("ann", "Bearer", "Bearer bob", "Bearer ann ann", "Bearer \xe9", "Basic ann")),
     ],
 )
