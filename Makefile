@@ -5,6 +5,8 @@ VENV := .venv$(patsubst %,-%,$(filter-out python3,$(notdir $(PYTHON))))
 BIN := $(VENV)/bin
 NODE := build/node/node_modules/.bin
 SDK := build/sdk
+# The contract as the service publishes it: with the standard parts.
+CONTRACT := build/openapi.yaml
 # More processes than cores, because some tests mostly wait.
 PARALLEL = --numprocesses $$(($$(nproc) + 2)) --dist worksteal
 SWAGGER_UI := 5.35.0
@@ -83,27 +85,27 @@ bench: $(VENV)/benchmark build/service ## Compare the speed of the service with 
 bench-scale: $(VENV)/benchmark build/service ## Compare one worker with two, on SQLite and PostgreSQL, with wrk, in four minutes
 	$(BIN)/python -m tests.benchmarks.scaling
 
-lint: $(VENV)/development node ## Check style, types, the generated models, the contract and the workflows
+lint: $(CONTRACT) node ## Check style, types, the generated models, the contract and the workflows
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/datamodel-codegen --check
-	$(BIN)/openapi-spec-validator openapi.yaml
+	$(BIN)/openapi-spec-validator openapi.yaml $(CONTRACT)
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@! command -v npm >/dev/null || $(MAKE) --no-print-directory lint-contract
 
 audit: $(VENV)/development ## Search the installed packages for known vulnerabilities
 	@$(BIN)/python -m tests.tools.audit
 
-lint-contract:
-	$(NODE)/redocly lint --config tests/redocly.yaml openapi.yaml tests/contract/stories.arazzo.yaml
-	$(NODE)/spectral lint --fail-severity hint openapi.yaml
+lint-contract: $(CONTRACT)
+	$(NODE)/redocly lint --config tests/redocly.yaml $(CONTRACT) tests/contract/stories.arazzo.yaml
+	$(NODE)/spectral lint --fail-severity hint $(CONTRACT)
 
 diff: $(VENV)/development node ## Compare the contract with its last release, or with BASE=tag-or-file
 	@$(BIN)/python -m tests.tools.diff $(BASE)
 
-docs: node ## Build the API reference as one HTML file, build/docs/index.html
-	@! command -v npm >/dev/null || $(NODE)/redocly build-docs --config tests/redocly.yaml --template docs/reference.hbs openapi.yaml \
+docs: $(CONTRACT) node ## Build the API reference as one HTML file, build/docs/index.html
+	@! command -v npm >/dev/null || $(NODE)/redocly build-docs --config tests/redocly.yaml --template docs/reference.hbs $(CONTRACT) \
 	  --inlineBundle --output $(REFERENCE)
 
 format: $(VENV)/development ## Format the code and apply automatic fixes
@@ -116,14 +118,14 @@ generate: $(VENV)/development ## Generate models/schemas.py from openapi.yaml
 sdk: sdk-python node ## Generate clients for Python and TypeScript into build/sdk
 	@! command -v npm >/dev/null || $(MAKE) --no-print-directory sdk-typescript
 
-sdk-python: $(VENV)/development
+sdk-python: $(CONTRACT)
 	rm -rf $(SDK)/python
 	mkdir -p $(SDK)
-	PATH="$(abspath $(BIN)):$$PATH" openapi-python-client generate --path openapi.yaml --config tests/sdk/python.yaml --meta pdm \
+	PATH="$(abspath $(BIN)):$$PATH" openapi-python-client generate --path $(CONTRACT) --config tests/sdk/python.yaml --meta pdm \
 	  --output-path $(SDK)/python --fail-on-warning
 
 # When npm links a folder, it does not install the folder's dependencies. So copy them, which the compiler needs too.
-sdk-typescript: $(VENV)/development build/node/installed
+sdk-typescript: $(CONTRACT) build/node/installed
 	rm -rf $(SDK)/typescript
 	mkdir -p $(SDK)
 	cp -r tests/sdk/typescript $(SDK)/typescript
@@ -131,7 +133,7 @@ sdk-typescript: $(VENV)/development build/node/installed
 	cp -r build/node/node_modules/openapi-fetch build/node/node_modules/openapi-typescript-helpers $(SDK)/typescript/node_modules
 	npm pkg set --prefix $(SDK)/typescript \
 	  version=$$($(BIN)/python -c 'import yaml; print(yaml.safe_load(open("openapi.yaml"))["info"]["version"])')
-	$(NODE)/openapi-typescript openapi.yaml --default-non-nullable=false --output $(SDK)/typescript/schema.ts
+	$(NODE)/openapi-typescript $(CONTRACT) --default-non-nullable=false --output $(SDK)/typescript/schema.ts
 	$(NODE)/tsc --project $(SDK)/typescript
 
 lock: $(VENV)/development ## Update the locked versions of all dependencies
@@ -153,6 +155,11 @@ swagger-ui: ## Update the vendored Swagger UI to the version in the Makefile (ne
 
 clean: ## Remove everything that the targets created, but no databases
 	rm -rf .venv .venv-python* build dist
+
+$(CONTRACT): openapi.yaml handlers/contract/standard.yaml $(wildcard handlers/contract/*.py) | $(VENV)/development
+	@mkdir -p build
+	@$(BIN)/tasks-api contract > $@.new
+	@mv $@.new $@
 
 $(VENV)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.12 ...")'

@@ -10,7 +10,6 @@ from typing import Any
 
 from connexion import ConnexionMiddleware
 from connexion.resolver import Resolver
-from inflection import underscore
 from starlette.routing import Router
 
 from handlers.access.cross_origin import CrossOrigin
@@ -19,22 +18,32 @@ from handlers.contract import dispatch, document, problems, responses, routing
 from handlers.contract.scope import RequestState
 from handlers.documentation import pages
 from handlers.idempotency import IdempotencyKeys
+from handlers.lookup import find_handlers
 from handlers.observability import access_log, health
 from handlers.observability.observation import Observation
+from handlers.services import Services
 from handlers.settings import ServerSettings
-from handlers.tasks import TaskHandlers
 from models.database.address import open_database
 from models.database.errors import ConfigurationError
 from models.keys import KeyCache
 
+NONE = {"default": {"description": ""}}
+
 
 def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
-    """Create the application. Without `settings`, read the settings from the environment."""
+    """Create the application. Without `settings`, read the settings from the environment.
+
+    Raises:
+        ConfigurationError: The contract cannot be served; the message has a line for each fault.
+    """
     settings = settings or ServerSettings()
     database = open_database(settings.database_url, settings.database_connections)
     keys = KeyCache(database)
     idempotency = IdempotencyKeys(database, timedelta(hours=settings.idempotency_hours))
-    handlers = TaskHandlers(database, idempotency)
+    faults: list[str] = []
+    handlers = find_handlers(Services(database, idempotency), faults)
+    if faults:
+        raise ConfigurationError("\n".join(f"{document.PATH.name}: {fault}" for fault in faults))
     open_routes = [*pages.routes(settings.public_url.rstrip("/"), keys), *health.routes(database)]
     origins = settings.allowed_origins.replace(",", " ").split()
     observers = [access_log.write] if settings.access_log else []
@@ -77,20 +86,31 @@ def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
             partial(Security, keys=keys, open_routes=open_routes),
             dispatch.Dispatch,
         ],
-        resolver=Resolver(lambda operation_id: getattr(handlers, underscore(operation_id))),
+        resolver=Resolver(handlers.get),
         # Requests that match no operation need a key too.
         auth_all_paths=True,
         security_map={"bearer": partial(BearerKey, keys)},
     )
-    app.add_api(document.raw())
+    app.add_api(_routed_parts())
     return app
 
 
-def check_handlers() -> None:
-    """Raise ConfigurationError if an operation has no handler."""
-    for operation_id in document.operations():
-        if not callable(getattr(TaskHandlers, underscore(operation_id), None)):
-            raise ConfigurationError(
-                f"{document.PATH.name}: the operation {operation_id} has no handler: add the method"
-                f" {underscore(operation_id)} to handlers/tasks.py."
-            )
+def _routed_parts() -> dict[str, Any]:
+    """Return the parts of the contract that Connexion uses: paths, operation ids and security.
+
+    Connexion refuses OpenAPI 3.1, and would resolve every reference in the schemas again.
+    """
+    paths: dict[str, dict[str, Any]] = {}
+    for operation_id, operation in document.operations().items():
+        security = {"operationId": operation_id, "security": operation.description["security"], "responses": NONE}
+        paths.setdefault(operation.path, {})[operation.method.lower()] = security
+    contract = document.raw()
+    schemes = contract.get("components", {}).get("securitySchemes", {})
+    return {
+        "openapi": "3.0.3",
+        "info": {"title": "", "version": ""},
+        "paths": {path.removeprefix(document.base_path()): item for path, item in paths.items()},
+        "servers": [{"url": document.base_path() or "/"}],
+        "security": contract.get("security", []),
+        "components": {"securitySchemes": {name: document.resolve(scheme) for name, scheme in schemes.items()}},
+    }

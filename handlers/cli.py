@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 from pydantic_settings import BaseSettings, CliApp, CliPositionalArg, CliSubCommand, CliToggleFlag, get_subcommand
 from pydantic_settings.exceptions import SettingsError
 
+from handlers.contract import document
 from handlers.server.serve import serve
 from handlers.settings import ServerSettings, Settings, variable
 from models import keys
@@ -38,6 +39,13 @@ class Serve(ServerSettings):
 
             metrics.serve(self.metrics)
             serve(self)
+
+
+class Contract(BaseModel):
+    """Print the contract as the service publishes it: with the standard parts."""
+
+    def cli_cmd(self) -> None:
+        sys.stdout.buffer.write(document.to_yaml(document.raw()))
 
 
 class Migrate(Settings):
@@ -140,6 +148,7 @@ class Command(
 
     version: CliToggleFlag[bool] = Field(default=False, description="print the version and exit")
     serve: CliSubCommand[Serve] = Field(description=Serve.__doc__)
+    contract: CliSubCommand[Contract] = Field(description=Contract.__doc__)
     migrate: CliSubCommand[Migrate] = Field(description=Migrate.__doc__)
     key: CliSubCommand[Key] = Field(description=Key.__doc__)
     backup: CliSubCommand[Backup] = Field(description=Backup.__doc__)

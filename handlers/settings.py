@@ -93,9 +93,7 @@ class ServerSettings(Settings):
     """timeout in seconds for receiving a request and for sending a response"""
     shutdown_timeout: int = Field(default=10, ge=0)
     """timeout in seconds for running requests after SIGTERM"""
-    idempotency_hours: float = Field(
-        default=COMPONENTS["parameters"]["IdempotencyKey"]["x-retention-hours"], gt=0, le=876_000
-    )
+    idempotency_hours: float = Field(default=24, gt=0, le=876_000)
     """retention in hours of the response to a POST with an Idempotency-Key"""
     access_log: bool = False
     """write a line of JSON per request to standard output"""

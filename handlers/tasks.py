@@ -4,8 +4,7 @@ from handlers import entity_tags
 from handlers.contract.dispatch import RequestContext
 from handlers.contract.document import path_for
 from handlers.contract.reply import Reply
-from handlers.idempotency import IdempotencyKeys
-from models.database.address import Database
+from handlers.services import Services
 from models.database.statements import Execute
 from models.schemas import Confirmation, TaskInput
 from models.task import StoredTask, TaskQueries
@@ -13,18 +12,12 @@ from models.task import StoredTask, TaskQueries
 DELETED = Confirmation().model_dump_json().encode()
 
 
-class TaskHandlers:
-    """The handlers of the operations. A handler's name is the operation id in snake case.
+class Handlers:
+    """The handlers of the operations with the tag Tasks. A handler's name is the operation id in snake case."""
 
-    Args:
-        database: The database with the tasks.
-        idempotency: Runs requests with an idempotency key once.
-    """
-
-    def __init__(self, database: Database, idempotency: IdempotencyKeys) -> None:
-        self.database = database
-        self.tasks = TaskQueries(database)
-        self.idempotency = idempotency
+    def __init__(self, services: Services) -> None:
+        self.database, self.idempotency = services
+        self.tasks = TaskQueries(self.database)
 
     async def list_tasks(
         self, limit: int, after: int, completed: bool | None, if_none_match: str | None, request: RequestContext

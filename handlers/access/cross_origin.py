@@ -18,8 +18,8 @@ class CrossOrigin(CORSMiddleware):
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
         operations = document.operations().values()
-        parameters = [parameter for _, _, described in operations for parameter in described.get("parameters", ())]
-        responses = [response for _, _, described in operations for response in described["responses"].values()]
+        parameters = [parameter for operation in operations for parameter in operation.parameters.values()]
+        responses = [response for operation in operations for response in operation.description["responses"].values()]
         super().__init__(
             app,
             allow_origins=origins,

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
+from handlers.contract import document
 from handlers.contract.problems import Refusal
 from handlers.contract.validation import Rules, Violation, message, messages
 
@@ -17,8 +18,8 @@ MEDIA_TYPE = "application/json"
 class RequestBody:
     """The request body of an operation, described by the contract and typed by the handler's argument `body`."""
 
-    def __init__(self, description: dict[str, Any], model: type[BaseModel]) -> None:
-        self.max_bytes: int = description["x-max-bytes"]
+    def __init__(self, description: dict[str, Any], model: Any, place: str = "") -> None:
+        self.max_bytes: int = description.get("x-max-bytes", document.raw()["x-max-bytes"])
         self.rules = Rules(description["content"][MEDIA_TYPE]["schema"], messages()["body"])
         self.model = model
 

@@ -4,24 +4,32 @@ Connexion finds the handler of each operation, and its `RoutedMiddleware` calls 
 replaces Connexion's own conversion of parameters, bodies and responses, which takes longer than a handler itself.
 """
 
+import inspect
+from collections.abc import Callable
 from functools import lru_cache
 from http import HTTPStatus
-from inspect import signature
 from itertools import chain
 from typing import Any, get_type_hints
-from urllib.parse import parse_qs, parse_qsl, urlencode
+from urllib.parse import parse_qs, parse_qsl, unquote, urlencode
 
 from connexion.middleware.abstract import RoutedAPI, RoutedMiddleware
 from connexion.operations import AbstractOperation
 from connexion.spec import Specification
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, HTTPConnection
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from handlers.contract import document
-from handlers.contract.body import MEDIA_TYPE, RequestBody
+from handlers.contract import document, problems
+from handlers.contract.body import RequestBody
+from handlers.contract.document import Operation
+from handlers.contract.faults import FaultError, collected
 from handlers.contract.parameters import Parameter, Parameters, read
 from handlers.contract.problems import Refusal
+from handlers.contract.reply import Reply, encoded
 from handlers.contract.scope import state_of
+
+# Header parameters that OpenAPI ignores, because other parts describe them (Parameter Object).
+IGNORED = {"accept", "content-type", "authorization"}
 
 
 class RequestContext:
@@ -55,26 +63,36 @@ def _without(query_string: bytes, *names: str) -> str:
 class OperationHandler:
     """An ASGI application that serves one operation.
 
-    The constructor raises KeyError for an unsupported parameter, TypeError if the handler's arguments do not match.
+    Args:
+        operation_id: The operation id.
+        function: The handler, which must accept the operation's parameters and body.
+        faults: A list to which sentences are added about what cannot be served.
     """
 
-    def __init__(self, operation: AbstractOperation) -> None:
-        self.function = operation.function
-        hints = get_type_hints(self.function)
-        self.parameters: dict[str, Parameters] = {"path": {}, "query": {}, "header": {}}
-        for description in operation.parameters:
-            location, name = description["in"], description["name"]
-            key = name.lower().encode() if location == "header" else name
-            self.parameters[location][key] = Parameter(description)
-        self.body = RequestBody(operation.request_body, hints["body"]) if operation.request_body else None
+    def __init__(self, operation_id: str, function: Callable[..., Any], faults: list[str]) -> None:
+        operation = document.operations()[operation_id]
+        self.operation_id, self.function = operation_id, function
+        hints = get_type_hints(function)
         self.context_argument = next((name for name, hint in hints.items() if hint is RequestContext), None)
-        self.status = document.success_status(operation.operation_id)
-        self.headers = {int(status): _headers(operation.operation_id, int(status)) for status in operation.responses}
+        self.status = document.success_status(operation_id)
+        self.headers = {status: _headers(operation_id, status) for status in _statuses(operation)}
+        self.parameters: dict[str, Parameters] = {"path": {}, "query": {}, "header": {}, "cookie": {}}
+        for place, description in operation.parameters.items():
+            with collected(faults):
+                if (name := description["name"]).lower() not in IGNORED or description["in"] != "header":
+                    key = name.lower().encode() if description["in"] == "header" else name
+                    self.parameters[description["in"]][key] = Parameter(description, place)
+        self.body: RequestBody | None = None
+        if body := operation.description["requestBody"]:
+            with collected(faults):
+                self.body = RequestBody(body, hints.get("body", Any), f"{operation.place}.requestBody")
         parameters = [parameter for location in self.parameters.values() for parameter in location.values()]
         self.required = [parameter for parameter in parameters if parameter.required]
         self.defaults = {parameter.argument: parameter.default for parameter in parameters if not parameter.required}
-        arguments = [parameter.argument for parameter in parameters] + ["body"] * bool(self.body)
-        signature(self.function).bind(**dict.fromkeys(filter(None, [*arguments, self.context_argument])))
+        self.keys = _query_keys(operation)
+        with collected(faults):
+            arguments = [parameter.argument for parameter in parameters] + ["body"] * bool(body)
+            _check_signature(operation, function, arguments, self.context_argument)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -82,26 +100,48 @@ class OperationHandler:
         except ClientDisconnect:
             return
         reply = await self.function(**arguments)
+        if isinstance(reply, Response):
+            for name, value in self._headers_of(reply.status_code):
+                reply.headers.setdefault(name.decode(), value.decode())
+            await reply(scope, receive, send)
+            return
+        if not isinstance(reply, Reply):
+            reply = Reply(reply)
         status = reply.status or self.status
-        headers = [(name.lower().encode(), value.encode()) for name, value in reply.headers.items()]
-        if reply.body:
-            headers.append((b"content-length", b"%d" % len(reply.body)))
-        await send({"type": "http.response.start", "status": status, "headers": headers + self.headers[status]})
-        await send({"type": "http.response.body", "body": reply.body})
+        own = [(name.lower().encode(), value.encode()) for name, value in reply.headers.items()]
+        headers = own + self._headers_of(status)
+        content = reply.body
+        if type(content) is not bytes:
+            content = encoded(content, next((value for name, value in headers if name == b"content-type"), b""))
+        if content:
+            headers.append((b"content-length", b"%d" % len(content)))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": content})
+
+    def _headers_of(self, status: int) -> list[tuple[bytes, bytes]]:
+        """Return the headers that are the same in all responses with a status."""
+        if status not in self.headers:
+            if not document.response(self.operation_id, status):
+                raise LookupError(f"The contract declares no response {status} of {self.operation_id}.")
+            self.headers[status] = _headers(self.operation_id, status)
+        return self.headers[status]
 
     async def _arguments(self, scope: Scope, receive: Receive) -> dict[str, Any]:
         arguments = self.defaults.copy()
-        path, query, header = self.parameters.values()
+        path, query, header, cookie = self.parameters.values()
         # An invalid path parameter identifies no resource.
         if path and read(path, {name: [value] for name, value in scope["path_params"].items()}, arguments):
             raise Refusal(404)
         text = scope["query_string"].decode("latin-1")
-        violations = read(query, parse_qs(text, keep_blank_values=True), arguments) if text else []
+        violations = read(query, parse_qs(text, keep_blank_values=True), arguments, self.keys) if text else []
         fields: dict[bytes, list[str]] = {}
         for name, value in scope["headers"]:
             if name in header:
                 fields.setdefault(name, []).append(value.decode("latin-1"))
         violations += read(header, fields, arguments)
+        if cookie:
+            cookies = HTTPConnection(scope).cookies
+            violations += read(cookie, {name: [unquote(value)] for name, value in cookies.items()}, arguments)
         for parameter in self.required:
             if parameter.argument not in arguments:
                 violations += parameter.read(None)[1]
@@ -119,12 +159,47 @@ class OperationHandler:
         return arguments
 
 
+def _statuses(operation: Operation) -> list[int]:
+    return [int(status) for status in operation.description["responses"] if status.isdecimal()]
+
+
 def _headers(operation_id: str, status: int) -> list[tuple[bytes, bytes]]:
     """Return the headers that are the same in all of an operation's responses with this status."""
     headers = document.constant_headers(operation_id, status)
-    if MEDIA_TYPE in document.responses(operation_id)[str(status)].get("content", ()):
-        headers = {"Content-Type": MEDIA_TYPE, **headers}
+    content = (document.response(operation_id, status) or {}).get("content", {})
+    if media_type := next((name for name in content if name != problems.MEDIA_TYPE), None):
+        headers = {"Content-Type": "application/octet-stream" if "*" in media_type else media_type, **headers}
     return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+
+def _query_keys(operation: Operation) -> set[str]:
+    """Return the names of query parameters that hold API keys."""
+    schemes = document.raw().get("components", {}).get("securitySchemes", {})
+    used = [document.resolve(schemes.get(name)) for needed in operation.description["security"] for name in needed]
+    return {scheme["name"] for scheme in used if scheme and (scheme["type"], scheme.get("in")) == ("apiKey", "query")}
+
+
+def _check_signature(
+    operation: Operation, function: Callable[..., Any], arguments: list[str], context_argument: str | None
+) -> None:
+    """Raise FaultError if a handler does not fit its operation."""
+    handler = f"the handler {function.__module__}.{function.__name__}"
+    if not inspect.iscoroutinefunction(function):
+        raise FaultError(operation.place, f"{handler} is not asynchronous; write async def.")
+    if twice := {name for name in arguments if arguments.count(name) > 1}:
+        raise FaultError(operation.place, f"two parameters become the argument {twice.pop()}; rename one.")
+    accepted = inspect.signature(function).parameters
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in accepted.values()):
+        return
+    for name in arguments:
+        if name not in accepted:
+            raise FaultError(operation.place, f"{handler} has no argument {name}; add it.")
+    for name, parameter in accepted.items():
+        if parameter.default is inspect.Parameter.empty and name not in [*arguments, context_argument]:
+            message = (
+                f"{handler} has an argument {name}, but the operation has no such parameter; remove one, or add one."
+            )
+            raise FaultError(operation.place, message)
 
 
 class OperationHandlers(RoutedAPI[OperationHandler]):
@@ -135,7 +210,8 @@ class OperationHandlers(RoutedAPI[OperationHandler]):
         self.add_paths()
 
     def make_operation(self, operation: AbstractOperation) -> OperationHandler:
-        return OperationHandler(operation)
+        handler: OperationHandler = operation.function
+        return handler
 
 
 class Dispatch(RoutedMiddleware[OperationHandlers]):

@@ -1,75 +1,163 @@
 """Load the contract, `openapi.yaml`, and look up operations, responses and headers in it."""
 
-from copy import deepcopy
+import re
+import sys
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import yaml
-from connexion.spec import OpenAPISpecification
+
+from handlers.contract import standard, structure
 
 # In a wheel, the contract and its tests are in the folder `handlers`; in a checkout, they are one folder up.
 PATH = next(path for folder in Path(__file__).parents[1:3] if (path := folder / "openapi.yaml").exists())
 TESTS = next(path for name in ("contract_tests", "tests/contract") if (path := PATH.parent / name).exists())
 
 
-class ResolvedContract(OpenAPISpecification):
-    """The contract with every reference resolved by Connexion."""
+class Loader(yaml.CSafeLoader):
+    """A loader of YAML 1.2, as OpenAPI requires: unquoted dates and words such as `no` are strings."""
 
-    @classmethod
-    def _validate_spec(cls, spec: dict[str, Any]) -> None:
-        """Do nothing: Connexion validates the contract in `create_app`, and a second validation takes time."""
+
+Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":bool"))]
+    for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+}
+Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("true|false|True|False|TRUE|FALSE"), list("tTfF"))
+
+
+class Dumper(yaml.CSafeDumper):
+    """A writer of readable YAML: without anchors, and with lines of text as lines."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _text(dumper: yaml.CSafeDumper, text: str) -> yaml.Node:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+Dumper.add_representer(str, _text)
 
 
 class Operation(NamedTuple):
-    """An operation: its full path, its method in upper case, and its description with references resolved."""
+    """An operation: its full path, its method in upper case, and its description.
+
+    `parameters` are those of the operation and of its path, by their place in the contract. References at the top of
+    parameters, body, responses and headers are resolved; schemas may still contain references.
+    """
 
     path: str
     method: str
     description: dict[str, Any]
+    parameters: dict[str, dict[str, Any]]
+    place: str
 
 
 @cache
 def raw() -> dict[str, Any]:
-    """Return the contract as it is written, with references."""
-    return cast(dict[str, Any], yaml.load(PATH.read_bytes(), Loader=yaml.CSafeLoader))
+    """Return the contract with the standard parts, with references. Exit if it is not an OpenAPI document."""
+    try:
+        written = _with_string_keys(yaml.load(PATH.read_bytes(), Loader=Loader))  # noqa: S506, a safe loader
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        sys.exit(f"{PATH.name} is not valid YAML: {' '.join(str(error).split())}.")
+    if faults := structure.faults(written):
+        sys.exit("\n".join(f"{PATH.name}: {fault}" for fault in faults))
+    return standard.merge(written, standard.PATH.read_bytes())
+
+
+def _with_string_keys(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_with_string_keys(item) for item in node]
+    return {str(key): _with_string_keys(value) for key, value in node.items()} if isinstance(node, dict) else node
+
+
+def resolve(node: Any) -> Any:
+    """Return the node that a reference leads to. Return any other node as it is."""
+    while isinstance(node, dict) and isinstance(reference := node.get("$ref"), str):
+        node = structure.follow(raw(), reference)
+    return node
 
 
 @cache
-def resolved() -> ResolvedContract:
-    """Return the contract with every reference resolved."""
-    return ResolvedContract(deepcopy(raw()))
+def base_path() -> str:
+    """Return the path of the first server, without a final slash."""
+    server = next(iter(raw().get("servers") or [{"url": ""}]))
+    variables = {name: variable["default"] for name, variable in server.get("variables", {}).items()}
+    return urlsplit(re.sub(r"{(.*?)}", lambda name: variables.get(name[1], ""), server["url"])).path.rstrip("/")
 
 
 @cache
 def operations() -> dict[str, Operation]:
-    """Return every operation by operation id."""
-    return {
-        operation["operationId"]: Operation(resolved().base_path + path, method.upper(), operation)
-        for path, item in resolved()["paths"].items()
-        for method, operation in item.items()
-        if "operationId" in operation
+    """Return every operation by operation id; one that has none, or that of another, by its method and path."""
+    found: dict[str, Operation] = {}
+    for path, node in raw().get("paths", {}).items():
+        item = resolve(node)
+        for method in (name for name in standard.METHODS if name in item):
+            operation_id = item[method].get("operationId")
+            name = operation_id if operation_id and operation_id not in found else f"{method} {path}"
+            found[name] = _operation(path, item, method)
+    return found
+
+
+def _operation(path: str, item: dict[str, Any], method: str) -> Operation:
+    place, described = f"paths.{path}.{method}", item[method]
+    # A parameter of the operation overrides one of the path with the same name and location.
+    parameters = {}
+    for owner, node in ((f"paths.{path}", item), (place, described)):
+        for index, parameter in enumerate(map(resolve, node.get("parameters", ()))):
+            parameters[parameter["name"], parameter["in"]] = (f"{owner}.parameters[{index}]", parameter)
+    resolved = {
+        **described,
+        "requestBody": resolve(described.get("requestBody")),
+        "responses": {status: _response(response) for status, response in described["responses"].items()},
+        "security": described.get("security", raw().get("security", [])),
     }
+    return Operation(base_path() + path, method.upper(), resolved, dict(parameters.values()), place)
 
 
+def _response(response: dict[str, Any]) -> dict[str, Any]:
+    resolved = resolve(response)
+    return {**resolved, "headers": {name: resolve(header) for name, header in resolved.get("headers", {}).items()}}
+
+
+@cache
 def responses(operation_id: str | None) -> dict[str, dict[str, Any]]:
     """Return an operation's responses by status. None returns those to requests that match no operation."""
-    found = operations()[operation_id].description["responses"] if operation_id else resolved()["x-responses"]
-    return cast(dict[str, dict[str, Any]], found)
+    if operation_id:
+        found: dict[str, dict[str, Any]] = operations()[operation_id].description["responses"]
+        return found
+    return {status: _response(response) for status, response in raw()["x-responses"].items()}
+
+
+def response(operation_id: str | None, status: int) -> dict[str, Any] | None:
+    """Return the response with a status, else the one of its range, such as `4XX`, else the default, else None."""
+    declared = responses(operation_id)
+    keys = (str(status), f"{status // 100}XX", "default")
+    return next((declared[key] for key in keys if key in declared), None)
 
 
 def success_status(operation_id: str) -> int:
-    """Return the status of an operation's successful response."""
-    return next(int(status) for status in responses(operation_id) if status.startswith("2"))
+    """Return the lowest status that the contract declares for a successful response, or 200 if it declares none."""
+    return min((int(status) for status in responses(operation_id) if re.fullmatch(r"[23]\d\d", status)), default=200)
 
 
 @cache
 def constant_headers(operation_id: str | None, status: int) -> dict[str, str]:
     """Return the headers of a response whose values are constant: their schemas in the contract have a default."""
-    headers = responses(operation_id)[str(status)].get("headers", {})
-    return {name: str(header["schema"]["default"]) for name, header in headers.items() if "default" in header["schema"]}
+    headers = (response(operation_id, status) or {}).get("headers", {})
+    schemas = {name: resolve(header.get("schema", {})) for name, header in headers.items()}
+    return {name: str(schema["default"]) for name, schema in schemas.items() if "default" in schema}
 
 
 def path_for(operation_id: str, **parameters: object) -> str:
     """Return the path of an operation with its path parameters filled in."""
     return operations()[operation_id].path.format(**parameters)
+
+
+def to_yaml(contract: dict[str, Any]) -> bytes:
+    """Return a contract as YAML in UTF-8."""
+    options: dict[str, Any] = {"sort_keys": False, "allow_unicode": True, "width": 120, "encoding": "utf-8"}
+    written: bytes = yaml.dump(contract, Dumper=Dumper, **options)
+    return written

@@ -1,46 +1,78 @@
 """Read and validate the parameters of a request."""
 
+import keyword
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from itertools import chain
+from math import isfinite
 from typing import Any
 
+import jiter
 from inflection import underscore
 
+from handlers.contract import document
+from handlers.contract.faults import FaultError
 from handlers.contract.validation import Rules, Violation, message
 
-# An integer in JSON notation, with no more digits than Python can convert.
+# Numbers in JSON notation, with no more digits than Python can convert.
 INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,4000})")
+NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+# The separator of an array in one value, by the style of the parameter.
+SEPARATORS = {"simple": ",", "form": ",", "spaceDelimited": " ", "pipeDelimited": "|"}
+# The styles that are supported in each location; the first is the default.
+STYLES = {
+    "path": ("simple",),
+    "query": ("form", "spaceDelimited", "pipeDelimited", "deepObject"),
+    "header": ("simple",),
+    "cookie": ("form",),
+}
+
+
+def _number(text: str) -> float | str:
+    return value if NUMBER.fullmatch(text) and isfinite(value := float(text)) else text
+
+
 # A value that cannot be converted stays a string, and then violates the schema's `type`.
 CONVERTERS: dict[str, Callable[[str], Any]] = {
     "integer": lambda text: int(text) if INTEGER.fullmatch(text) else text,
+    "number": _number,
     "boolean": lambda text: {"true": True, "false": False}.get(text, text),
     "string": str,
 }
 
 
 class Parameter:
-    """A parameter that the contract describes. The constructor raises KeyError for an unsupported type."""
+    """A parameter that the contract describes. The constructor raises FaultError if it is not supported."""
 
-    def __init__(self, description: dict[str, Any]) -> None:
-        schema = description["schema"]
+    def __init__(self, description: dict[str, Any], place: str = "") -> None:
         self.name: str = description["name"]
-        self.argument: str = underscore(self.name)
+        self.argument = argument_name(self.name)
+        self.location: str = description["in"]
         # The lines of a list-based header field form one list (RFC 9110, section 5.3).
         self.is_list: bool = description.get("x-list", False)
         self.required: bool = description.get("required", False)
-        self.default: Any = schema.get("default")
-        self.convert = CONVERTERS[schema["type"]]
+        self.is_deep = description.get("style") == "deepObject"
+        schema = _schema_of(description, place)
+        self.default: Any = document.resolve(schema).get("default")
+        self.is_repeatable, self.parse = _parser(description, schema, place)
         self.rules = Rules(schema, self.name)
 
-    def read(self, raw_values: list[str] | None) -> tuple[Any, list[Violation]]:
-        """Return the parameter's value and its violations. `raw_values` is None if the request lacks the parameter."""
+    def read(self, raw_values: Any) -> tuple[Any, list[Violation]]:
+        """Return the parameter's value and its violations.
+
+        `raw_values` are the values in the request, for a deepObject by property, or None if there are none.
+        """
         if raw_values is None:
             return self.default, [violation("required", self.name)] if self.required else []
         if self.is_list:
             raw_values = [", ".join(raw_values).strip(" \t")]
-        value = self.convert(raw_values[0])
-        if len(raw_values) > 1:
-            return value, [violation("repeated", self.name)]
+        if len(raw_values) > 1 and not self.is_repeatable:
+            return raw_values[0], [violation("repeated", self.name)]
+        try:
+            value = self.parse(raw_values)
+        except ValueError as error:
+            return None, [Violation(message("json", self.name, error), parameter=self.name)]
         if self.rules.is_valid(value):
             return value, []
         return value, [Violation(detail=text, parameter=self.name) for _, text in self.rules.violations(value)]
@@ -50,24 +82,129 @@ class Parameter:
 Parameters = dict[Any, Parameter]
 
 
-def read(parameters: Parameters, raw_values: Mapping[Any, list[str]], arguments: dict[str, Any]) -> list[Violation]:
+def argument_name(name: str) -> str:
+    """Return the name of the handler's argument for a parameter: in snake case, with an underscore after a keyword."""
+    argument = re.sub(r"\W+", "_", underscore(name)).strip("_")
+    return f"{argument}_" if keyword.iskeyword(argument) else argument
+
+
+def read(
+    parameters: Parameters,
+    raw_values: Mapping[Any, list[str]],
+    arguments: dict[str, Any],
+    others: set[str] | None = None,
+) -> list[Violation]:
     """Add the values of parameters to a handler's arguments, and return the violations.
 
     Args:
         parameters: The parameters of one location: path, query or header.
         raw_values: The values in the request at this location, by name.
         arguments: The arguments by name; changed in place.
+        others: Further names that the request may use; None for any.
     """
     violations = []
+    deep: dict[str, dict[str, list[str]]] = {}
     for name, values in raw_values.items():
         if name in parameters:
             arguments[parameters[name].argument], found = parameters[name].read(values)
             violations += found
-        else:
+            continue
+        # A property of a deepObject is sent as name[property]=value.
+        owner, bracket, rest = name.partition("[")
+        if bracket and rest.endswith("]") and owner in parameters and parameters[owner].is_deep:
+            deep.setdefault(owner, {})[rest[:-1]] = values
+        elif others is not None and name not in others:
             violations.append(violation("unknown", name))
+    for name, properties in deep.items():
+        arguments[parameters[name].argument], found = parameters[name].read(properties)
+        violations += found
     return violations
 
 
 def violation(rule: str, name: str) -> Violation:
     """Return the violation of a rule that sets no limit, such as `required`."""
     return Violation(detail=message(rule, name), parameter=name)
+
+
+def convert(text: str, types: list[str]) -> Any:
+    """Return a text as a value of the first of these types that it fits, or else unchanged."""
+    for name in ("boolean", "integer", "number"):
+        if name in types and (value := CONVERTERS[name](text)) is not text:
+            return value
+    return text
+
+
+def types_of(schema: Any) -> list[str]:
+    """Return all types that a schema mentions for the value itself, in any of its alternatives."""
+    found = document.resolve(schema)
+    types = found.get("type", [])
+    parts: Iterator[Any] = chain.from_iterable(found.get(key, ()) for key in ("allOf", "anyOf", "oneOf"))
+    return [*([types] if isinstance(types, str) else types), *(name for part in parts for name in types_of(part))]
+
+
+def properties_of(schema: Any) -> dict[str, Any]:
+    """Return the properties that a schema describes, in any of its alternatives."""
+    found = document.resolve(schema)
+    parts = chain.from_iterable(found.get(key, ()) for key in ("allOf", "anyOf", "oneOf"))
+    return {
+        **{name: value for part in parts for name, value in properties_of(part).items()},
+        **found.get("properties", {}),
+    }
+
+
+def _schema_of(description: dict[str, Any], place: str) -> Any:
+    if description["in"] not in STYLES:
+        raise FaultError(f"{place}.in", f'"{description["in"]}" is not supported; use {", ".join(STYLES)}.')
+    if "schema" in description:
+        return description["schema"]
+    if "content" not in description:
+        raise FaultError(place, "it has no schema; add one.")
+    ((media_type, content),) = description["content"].items()
+    if media_type != "application/json":
+        raise FaultError(f"{place}.content", f'"{media_type}" is not supported in a parameter; use application/json.')
+    return content.get("schema", {})
+
+
+def _parser(description: dict[str, Any], schema: Any, place: str) -> tuple[bool, Callable[[Any], Any]]:
+    """Return whether a parameter may be repeated, and the function that makes its value from its raw values."""
+    if "content" in description:
+        return False, lambda raw_values: jiter.from_json(raw_values[0].encode(), allow_inf_nan=False)
+    location, types = description["in"], types_of(schema)
+    style = description.get("style", STYLES[location][0])
+    if style not in STYLES[location]:
+        raise FaultError(place, f'style "{style}" is not supported; use "{STYLES[location][0]}".')
+    if style == "deepObject":
+        properties = properties_of(schema)
+        return True, partial(_deep_object, properties)
+    if "object" in types:
+        raise FaultError(place, f'an object in style "{style}" is not supported; use style "deepObject" or content.')
+    if "array" in types:
+        items = types_of(document.resolve(schema).get("items", {}))
+        if {"array", "object"} & set(items):
+            raise FaultError(place, "an array of arrays or objects is not supported; use content: application/json.")
+        if style == "form" and description.get("explode", True):
+            if location == "cookie":
+                raise FaultError(place, "an exploded array in a cookie is not supported; add explode: false.")
+            return True, lambda raw_values: [convert(text, items) for text in raw_values]
+        separator = SEPARATORS[style]
+        return location == "header", lambda raw_values: [
+            convert(text.strip() if location == "header" else text, items)
+            for text in separator.join(raw_values).split(separator)
+            if text
+        ]
+    if len(types) == 1 and types[0] in CONVERTERS:
+        only = CONVERTERS[types[0]]
+        return False, lambda raw_values: only(raw_values[0])
+    return False, lambda raw_values: convert(raw_values[0], types)
+
+
+def _deep_object(properties: dict[str, Any], raw_values: dict[str, list[str]]) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for name, texts in raw_values.items():
+        types = types_of(properties.get(name, {}))
+        if "array" in types:
+            items = types_of(document.resolve(properties[name]).get("items", {}))
+            value[name] = [convert(text, items) for text in texts]
+        else:
+            value[name] = convert(texts[0], types) if len(texts) == 1 else texts
+    return value

@@ -15,12 +15,12 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from handlers.contract import document
+from handlers.contract import document, standard
 from handlers.contract.scope import operation_id_of, state_of
 from handlers.contract.validation import Violation
 from models.database.errors import ChangedError, MissingError, UnavailableError
 
-MEDIA_TYPE = "application/problem+json"
+MEDIA_TYPE = standard.PROBLEM
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +45,7 @@ class Refusal(HTTPException):
     ) -> None:
         super().__init__(status, headers=headers)
         self.example = example
-        limit = document.resolved()["components"]["schemas"]["Problem"]["properties"]["errors"]["maxItems"]
-        self.violations = list(islice(violations, limit))
+        self.violations = list(islice(violations, _max_violations()))
 
 
 class Problems:
@@ -106,8 +105,19 @@ def _response(scope: Scope, error: BaseException) -> Response:
 @cache
 def _example(operation_id: str | None, status: int, name: str | None) -> dict[str, Any]:
     """Return the contract's example of a problem document with this name or else the first one, without violations."""
-    responses = document.responses(operation_id)
-    response = responses.get(str(status), responses["500"])
-    examples = response["content"][MEDIA_TYPE]["examples"]
-    example: dict[str, Any] = examples[name or next(iter(examples))]["value"]
-    return {name: value for name, value in example.items() if name != "errors"}
+    response = document.response(operation_id, status)
+    if not response:
+        return _example(operation_id, 500, None)
+    content = response["content"][MEDIA_TYPE]
+    examples = {key: document.resolve(example)["value"] for key, example in content.get("examples", {}).items()}
+    title = standard.title_of(status)
+    made = {"type": "about:blank", "title": title, "status": status, "detail": title}
+    example: dict[str, Any] = examples[name] if name else content.get("example", next(iter(examples.values()), made))
+    return {key: value for key, value in example.items() if key != "errors"}
+
+
+@cache
+def _max_violations() -> int:
+    properties = document.raw()["components"]["schemas"]["Problem"].get("properties", {})
+    limit: int = properties.get("errors", {}).get("maxItems", 100)
+    return limit

@@ -54,7 +54,7 @@ def _faults(operation_id: str | None, status: int, headers: Headers, body: bytes
     # Successful responses without an operation come from the documentation and the health probes.
     if not operation_id and status < HTTPStatus.BAD_REQUEST:
         return
-    response = document.responses(operation_id).get(str(status))
+    response = document.response(operation_id, status)
     if not response:
         yield f"The contract declares no response {status} here"
         return
@@ -76,8 +76,8 @@ def _faults(operation_id: str | None, status: int, headers: Headers, body: bytes
 
 @cache
 def _headers(operation_id: str | None, status: int) -> dict[str, Parameter]:
-    headers: dict[str, Any] = document.responses(operation_id)[str(status)].get("headers", {})
-    declared = {name.lower(): Parameter({"name": name, **header}) for name, header in headers.items()}
+    headers: dict[str, Any] = (document.response(operation_id, status) or {}).get("headers", {})
+    declared = {name.lower(): Parameter({"name": name, "in": "header", **header}) for name, header in headers.items()}
     # The protocol adds the header X-Request-ID to every response, after this validation.
     declared.pop("x-request-id", None)
     return declared
@@ -85,5 +85,5 @@ def _headers(operation_id: str | None, status: int) -> dict[str, Parameter]:
 
 @cache
 def _rules(operation_id: str | None, status: int, media_type: str) -> Rules:
-    content = document.responses(operation_id)[str(status)]["content"]
-    return Rules(content[media_type]["schema"], "The body")
+    content = (document.response(operation_id, status) or {})["content"]
+    return Rules(content[media_type].get("schema", {}), "The body")

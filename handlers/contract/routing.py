@@ -15,6 +15,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from handlers.contract import document
 from handlers.contract.problems import Refusal
 
+# A path parameter, whose name may contain any characters.
+PARAMETER = re.compile(r"{(.*?)}")
+
 
 class Match(NamedTuple):
     """The result of a lookup: a path of the contract, its operation ids by method, and the path parameters."""
@@ -32,24 +35,30 @@ def match(scope: Scope) -> Match | None:
     exact, patterns = _paths()
     if found := exact.get(scope["path"]):
         return found
-    for pattern, template, operations in patterns:
-        if groups := pattern.fullmatch(scope["path"]):
-            return Match(template, operations, groups.groupdict())
+    for pattern, names, template, operations in patterns:
+        if values := pattern.fullmatch(scope["path"]):
+            return Match(template, operations, dict(zip(names, values.groups(), strict=True)))
     return None
 
 
 @cache
-def _paths() -> tuple[dict[str, Match], list[tuple[re.Pattern[str], str, dict[str, str]]]]:
+def _paths() -> tuple[dict[str, Match], list[tuple[re.Pattern[str], list[str], str, dict[str, str]]]]:
     """Return a dictionary of the paths without parameters, and the patterns of the paths with parameters."""
     methods: dict[str, dict[str, str]] = {}
-    for operation_id, (path, method, _) in document.operations().items():
-        methods.setdefault(path, {})[method] = operation_id
-        if method == "GET":
-            methods[path]["HEAD"] = operation_id
+    for operation_id, operation in document.operations().items():
+        methods.setdefault(operation.path, {})[operation.method] = operation_id
+        if operation.method == "GET":
+            methods[operation.path].setdefault("HEAD", operation_id)
     exact = {path: Match(path, operations, {}) for path, operations in methods.items() if "{" not in path}
     patterns = [
-        (re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(path))), path, operations)
-        for path, operations in methods.items()
+        (
+            re.compile("([^/]+)".join(map(re.escape, PARAMETER.split(path)[::2]))),
+            PARAMETER.findall(path),
+            path,
+            operations,
+        )
+        # Paths with fewer parameters take precedence: /pets/{id}/photo over /pets/{id}/{part}.
+        for path, operations in sorted(methods.items(), key=lambda item: item[0].count("{"))
         if "{" in path
     ]
     return exact, patterns
@@ -60,7 +69,7 @@ class Routing:
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self.base_path = document.resolved().base_path
+        self.base_path = document.base_path()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":

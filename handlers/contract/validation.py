@@ -34,7 +34,7 @@ class Rules:
 
     def __init__(self, schema: dict[str, Any], name: str) -> None:
         self.name = name
-        self.schema = _json_schema(schema)
+        self.schema = _json_schema(_inlined(schema))
         self.validator = Draft4Validator(self.schema, validate_formats=True, formats=LATER_FORMATS, mask=name)
         self.is_valid: Callable[[Any], bool] = self.validator.is_valid
 
@@ -94,3 +94,10 @@ def _json_schema(schema: Any) -> Any:
         if "enum" in converted:
             converted["enum"] = [*converted["enum"], None]
     return converted
+
+
+def _inlined(node: Any) -> Any:
+    node = document.resolve(node)
+    if isinstance(node, list):
+        return [_inlined(item) for item in node]
+    return {key: _inlined(value) for key, value in node.items()} if isinstance(node, dict) else node

@@ -1,7 +1,6 @@
 """Publish the contract, Swagger UI to read it and try it out, and the contract tests."""
 
 import json
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -24,23 +23,19 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-# Patterns for the top-level `security` in openapi.yaml, and for the URL of the first server.
-SECURITY = re.compile(r"^security:.*\n(?:[ -].*\n)*", re.MULTILINE)
-SERVER_URL = re.compile(r"^(servers:\s+- url: ).*", re.MULTILINE)
 
 
 def routes(public_url: str, keys: KeyCache) -> list[BaseRoute]:
     """Return the routes of all pages. A public URL replaces the URL of the first server in the contract."""
-    text, contract = document.PATH.read_text(), document.raw()
+    contract = document.raw()
     if public_url:
         first, *others = contract["servers"]
         contract = {**contract, "servers": [{**first, "url": public_url}, *others]}
-        text = SERVER_URL.sub(lambda line: line[1] + json.dumps(public_url), text)
     tests = [path for path in document.TESTS.iterdir() if path.is_file()]
     to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
     # The first version is published if API keys exist, the second if there are none.
     published = {
-        "/openapi.yaml": (text.encode(), SECURITY.sub("security: []\n", text).encode()),
+        "/openapi.yaml": (document.to_yaml(contract), document.to_yaml({**contract, "security": []})),
         "/openapi.json": (to_json(contract).encode(), to_json({**contract, "security": []}).encode()),
     }
 

@@ -16,7 +16,7 @@ from uvicorn import Config, Server
 from uvicorn.config import LOGGING_CONFIG
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
-from handlers.application import check_handlers
+from handlers.application import create_app
 from handlers.contract import document
 from handlers.documentation import pages
 from handlers.observability import access_log
@@ -80,7 +80,7 @@ def serve(settings: ServerSettings) -> None:
         raise ConfigurationError(
             "Several workers need a common count for --rate-limit: name a Redis server with --rate-limit-storage."
         )
-    check_handlers()
+    create_app(settings)
     _raise_file_limit(settings)
     prepare(settings.database_url)
     listener = _bind(settings.host, settings.port)

@@ -109,5 +109,5 @@ def apply(project: Path) -> None:
     text = handlers.read_text()
     (line,) = (line for line in text.splitlines() if line.startswith("from models.schemas import "))
     handlers.write_text(text.replace(line, f"{line}, TaskPatch"))
-    append_to_class(handlers, "TaskHandlers", HANDLER)
+    append_to_class(handlers, "Handlers", HANDLER)
     append_to_class(project / "models/task.py", "TaskQueries", QUERY)

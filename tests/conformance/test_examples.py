@@ -11,6 +11,7 @@ import pytest
 
 from handlers.contract import document
 from tests.support.calls import METHODS, UNKNOWN_METHOD
+from tests.support.contract import resolved
 from tests.support.project import TIMEOUT
 from tests.support.service import Service, Start
 from tests.support.stores import Store
@@ -27,7 +28,7 @@ TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 def body_examples() -> dict[str, Any]:
     """Return every named example of a request or response body."""
-    named = dict(document.resolved()["components"]["examples"])
+    named = dict(resolved()["components"]["examples"])
     for response in document.responses(None).values():
         for content in response.get("content", {}).values():
             named |= content["examples"]
@@ -38,7 +39,7 @@ def request_examples() -> list[tuple[str, str, str, Any]]:
     """Return the method, path, example name and example value for each example of a request body."""
     return [
         (method, path, name, example["value"])
-        for path, item in document.resolved()["paths"].items()
+        for path, item in resolved()["paths"].items()
         for method in sorted(item.keys() & METHODS)
         if "requestBody" in item[method]
         for name, example in sorted(item[method]["requestBody"]["content"]["application/json"]["examples"].items())
@@ -152,7 +153,7 @@ def test_request_example_is_accepted(
 def test_parameter_examples_are_accepted(client: httpx.Client) -> None:
     client.post("/api/tasks", json=EXAMPLES["TutorialInput"])
     calls = []
-    for path, item in document.resolved()["paths"].items():
+    for path, item in resolved()["paths"].items():
         for method in sorted(item.keys() & METHODS):
             for parameter in [*item.get("parameters", []), *item[method].get("parameters", [])]:
                 named = parameter.get("examples") or {"": {"value": parameter["example"]}}
@@ -177,7 +178,7 @@ def test_parameter_examples_are_accepted(client: httpx.Client) -> None:
 
 
 def test_property_examples_are_accepted(client: httpx.Client) -> None:
-    properties = document.resolved()["components"]["schemas"]["TaskInput"]["properties"]
+    properties = resolved()["components"]["schemas"]["TaskInput"]["properties"]
     body = {name: schema["example"] for name, schema in properties.items()}
 
     created = client.post("/api/tasks", json=body)
@@ -185,7 +186,7 @@ def test_property_examples_are_accepted(client: httpx.Client) -> None:
     assert created.status_code == 201, (
         f"the service rejects an example in the schema TaskInput of openapi.yaml: {created.text}"
     )
-    kept = document.resolved()["components"]["schemas"]["Task"]["properties"]
+    kept = resolved()["components"]["schemas"]["Task"]["properties"]
     expected = {name: schema["example"] for name, schema in kept.items()}
     assert masked(created.json()) == masked(expected), "the examples in the schemas Task and TaskInput must be the same"
 
@@ -206,7 +207,7 @@ def test_header_examples_match_the_responses(start: Start, store: Store) -> None
     assert re.fullmatch(r'"1-[0-9a-f]{8}"', created[0].headers["etag"])
     assert re.fullmatch(r'"1-[0-9a-f]{8}"', examples.pop("ETag"))
     assert examples.pop("WwwAuthenticate") == document.constant_headers("listTasks", 401)["WWW-Authenticate"]
-    allow = document.resolved()["x-responses"]["405"]["headers"]["Allow"]
+    allow = resolved()["x-responses"]["405"]["headers"]["Allow"]
     assert allow["example"] == refused.headers["allow"], (
         "the example of Allow in openapi.yaml must be the value for /api/tasks"
     )

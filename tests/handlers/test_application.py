@@ -1,4 +1,4 @@
-"""`create_app` creates applications that share nothing, and refuses operations without a handler."""
+"""`create_app` creates applications that share nothing."""
 
 import asyncio
 import json
@@ -7,11 +7,9 @@ from typing import Any
 
 import pytest
 
-from handlers.application import check_handlers, create_app
+from handlers.application import create_app
 from handlers.settings import ServerSettings
-from handlers.tasks import TaskHandlers
 from models import keys
-from models.database.errors import ConfigurationError
 from models.database.migrate import migrate
 
 
@@ -95,13 +93,3 @@ def test_two_applications_in_one_process_share_nothing(tmp_path: Path) -> None:
         return (await app.call("GET", "/api/tasks/1", headers=headers))[1]
 
     asyncio.run(use_both())
-
-
-def test_operation_without_a_handler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    check_handlers()
-    monkeypatch.delattr(TaskHandlers, "get_task")
-
-    with pytest.raises(
-        ConfigurationError, match=r"^openapi.yaml: the operation getTask has no handler: add .*get_task"
-    ):
-        check_handlers()

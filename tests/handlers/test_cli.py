@@ -177,7 +177,7 @@ def test_taken_port_is_reported(tmp_path: Path, taken_port: int) -> None:
             "Several workers need a common count for --rate-limit: name a Redis server with --rate-limit-storage.",
         ),
         (["serve", "--prot", "80"], "unrecognized arguments: --prot 80; see tasks-api --help."),
-        (["sevre"], "argument {serve,migrate,key,backup,copy}: invalid choice: 'sevre'"),
+        (["sevre"], "argument {serve,contract,migrate,key,backup,copy}: invalid choice: 'sevre'"),
         (["serve", "--host", "192.0.2.1"], "Cannot listen on 192.0.2.1 port 8000: Cannot assign requested address"),
         (
             ["migrate", "--database-url", "tasks.db"],

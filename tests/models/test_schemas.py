@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from handlers.contract import document
 from handlers.contract.validation import Rules
 from models import schemas
+from tests.support.contract import resolved
 
-SCHEMAS = document.resolved()["components"]["schemas"]
+SCHEMAS = resolved()["components"]["schemas"]
 # A nightly run sets a larger number of examples.
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "250"))
 # Other models are not tested: the service never rejects a body because of them. Nor are dates that do not exist.

@@ -1,5 +1,6 @@
 """`make diff` checks that the version of the contract reflects the changes since its last release."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ from tests.tools.diff import version_errors
 RELEASED = re.sub(r"(?m)^  version: .*", "  version: 1.2.3", document.PATH.read_text())
 SMALLER_BODY = ("x-max-bytes: 65536", "x-max-bytes: 6553")
 OTHER_DEFAULT = ("default: 100\n", "default: 10\n")
-OTHER_EXAMPLE = ("detail: Task not found", "detail: No such task")
+OTHER_EXAMPLE = ("TaskNotFound: Task not found", "TaskNotFound: No such task")
 DROPPED_PARAMETER = ("        - $ref: '#/components/parameters/Completed'\n", "")
 LOWER_MAXIMUM = ("maximum: 1000\n", "maximum: 500\n")
 RENAMED = ("title: Tasks API", "title: The Tasks API")
@@ -41,8 +42,9 @@ def folder(tmp_path: Path, node: Path) -> Path:
 
 def diff(folder: Path, *base: str) -> tuple[int, str]:
     """Run `make diff` on the contract in a folder, and return the exit status and the output."""
-    command = [sys.executable, str(ROOT / "tests/tools/diff.py"), *base]
-    completed = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "tests.tools.diff", *base]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    completed = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert "Traceback" not in completed.stderr
     return completed.returncode, completed.stdout + completed.stderr
 

@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from handlers.contract.document import resolved
 from tests.support.calls import bearer, wait_for
+from tests.support.contract import resolved
 from tests.support.edits import add_after, add_to_yaml, next_migration
 from tests.support.pages import block, text
 from tests.support.project import COMMAND, ROOT, RUN_FROM_SOURCE

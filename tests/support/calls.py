@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from handlers.contract import document
-from models.schemas import Problem
+from handlers.contract.validation import Rules
 from tests.support.inside import run
 from tests.support.project import TIMEOUT
 from tests.support.stores import Store
@@ -25,7 +25,8 @@ CALLS = [
     ("PUT", "/api/tasks/1", "Failed to update task"),
     ("DELETE", "/api/tasks/1", "Failed to delete task"),
 ]
-UNAVAILABLE = "The tasks are temporarily unavailable; retry in a moment"
+UNAVAILABLE = "The service is temporarily unavailable; retry in a moment"
+PROBLEM = Rules({"$ref": "#/components/schemas/Problem"}, "the problem")
 TASK = {"title": "Write the tutorial", "completed": False}
 
 
@@ -56,15 +57,14 @@ def assert_is_problem(status: int, response: httpx.Response) -> None:
     """Assert that the response is a well-formed problem document with the given status."""
     assert response.status_code == status
     assert response.headers["content-type"] == "application/problem+json"
-    problem = Problem.model_validate_json(response.content)
-    assert (problem.type, problem.status) == ("about:blank", status)
-    assert problem.title
-    assert problem.detail
-    # A problem document omits the members that do not apply.
-    assert list(response.json()) == ["type", "title", "status", "detail", "errors"][: 5 if problem.errors else 4]
-    assert status == 400 or not problem.errors
-    for violation in problem.errors or []:
-        assert (violation.pointer is None) != (violation.parameter is None)
+    problem = response.json()
+    assert list(PROBLEM.violations(problem)) == []
+    assert (problem["type"], problem["status"]) == ("about:blank", status)
+    assert problem["title"]
+    assert problem["detail"]
+    assert status == 400 or "errors" not in problem
+    for violation in problem.get("errors", []):
+        assert ("pointer" in violation) != ("parameter" in violation)
     assert response.headers["x-request-id"]
     assert ("retry-after" in response.headers) == (status in (409, 503))
     assert response.headers["cache-control"] == "no-store"

@@ -1,4 +1,4 @@
-"""Compare the contract with its last release, and fail if the version does not reflect the changes: `make diff`.
+"""Compare the published contract with its last release, and fail if its version does not reflect the changes.
 
 Redocly rates most changes as major, minor or patch. This script also rates the changes that Redocly misses.
 """
@@ -15,6 +15,9 @@ from typing import Any
 import yaml
 from packaging.version import Version
 
+from handlers.contract import document, standard
+from handlers.contract.standard import merge
+
 CONTRACT = Path("openapi.yaml")
 REDOCLY = Path("build/node/node_modules/.bin/redocly")
 
@@ -26,10 +29,13 @@ def main() -> None:
         print("No release has a tag yet, so there is nothing to compare with. Give a tag or a file with BASE=...")
         return
     with tempfile.TemporaryDirectory() as folder:
-        released = Path(folder, "released.yaml")
-        released.write_text(_text(base))
-        errors = list(version_errors(yaml.safe_load(released.read_text()), yaml.safe_load(CONTRACT.read_text())))
-        status = _run_redocly(released)
+        published = merge(yaml.safe_load(CONTRACT.read_text()), standard.PATH.read_bytes())
+        released = merge(yaml.safe_load(_text(base)), _standard_parts(base))
+        errors = list(version_errors(released, published))
+        files = [Path(folder, name) for name in ("released.yaml", "published.yaml")]
+        for file, contract in zip(files, (released, published), strict=True):
+            file.write_bytes(document.to_yaml(contract))
+        status = _run_redocly(*files)
     sys.exit("\n".join(errors) or status)
 
 
@@ -45,6 +51,13 @@ def _text(base: str) -> str:
     if shown.returncode:
         sys.exit(f"{base} is neither a file nor a tag with an {CONTRACT}.")
     return shown.stdout
+
+
+def _standard_parts(base: str) -> bytes:
+    """Return the standard parts of a release, or those of today if `base` is a file or had none."""
+    path = standard.PATH.relative_to(Path(__file__).parents[2])
+    shown = subprocess.run(["git", "show", f"{base}:{path}"], capture_output=True, check=False)
+    return standard.PATH.read_bytes() if shown.returncode else shown.stdout
 
 
 def version_errors(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
@@ -74,7 +87,7 @@ def _breaking(old: Any, new: Any, path: str = "#") -> Iterator[str]:
         yield f"{path}/default has changed"
 
 
-def _run_redocly(released: Path) -> int:
+def _run_redocly(released: Path, published: Path) -> int:
     if not shutil.which("node"):
         print("Node is not installed, so other breaking changes were not looked for.")
         return "CI" in os.environ
@@ -82,7 +95,7 @@ def _run_redocly(released: Path) -> int:
         str(REDOCLY),
         "diff",
         str(released),
-        str(CONTRACT),
+        str(published),
         "--config=tests/redocly.yaml",
         "--check-version",
         "--fail-on=none",

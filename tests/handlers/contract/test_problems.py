@@ -11,6 +11,7 @@ import pytest
 
 from handlers.contract import document
 from tests.support.calls import UNKNOWN_METHOD, assert_is_problem, wait_for
+from tests.support.contract import resolved
 from tests.support.service import Service, Start
 from tests.support.stores import Store
 from tests.support.wire import exchange
@@ -66,8 +67,8 @@ def test_every_error_is_a_problem_document(start: Start, store: Store) -> None:
 def operations() -> list[tuple[str, str]]:
     """Return the method and path of a request for each operation, and of some requests that match no operation."""
     requests = [
-        (method.upper(), re.sub(r"\{\w+\}", "1", document.resolved().base_path + path))
-        for path, item in document.resolved()["paths"].items()
+        (method.upper(), re.sub(r"\{\w+\}", "1", document.base_path() + path))
+        for path, item in resolved()["paths"].items()
         for method in item
         if method.upper() in HTTPMethod.__members__
     ]

@@ -9,12 +9,12 @@ import pytest
 from connexion.middleware.abstract import ROUTING_CONTEXT
 from starlette.types import Message, Receive, Scope, Send
 
-from handlers.contract import document
 from handlers.contract.responses import InvalidResponseError, ResponseValidation
+from tests.support.contract import resolved
 from tests.support.project import RUN_FROM_SOURCE
 from tests.support.service import Start
 
-SCHEMA = document.resolved()["components"]["schemas"]["Task"]
+SCHEMA = resolved()["components"]["schemas"]["Task"]
 TASK = {name: part["example"] for name, part in SCHEMA["properties"].items()} | {"description": None}
 PROBLEM = {"type": "about:blank", "title": "Not Found", "status": 404, "detail": "Task not found"}
 JSON = {"content-type": "application/json", "cache-control": "private, no-cache"}

@@ -1,0 +1,117 @@
+"""Check the structure of a contract: it is an OpenAPI document, and every reference leads somewhere."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+from urllib.parse import unquote
+
+from connexion.spec import OpenAPISpecification
+from jsonschema_rs import Draft7Validator, ValidationError
+
+VERSIONS = ("3.0.", "3.1.")
+REFERENCE = {"$ref": "#/definitions/Reference"}
+VALUES = ("example", "default", "enum", "const", "value")
+# Objects that OpenAPI 3.1 extends.
+EXTENDED = ("Info", "License", "Components", "Reference")
+
+
+def faults(document: Any) -> list[str]:
+    """Return a sentence for each fault, which starts with its place in the document."""
+    version = document.get("openapi") if isinstance(document, dict) else None
+    if not str(version).startswith(VERSIONS):
+        return [f"openapi: {version} is not supported; write an OpenAPI document of version 3.0 or 3.1."]
+    errors = Draft7Validator(_meta_schema(str(version))).iter_errors(document)
+    found = [f"{place(error.instance_path)}: {_sentence(error)}" for error in errors]
+    return found or [
+        f"{place(path)}: {fault}"
+        for path, reference in references(document)
+        if (fault := _reference_fault(document, reference))
+    ]
+
+
+def place(path: Sequence[str | int]) -> str:
+    """Return the name of a place, such as `paths./api/tasks.get.parameters[3]`."""
+    steps = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    return steps.removeprefix(".") or "the document"
+
+
+def _meta_schema(version: str) -> dict[str, Any]:
+    """Return Connexion's JSON Schema for OpenAPI 3.0, changed so that its errors name the faulty part itself."""
+    schema: dict[str, Any] = _distinguish(OpenAPISpecification.openapi_schema)
+    definitions = schema["definitions"]
+    definitions["Schema"]["properties"]["multipleOf"] = {"type": "number", "exclusiveMinimum": 0}
+    # Checked where parameters and security schemes are prepared, with better sentences.
+    definitions["ParameterLocation"] = definitions["SchemaXORContent"] = {}
+    definitions["SecurityScheme"] = {"type": "object", "required": ["type"]}
+    if version.startswith("3.1."):
+        schema |= {"additionalProperties": True, "required": ["openapi", "info"]}
+        schema["properties"]["openapi"] = {}
+        definitions["Schema"] = {"type": ["object", "boolean"]}
+        definitions["Operation"]["required"] = []
+        for name in EXTENDED:
+            definitions[name]["additionalProperties"] = True
+    return schema
+
+
+def _distinguish(node: Any) -> Any:
+    """Replace "an object or a reference" by a condition, because a failed `oneOf` would not say which part is wrong."""
+    if isinstance(node, list):
+        return [_distinguish(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    converted = {key: _distinguish(value) for key, value in node.items()}
+    match converted.get("oneOf"):
+        case [described, reference] | [reference, described] if reference == REFERENCE:
+            del converted["oneOf"]
+            converted |= {"if": {"type": "object", "required": ["$ref"]}, "then": REFERENCE, "else": described}
+    return converted
+
+
+def _sentence(error: ValidationError) -> str:
+    kind = error.kind
+    match kind.name:
+        case "required":
+            return f'"{kind.value}" is missing; add it.'
+        case "additionalProperties":
+            names = ", ".join(f'"{name}"' for name in kind.value)
+            return f"OpenAPI has no {names} here; correct or remove it."
+        case "not" if "example" in str(kind.value):
+            return 'has both "example" and "examples"; remove one.'
+        case _:
+            return f"{error.message}; correct it."
+
+
+def references(node: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Yield the place and the text of each reference in a part of a document."""
+    if isinstance(node, list):
+        for index, item in enumerate(node):
+            yield from references(item, (*path, index))
+    if isinstance(node, dict):
+        if isinstance(node.get("$ref"), str):
+            yield path, node["$ref"]
+        for key, value in node.items():
+            # These hold any values, which may look like references, unless they are the names of properties.
+            if key not in VALUES or path[-1:] == ("properties",):
+                yield from references(value, (*path, key))
+
+
+def _reference_fault(document: dict[str, Any], reference: str) -> str | None:
+    if not reference.startswith("#/"):
+        return f'the reference "{reference}" leads out of the document; bundle all parts into one document.'
+    seen: list[Any] = [{"$ref": reference}]
+    while isinstance(seen[-1], dict) and isinstance(seen[-1].get("$ref"), str):
+        try:
+            seen.append(follow(document, seen[-1]["$ref"]))
+        except (KeyError, IndexError, ValueError, TypeError):
+            return f'the reference "{seen[-1]["$ref"]}" leads nowhere; correct it, or add what it names.'
+        if seen[-1] in seen[:-1]:
+            return f'the reference "{reference}" leads back to itself; correct it.'
+    return None
+
+
+def follow(document: dict[str, Any], reference: str) -> Any:
+    """Return the node that a reference names (RFC 6901). Raise an error if there is none."""
+    node: Any = document
+    for step in reference.removeprefix("#/").split("/"):
+        name = unquote(step).replace("~1", "/").replace("~0", "~")
+        node = node[int(name)] if isinstance(node, list) else node[name]
+    return node

@@ -1,0 +1,102 @@
+"""Find the handler of each operation: in `handlers/pets.py` for the tag `Pets`, under its operation id in snake case.
+
+The module holds coroutine functions, or a class `Handlers` with coroutine methods, whose constructor receives the
+services.
+"""
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from inflection import underscore
+
+from handlers.contract import document, problems
+from handlers.contract.dispatch import OperationHandler
+from handlers.contract.document import Operation
+from handlers.contract.faults import FaultError, collected
+from handlers.services import Services
+
+# The module of operations without a tag.
+UNTAGGED = "operations"
+
+
+def find_handlers(services: Services, faults: list[str]) -> dict[str, OperationHandler]:
+    """Return the handlers by operation id, and add a sentence to `faults` for everything that cannot be served."""
+    found: dict[str, OperationHandler] = {}
+    owners: dict[ModuleType, Any] = {}
+    shapes: dict[tuple[str, str], str] = {}
+    for operation_id, operation in document.operations().items():
+        with collected(faults):
+            if operation.description.get("operationId") != operation_id:
+                raise FaultError(operation.place, "it has no operationId of its own; add one, which names the handler.")
+            _check_path(operation, shapes)
+            module = _module(operation)
+            if module not in owners:
+                owners[module] = module.Handlers(services) if hasattr(module, "Handlers") else module
+            function = getattr(owners[module], snake_case(operation_id), None)
+            if not callable(function):
+                name = snake_case(operation_id)
+                raise FaultError(operation.place, f"{_file(module)} has no handler {name}; add async def {name}.")
+            found[operation_id] = OperationHandler(operation_id, function, faults)
+    for module in owners:
+        faults += _unknown_refusals(module)
+    return found
+
+
+def snake_case(name: str) -> str:
+    """Return a name of the contract as a Python name."""
+    return re.sub(r"\W+", "_", underscore(name)).strip("_")
+
+
+def _module(operation: Operation) -> ModuleType:
+    name = snake_case(next(iter(operation.description.get("tags", ())), UNTAGGED))
+    try:
+        return import_module(f"handlers.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != f"handlers.{name}":
+            raise FaultError(operation.place, f"handlers/{name}.py cannot be imported: {error}.") from error
+        raise FaultError(
+            operation.place, f"the module handlers/{name}.py is missing; add it with the handler."
+        ) from error
+    except ImportError as error:
+        sentence = f"handlers/{name}.py cannot be imported: {error}; if the contract has changed, run make generate."
+        raise FaultError(operation.place, sentence) from error
+
+
+def _file(module: ModuleType) -> str:
+    return f"{module.__name__.replace('.', '/')}.py"
+
+
+def _check_path(operation: Operation, shapes: dict[tuple[str, str], str]) -> None:
+    """Raise FaultError if the path parameters do not fit the path, or another path matches the same requests."""
+    named = re.findall("{(.*?)}", operation.path)
+    described = [parameter["name"] for parameter in operation.parameters.values() if parameter["in"] == "path"]
+    if different := set(named) ^ set(described):
+        message = f'the path and its parameters differ in "{different.pop()}"; name it in both, as required in path.'
+        raise FaultError(operation.place, message)
+    other = shapes.setdefault((re.sub("{.*?}", "{}", operation.path), operation.method), operation.place)
+    if other != operation.place:
+        raise FaultError(operation.place, f"it matches the same requests as {other}; remove one.")
+
+
+def _unknown_refusals(module: ModuleType) -> Iterator[str]:
+    """Yield a sentence for each `Refusal(409, "Name")` whose example no operation of the module declares."""
+    declared = {
+        (int(status), name)
+        for operation in document.operations().values()
+        for status, response in operation.description["responses"].items()
+        if status.isdecimal()
+        for name in response.get("content", {}).get(problems.MEDIA_TYPE, {}).get("examples", ())
+    }
+    for node in ast.walk(ast.parse(inspect.getsource(module))):
+        match node:
+            case ast.Call(
+                func=ast.Name("Refusal") | ast.Attribute(attr="Refusal"),
+                args=[ast.Constant(int(status)), ast.Constant(str(name)), *_],
+            ) if (status, name) not in declared:
+                place = f"{_file(module)}:{node.lineno}"
+                yield f'{place}: no operation has a problem "{name}" of status {status}; add it to x-problems.'

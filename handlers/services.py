@@ -1,0 +1,13 @@
+"""The objects that all requests share, which handlers receive."""
+
+from typing import NamedTuple
+
+from handlers.idempotency import IdempotencyKeys
+from models.database.address import Database
+
+
+class Services(NamedTuple):
+    """What the constructor of a class `Handlers` receives: the database, and the idempotency keys."""
+
+    database: Database
+    idempotency: IdempotencyKeys
