@@ -9,14 +9,24 @@ async def search(
     id: int | None,
     class_: str | None,
     from_: str | None,
+    at: str | None,
     address: str | None,
     caller: str | None,
     request: str | None,
     body: str | None,
     filter_status: str | None,
     sort_by: str | None,
+    price_max: float | None,
+    in_stock: bool | None,
+    genre: list[str] | None,
+    genre_not: list[str] | None,
+    numbers: list[int] | None,
+    labels: list[str] | None,
+    size: dict[str, Any] | None,
+    filter: dict[str, Any] | None,
     context: RequestContext,
 ) -> dict[str, Any]:
-    names = ("id", "class_", "from_", "address", "caller", "request", "body", "filter_status", "sort_by")
-    arguments = locals()
-    return {name: arguments[name] for name in names if arguments[name] is not None}
+    """Return the arguments that the request set."""
+    arguments = dict(locals())
+    del arguments["context"]
+    return {name: value for name, value in arguments.items() if value is not None}
