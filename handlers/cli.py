@@ -1,10 +1,9 @@
-"""The command `tasks-api` and its subcommands."""
+"""The command of the service, such as `shop-api` for a Shop API, and its subcommands."""
 
 import os
 import re
 import signal
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,7 +13,9 @@ from pydantic import BaseModel, Field, ValidationError
 from pydantic_settings import BaseSettings, CliApp, CliPositionalArg, CliSubCommand, CliToggleFlag, get_subcommand
 from pydantic_settings.exceptions import SettingsError
 
+from handlers.application import create_app
 from handlers.contract import document
+from handlers.contract.document import COMMAND, NAME
 from handlers.server.serve import serve
 from handlers.settings import ServerSettings, Settings, variable
 from models import keys
@@ -33,12 +34,20 @@ class Serve(ServerSettings):
             return
         require("prometheus_client", "metrics", "--metrics")
         # Always use a new folder: one that the environment names may hold the metrics of another program.
-        with TemporaryDirectory(prefix="tasks-api-metrics-") as folder:
+        with TemporaryDirectory(prefix=f"{COMMAND}-metrics-") as folder:
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
             from handlers.observability import metrics  # noqa: PLC0415, after the variable that it needs
 
             metrics.serve(self.metrics)
             serve(self)
+
+
+class Check(ServerSettings):
+    """Check that the contract can be served, without serving it."""
+
+    def cli_cmd(self) -> None:
+        create_app(self)
+        print(f"{document.PATH.name}: {len(document.operations())} operations, no faults.")
 
 
 class Contract(BaseModel):
@@ -65,7 +74,7 @@ class NewKey(Settings):
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", self.name):
             raise ConfigurationError("A key's name has 1 to 64 letters, digits, dots, underscores and hyphens.")
         prepare(self.database_url)
-        print(keys.create(self.database_url, self.name))
+        print(keys.create(self.database_url, self.name, f"{NAME}_"))
         print("Send it in the header Authorization: Bearer ...; it is not shown again.", file=sys.stderr)
 
 
@@ -118,16 +127,14 @@ class Backup(Settings):
         print(f"Copied {tasks} tasks to {self.file}, and checked the copy.")
 
 
-class Copy(BaseModel, use_attribute_docstrings=True):
+class Copy(BaseModel):
     """Copy all data from a SQLite file to an empty PostgreSQL database, and compare the two."""
 
-    source: str = Field(validation_alias="from")
-    """the file, such as sqlite:///tasks.db"""
-    target: str = Field(validation_alias="to")
-    """the database, such as postgresql://host/tasks"""
+    source: str = Field(validation_alias="from", description=f"the file, such as sqlite:///{NAME}.db")
+    target: str = Field(validation_alias="to", description=f"the database, such as postgresql://host/{NAME}")
 
     def cli_cmd(self) -> None:
-        require("psycopg_pool", "postgresql", "tasks-api copy")
+        require("psycopg_pool", "postgresql", f"{COMMAND} copy")
         from models.transfer.copy import copy  # noqa: PLC0415, installed with an extra
 
         with click.progressbar(length=1, label="Copying and comparing", file=sys.stderr) as bar:
@@ -138,16 +145,17 @@ class Copy(BaseModel, use_attribute_docstrings=True):
 
 
 class Command(
-    BaseSettings, cli_prog_name="tasks-api", cli_avoid_json=True, cli_implicit_flags="dual", cli_kebab_case=True
+    BaseSettings, cli_prog_name=COMMAND, cli_avoid_json=True, cli_implicit_flags="dual", cli_kebab_case=True
 ):
-    """A contract-first tasks API.
+    __doc__ = f"""{document.raw()["info"]["title"]}, served from its contract {document.PATH.name}.
 
-    Every flag can also be set in the environment or in a .env file: --port as TASKS_API_PORT and so on, but
-    --database-url as DATABASE_URL.
-    """
+Every flag can also be set in the environment or in a .env file: --port as {variable("port")} and so on, but
+--database-url as DATABASE_URL.
+"""
 
     version: CliToggleFlag[bool] = Field(default=False, description="print the version and exit")
     serve: CliSubCommand[Serve] = Field(description=Serve.__doc__)
+    check: CliSubCommand[Check] = Field(description=Check.__doc__)
     contract: CliSubCommand[Contract] = Field(description=Contract.__doc__)
     migrate: CliSubCommand[Migrate] = Field(description=Migrate.__doc__)
     key: CliSubCommand[Key] = Field(description=Key.__doc__)
@@ -157,12 +165,12 @@ class Command(
 
     @classmethod
     def settings_customise_sources(cls, settings_cls: Any, init_settings: Any, *_: Any, **__: Any) -> Any:
-        """Ignore the environment, where `TASKS_API_VERSION` may mean something else."""
+        """Ignore the environment, where a variable such as `SHOP_API_VERSION` may mean something else."""
         return (init_settings,)
 
     def cli_cmd(self) -> None:
         if self.version:
-            print("tasks-api", version("tasks-api"))
+            print(COMMAND, document.raw()["info"]["version"])
         else:
             _run_subcommand(self)
 
@@ -174,7 +182,7 @@ def main() -> None:
     except ValidationError as error:
         sys.exit("\n".join(_sentence(str(fault["loc"][-1]), fault["msg"]) for fault in error.errors()))
     except SettingsError as error:
-        sys.exit(f"{str(error).removeprefix('error parsing CLI: ')}; see tasks-api --help.")
+        sys.exit(f"{str(error).removeprefix('error parsing CLI: ')}; see {COMMAND} --help.")
     except ConfigurationError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:

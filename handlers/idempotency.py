@@ -11,13 +11,13 @@ from hashlib import sha256
 
 from pydantic import BaseModel
 
-from handlers.contract import document
 from handlers.contract.problems import Refusal
 from handlers.contract.reply import Reply
 from models.answers import Answer, AnswerQueries
 from models.database.address import Database
 from models.database.statements import Execute, Work
 
+DEFAULT = 0  # stored in place of the status of a reply that has none
 REPLAYED = {"Idempotency-Replayed": "true"}
 # Purge expired responses this many times per retention period.
 PURGES_PER_RETENTION = 100
@@ -34,10 +34,17 @@ class IdempotencyKeys:
         self._answers = AnswerQueries(database)
         self._running: set[bytes] = set()
 
-    async def run(self, operation_id: str, work: Work[Reply], body: BaseModel, caller: bytes, key: str | None) -> Reply:
+    async def run(self, scope: str, work: Work[Reply], body: BaseModel, caller: bytes, key: str | None) -> Reply:
         """Run the write of a request in a transaction, or replay the first response for its idempotency key.
 
         The keys of different callers are independent. Without a key, the write always runs.
+
+        Args:
+            scope: The operation, such as `createOrder`; another operation may not use the same key.
+            work: The write. It gets the body, and returns the response.
+            body: The body of the request; a retry has the same.
+            caller: The identity of the client.
+            key: The idempotency key.
 
         Raises:
             Refusal: 409 while the first request with this key is running, 422 if this one differs from it.
@@ -45,21 +52,21 @@ class IdempotencyKeys:
         if key is None:
             return await self._database.write(work, body)
         name = sha256(caller + b"\n" + key.encode()).digest()
-        fingerprint = sha256(f"{operation_id} {body.model_dump_json()}".encode()).digest()
+        fingerprint = sha256(f"{scope} {body.model_dump_json()}".encode()).digest()
 
         async def replay_or_run(execute: Execute) -> Reply:
             kept = await self._answers.find(execute, name)
             if not kept:
                 reply = await work(execute, body)
-                answer = Answer(fingerprint, document.success_status(operation_id), reply.headers, reply.body)
+                answer = Answer(fingerprint, reply.status or DEFAULT, reply.headers, reply.body)
                 await self._answers.insert(execute, name, answer)
                 return reply
             if kept.fingerprint != fingerprint:
-                raise Refusal(422)
-            return Reply(kept.body, {**kept.headers, **REPLAYED}, kept.status)
+                raise Refusal(422, "IdempotencyKeyReused")
+            return Reply(kept.body, {**kept.headers, **REPLAYED}, kept.status or None)
 
         if name in self._running:
-            raise Refusal(409)
+            raise Refusal(409, "FirstRequestRunning", headers={"Retry-After": "1"})
         self._running.add(name)
         try:
             return await self._database.write_atomically(replay_or_run)

@@ -13,7 +13,9 @@ from handlers.contract import document
 from models.database.address import CONNECTIONS
 from models.database.errors import require
 
-COMPONENTS = document.raw()["components"]
+PREFIX = f"{document.COMMAND}_".replace("-", "_").upper()
+LONGEST_WINDOW = 24 * 60 * 60  # seconds; a longer Retry-After would be of no use to a client
+RETENTION_HOURS = 24  # of a contract that says nothing else
 HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+)"
 PORT = r"0*(?:[1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5])"
 ORIGINS = r"([,\s]|\*(?![^,\s])|https?://[^/?#@,\s]+(?![^,\s]))*"
@@ -40,8 +42,14 @@ def _are_limits(text: str) -> bool:
     require("limits", "rate-limits", "--rate-limit")
     from limits import parse_many  # noqa: PLC0415, installed with an extra
 
-    longest = COMPONENTS["headers"]["RetryAfter"]["schema"]["maximum"]
-    return all(limit.amount and limit.get_expiry() <= longest for limit in parse_many(text))
+    return all(limit.amount and limit.get_expiry() <= LONGEST_WINDOW for limit in parse_many(text))
+
+
+def _retention_hours() -> float:
+    """Return the `x-retention-hours` of the first parameter that has them."""
+    operations = document.operations().values()
+    parameters = [parameter for operation in operations for parameter in operation.parameters.values()]
+    return next((item["x-retention-hours"] for item in parameters if "x-retention-hours" in item), RETENTION_HOURS)
 
 
 def _are_networks(text: str) -> bool:
@@ -53,16 +61,16 @@ Limits = Annotated[
     str, _checked(_are_limits, "100/second;5000/hour, with at least one request and at most a day in each")
 ]
 Listener = Annotated[str, _matching(f"{HOST}:{PORT}", "127.0.0.1:9464 or [::1]:9464")]
-Url = Annotated[str, _matching(URL, "https://tasks.example.com")]
+Url = Annotated[str, _matching(URL, "https://api.example.com")]
 Origins = Annotated[str, _matching(ORIGINS, "https://app.example.com, separated by commas, or *")]
 RedisUrl = Annotated[str, _matching(rf"(?i:rediss?)://([^/?#\s]*@)?{HOST}:{PORT}(/\d*)?", "redis://127.0.0.1:6379/0")]
 
 
-class Settings(BaseSettings, env_file=".env", env_prefix="TASKS_API_", extra="ignore", use_attribute_docstrings=True):
+class Settings(BaseSettings, env_file=".env", env_prefix=PREFIX, extra="ignore", use_attribute_docstrings=True):
     """The settings of every command."""
 
     # The alias keeps the name that hosting platforms use: DATABASE_URL, without the prefix.
-    database_url: str = Field(default="sqlite:///tasks.db", validation_alias="database_url")
+    database_url: str = Field(default=f"sqlite:///{document.NAME}.db", validation_alias="database_url")
     """database: sqlite:/// and the path of a file, or the URL of a postgresql:// server"""
 
 
@@ -93,7 +101,7 @@ class ServerSettings(Settings):
     """timeout in seconds for receiving a request and for sending a response"""
     shutdown_timeout: int = Field(default=10, ge=0)
     """timeout in seconds for running requests after SIGTERM"""
-    idempotency_hours: float = Field(default=24, gt=0, le=876_000)
+    idempotency_hours: float = Field(default=_retention_hours(), gt=0, le=876_000)
     """retention in hours of the response to a POST with an Idempotency-Key"""
     access_log: bool = False
     """write a line of JSON per request to standard output"""

@@ -13,8 +13,6 @@ from models.database.clock import now
 from models.database.errors import ConfigurationError, UnavailableError
 from models.database.statements import Statement
 
-# Secret scanners find leaked keys by this prefix.
-PREFIX = "tasks_"
 BYTES = 32
 # Seconds between refreshes of the cache.
 REFRESH_INTERVAL = 0.25
@@ -93,9 +91,12 @@ class KeyCache:
         return self._names.get(sha256(key).digest())
 
 
-def create(url: str, name: str) -> str:
-    """Store a new key in the database at a URL, and return it. The database keeps only its hash."""
-    key = PREFIX + token_urlsafe(BYTES)
+def create(url: str, name: str, prefix: str) -> str:
+    """Store a new key in the database at a URL, and return it. The database keeps only its hash.
+
+    Secret scanners find leaked keys by their prefix.
+    """
+    key = prefix + token_urlsafe(BYTES)
     # A fast hash is enough, because nobody can try 2 ** 256 keys.
     digest = sha256(key.encode()).digest()
     values = {ApiKey.name: name, ApiKey.hash: digest, ApiKey.created_at: now(), ApiKey.revoked_at: None}

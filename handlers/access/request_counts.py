@@ -16,6 +16,8 @@ from limits.errors import StorageError
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from handlers.contract import document
+
 TIMEOUT = 0.25  # seconds that a request waits for Redis
 RETRY_INTERVAL = 1  # seconds between attempts to reach Redis during an outage
 # Maximum number of concurrent Redis requests. Without it, a burst would time out although Redis is healthy.
@@ -91,7 +93,7 @@ class Redis(RedisStorage):
 
     def __init__(self, url: str) -> None:
         # One retry, because the server may have closed an idle connection.
-        super().__init__(url, True, "redispy", "tasks-api", retry=Retry(NoBackoff(), 1))  # type: ignore[arg-type]
+        super().__init__(url, True, "redispy", document.COMMAND, retry=Retry(NoBackoff(), 1))  # type: ignore[arg-type]
 
     async def get_expiry(self, key: str) -> float:
         remaining: int = await self.bridge.storage.pttl(self.bridge.prefixed_key(key))

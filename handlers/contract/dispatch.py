@@ -100,25 +100,26 @@ class OperationHandler:
         except ClientDisconnect:
             return
         reply = await self.function(**arguments)
-        if isinstance(reply, Response):
-            for name, value in self._headers_of(reply.status_code):
-                reply.headers.setdefault(name.decode(), value.decode())
-            await reply(scope, receive, send)
-            return
-        if not isinstance(reply, Reply):
+        if type(reply) is not Reply:
+            if isinstance(reply, Response):
+                for name, value in self._headers_of(reply.status_code).items():
+                    reply.headers.setdefault(name.decode(), value.decode())
+                await reply(scope, receive, send)
+                return
             reply = Reply(reply)
         status = reply.status or self.status
-        own = [(name.lower().encode(), value.encode()) for name, value in reply.headers.items()]
-        headers = own + self._headers_of(status)
-        content = reply.body
-        if type(content) is not bytes:
-            content = encoded(content, next((value for name, value in headers if name == b"content-type"), b""))
-        if content:
-            headers.append((b"content-length", b"%d" % len(content)))
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": content})
+        headers = self._headers_of(status).copy()
+        for field, text in reply.headers.items():
+            headers[field.lower().encode()] = text.encode()
+        body = reply.body
+        if type(body) is not bytes:
+            body = encoded(body, headers.get(b"content-type", b""))
+        if body:
+            headers[b"content-length"] = b"%d" % len(body)
+        await send({"type": "http.response.start", "status": status, "headers": list(headers.items())})
+        await send({"type": "http.response.body", "body": body})
 
-    def _headers_of(self, status: int) -> list[tuple[bytes, bytes]]:
+    def _headers_of(self, status: int) -> dict[bytes, bytes]:
         """Return the headers that are the same in all responses with a status."""
         if status not in self.headers:
             if not document.response(self.operation_id, status):
@@ -163,13 +164,13 @@ def _statuses(operation: Operation) -> list[int]:
     return [int(status) for status in operation.description["responses"] if status.isdecimal()]
 
 
-def _headers(operation_id: str, status: int) -> list[tuple[bytes, bytes]]:
+def _headers(operation_id: str, status: int) -> dict[bytes, bytes]:
     """Return the headers that are the same in all of an operation's responses with this status."""
     headers = document.constant_headers(operation_id, status)
     content = (document.response(operation_id, status) or {}).get("content", {})
     if media_type := next((name for name in content if name != problems.MEDIA_TYPE), None):
         headers = {"Content-Type": "application/octet-stream" if "*" in media_type else media_type, **headers}
-    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    return {name.lower().encode(): value.encode() for name, value in headers.items()}
 
 
 def _query_keys(operation: Operation) -> set[str]:

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -78,6 +79,18 @@ def resolve(node: Any) -> Any:
     while isinstance(node, dict) and isinstance(reference := node.get("$ref"), str):
         node = structure.follow(raw(), reference)
     return node
+
+
+def name_of(contract: Mapping[str, Any]) -> str:
+    """Return the short name of the service: `x-name`, or else the title without a final "API"."""
+    name = contract.get("x-name") or re.sub(r"\s+API\s*$", "", contract["info"]["title"], flags=re.IGNORECASE)
+    # Names of commands, environment variables and metrics follow from it, so it must start with a letter.
+    slug = re.sub(r"\W+", "-", name.lower(), flags=re.ASCII)
+    return re.sub(r"^[^a-z]+|-+$", "", slug) or "service"
+
+
+NAME = name_of(raw())
+COMMAND = f"{NAME}-api"
 
 
 @cache

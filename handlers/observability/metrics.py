@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metr
 from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.types import Scope
 
+from handlers.contract import document
 from handlers.contract.scope import operation_id_of
 from models.database.address import Database
 from models.database.errors import ConfigurationError
@@ -22,16 +23,17 @@ INTERVAL = 0.5  # seconds between updates of the gauges
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 WRITES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
-REQUESTS = Counter("tasks_api_requests", "Requests by operation and status.", ["operation", "status"])
-DURATION = Histogram("tasks_api_request_duration_seconds", "Duration of requests.", ["operation"], buckets=SECONDS)
-BATCH_SIZE = Histogram("tasks_api_write_batch_size", "Writes per commit of a SQLite file.", buckets=WRITES)
+PREFIX = document.COMMAND.replace("-", "_")
+REQUESTS = Counter(f"{PREFIX}_requests", "Requests by operation and status.", ["operation", "status"])
+DURATION = Histogram(f"{PREFIX}_request_duration_seconds", "Duration of requests.", ["operation"], buckets=SECONDS)
+BATCH_SIZE = Histogram(f"{PREFIX}_write_batch_size", "Writes per commit of a SQLite file.", buckets=WRITES)
 QUEUE_DEPTH = Gauge(
-    "tasks_api_write_queue_depth",
+    f"{PREFIX}_write_queue_depth",
     "Writes that wait for a commit, or requests that wait for a PostgreSQL connection.",
     multiprocess_mode="livesum",
 )
 CONNECTIONS = Gauge(
-    "tasks_api_database_connections", "PostgreSQL connections by state.", ["state"], multiprocess_mode="livesum"
+    f"{PREFIX}_database_connections", "PostgreSQL connections by state.", ["state"], multiprocess_mode="livesum"
 )
 
 

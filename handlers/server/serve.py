@@ -1,6 +1,7 @@
 """Run the application with uvicorn: listen, start workers, set limits and logging."""
 
 import errno
+import logging
 import os
 import resource
 import signal
@@ -10,10 +11,11 @@ from contextlib import suppress
 from copy import deepcopy
 from functools import partial
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, NoReturn
 
 from uvicorn import Config, Server
-from uvicorn.config import LOGGING_CONFIG
+from uvicorn.config import LOGGING_CONFIG, STARTUP_FAILURE
+from uvicorn.lifespan.on import LifespanOn, LifespanSendMessage
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
 from handlers.application import create_app
@@ -38,6 +40,8 @@ LOGGING["root"] = {"handlers": ["default"], "level": "WARNING"}
 LOGGING["handlers"]["access_log"] = {"class": "logging.StreamHandler", "stream": "ext://sys.stdout"}
 LOGGING["loggers"][access_log.logger.name] = {"handlers": ["access_log"], "level": "INFO", "propagate": False}
 
+logger = logging.getLogger(__name__)
+
 
 class SharedPort(socket.socket):
     """A port for several workers. Every worker that unpickles this object listens with its own socket (SO_REUSEPORT).
@@ -60,6 +64,46 @@ class SharedPort(socket.socket):
         return listen, (self.getsockname(),)
 
 
+class Startup(LifespanOn):
+    """uvicorn's call of the application's lifespan, which here ends the process if the application does not start."""
+
+    error: Exception | None = None
+
+    async def startup(self) -> None:
+        await super().startup()
+        if self.error:
+            _end_process(self.error)
+        if isinstance(self.config, ServerConfig) and self.config.announcement:
+            print(self.config.announcement, flush=True)
+
+    async def main(self) -> None:
+        try:
+            await self.config.loaded_app({"type": "lifespan", "state": self.state}, self.receive, self.send)
+        except Exception as error:
+            self.error = error
+        finally:
+            self.startup_event.set()
+            self.shutdown_event.set()
+
+    async def send(self, message: LifespanSendMessage) -> None:
+        # Starlette raises the exception after this message, which contains only the traceback.
+        if message["type"] != "lifespan.startup.failed":
+            await super().send(message)
+
+
+class ServerConfig(Config):
+    """uvicorn's configuration. The announcement is printed after each start of the application, unless it is empty."""
+
+    announcement = ""
+
+    def load(self) -> None:
+        try:
+            super().load()
+        except Exception as error:
+            _end_process(error)
+        self.lifespan_class = Startup
+
+
 class Workers(Multiprocess):
     """uvicorn's supervisor of worker processes, which here prints an announcement once all workers are ready."""
 
@@ -69,13 +113,22 @@ class Workers(Multiprocess):
 
     def init_processes(self) -> None:
         super().init_processes()
-        for process in self.processes:
-            process.wait_until_ready(START_TIMEOUT, self.should_exit)
-        print(self.announcement, flush=True)
+        # Without an announcement, `run` handles a signal, or ends because a worker failed.
+        if all(process.wait_until_ready(START_TIMEOUT, self.should_exit) for process in self.processes):
+            print(self.announcement, flush=True)
+
+    def run(self) -> None:
+        super().run()
+        if any(process.exitcode == STARTUP_FAILURE for process in self.processes):
+            sys.exit(1)
 
 
 def serve(settings: ServerSettings) -> None:
-    """Serve until SIGTERM or SIGINT. Raise ConfigurationError if the contract or a setting cannot be used."""
+    """Serve until SIGTERM or SIGINT. Raise ConfigurationError if the contract or a setting cannot be used.
+
+    If the application does not start, the process ends with a sentence and status 1. With `--reload`, it waits for a
+    change that repairs the application.
+    """
     if settings.rate_limit and settings.workers > 1 and not settings.rate_limit_storage:
         raise ConfigurationError(
             "Several workers need a common count for --rate-limit: name a Redis server with --rate-limit-storage."
@@ -88,14 +141,15 @@ def serve(settings: ServerSettings) -> None:
     if not settings.insecure_open and not ip_address(address).is_loopback and not keys.find_all(settings.database_url):
         listener.close()
         raise ConfigurationError(
-            f"Anyone who reaches {address} could read and change every task: create an API key with"
-            " tasks-api key new NAME, or allow that with --insecure-open."
+            f"Anyone who reaches {address} could read and change everything: create an API key with"
+            f" {document.COMMAND} key new NAME, or allow that with --insecure-open."
         )
     # Worker processes read the settings from the environment.
     os.environ.update({variable(name): str(value) for name, value in settings.model_dump().items()})
     config = _config(settings)
     url = f"http://[{settings.host}]:{port}" if ":" in settings.host else f"http://{settings.host}:{port}"
-    announcement = f"Tasks API at {url}{document.path_for('listTasks')}, documentation at {url}{pages.PATH}"
+    base_url, title = f"{url}{document.base_path()}", document.raw()["info"]["title"]
+    announcement = f"{title} at {base_url}, documentation at {url}{pages.PATH}"
     # uvicorn raises the signal again after its shutdown. Then exit with status 0.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     with suppress(KeyboardInterrupt):
@@ -103,16 +157,29 @@ def serve(settings: ServerSettings) -> None:
             Workers(config, [SharedPort(listener)], announcement).run()
             return
         listener.listen(BACKLOG)
-        print(announcement, flush=True)
+        config.announcement = announcement
         if settings.reload:
             ChangeReload(config, target=Server(config).run, sockets=[listener]).run()
-        else:
-            Server(config).run(sockets=[listener])
+            return
+        server = Server(config)
+        try:
+            server.run(sockets=[listener])
+        except SystemExit:
+            sys.exit(0 if server.started else 1)
 
 
-def _config(settings: ServerSettings) -> Config:
+def _end_process(error: Exception) -> NoReturn:
+    """Print why the application does not start, and exit with the status after which uvicorn starts no new worker."""
+    if isinstance(error, ConfigurationError):
+        print(error, file=sys.stderr)
+    else:
+        logger.error("The application does not start", exc_info=error)
+    sys.exit(STARTUP_FAILURE)
+
+
+def _config(settings: ServerSettings) -> ServerConfig:
     protocol: Any = partial(Protocol, timeout=settings.request_timeout, max_connections=settings.max_connections)
-    return Config(
+    return ServerConfig(
         "handlers.application:create_app",
         factory=True,
         http=protocol,

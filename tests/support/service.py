@@ -62,7 +62,7 @@ class Service:
                 self.process = launcher().start(arguments, folder, environment(variables) | COVERAGE_VARIABLES, log)
         is_announced = select([self.process.stdout], [], [], TIMEOUT)[0]
         self.announcement: str = self.process.stdout.readline() if is_announced else ""
-        address = re.search(r"http://[^/]+", self.announcement)
+        address = re.search(r"http://[^/,]+", self.announcement)
         if not address:
             self.process.kill()
             self.process.communicate()
