@@ -13,7 +13,7 @@ from connexion.resolver import Resolver
 from starlette.routing import Router
 
 from handlers.access.cross_origin import CrossOrigin
-from handlers.access.security import BearerKey, Security
+from handlers.access.security import Security, find_access
 from handlers.contract import dispatch, document, problems, responses, routing
 from handlers.contract.scope import RequestState
 from handlers.documentation import pages
@@ -26,8 +26,6 @@ from handlers.settings import ServerSettings
 from models.database.address import open_database
 from models.database.errors import ConfigurationError
 from models.keys import KeyCache
-
-NONE = {"default": {"description": ""}}
 
 
 def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
@@ -42,6 +40,7 @@ def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
     idempotency = IdempotencyKeys(database, timedelta(hours=settings.idempotency_hours))
     faults: list[str] = []
     handlers = find_handlers(Services(database, idempotency), faults)
+    access = find_access(keys, faults)
     if faults:
         raise ConfigurationError("\n".join(f"{document.PATH.name}: {fault}" for fault in faults))
     open_routes = [*pages.routes(settings.public_url.rstrip("/"), keys), *health.routes(database)]
@@ -83,34 +82,23 @@ def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
             problems.Problems,
             routing.Routing,
             *rate_limits,
-            partial(Security, keys=keys, open_routes=open_routes),
+            partial(Security, open_routes=open_routes, access=access),
             dispatch.Dispatch,
         ],
         resolver=Resolver(handlers.get),
-        # Requests that match no operation need a key too.
-        auth_all_paths=True,
-        security_map={"bearer": partial(BearerKey, keys)},
     )
     app.add_api(_routed_parts())
     return app
 
 
 def _routed_parts() -> dict[str, Any]:
-    """Return the parts of the contract that Connexion uses: paths, operation ids and security.
+    """Return the parts of the contract that Connexion uses: paths and operation ids.
 
     Connexion refuses OpenAPI 3.1, and would resolve every reference in the schemas again.
     """
     paths: dict[str, dict[str, Any]] = {}
     for operation_id, operation in document.operations().items():
-        security = {"operationId": operation_id, "security": operation.description["security"], "responses": NONE}
-        paths.setdefault(operation.path, {})[operation.method.lower()] = security
-    contract = document.raw()
-    schemes = contract.get("components", {}).get("securitySchemes", {})
-    return {
-        "openapi": "3.0.3",
-        "info": {"title": "", "version": ""},
-        "paths": {path.removeprefix(document.base_path()): item for path, item in paths.items()},
-        "servers": [{"url": document.base_path() or "/"}],
-        "security": contract.get("security", []),
-        "components": {"securitySchemes": {name: document.resolve(scheme) for name, scheme in schemes.items()}},
-    }
+        routed = {"operationId": operation_id, "responses": {"default": {"description": ""}}}
+        paths.setdefault(operation.path.removeprefix(document.base_path()), {})[operation.method.lower()] = routed
+    information, servers = {"title": "", "version": ""}, [{"url": document.base_path() or "/"}]
+    return {"openapi": "3.0.3", "info": information, "servers": servers, "paths": paths}

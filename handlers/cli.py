@@ -144,9 +144,7 @@ class Copy(BaseModel):
         print(f"Copied and compared {bar.pos // 2} rows.")
 
 
-class Command(
-    BaseSettings, cli_prog_name=COMMAND, cli_avoid_json=True, cli_implicit_flags="dual", cli_kebab_case=True
-):
+class Command(BaseSettings, cli_prog_name=COMMAND, cli_avoid_json=True, cli_implicit_flags="dual", cli_kebab_case=True):
     __doc__ = f"""{document.raw()["info"]["title"]}, served from its contract {document.PATH.name}.
 
 Every flag can also be set in the environment or in a .env file: --port as {variable("port")} and so on, but

@@ -17,7 +17,6 @@ from models.answers import Answer, AnswerQueries
 from models.database.address import Database
 from models.database.statements import Execute, Work
 
-DEFAULT = 0  # stored in place of the status of a reply that has none
 REPLAYED = {"Idempotency-Replayed": "true"}
 # Purge expired responses this many times per retention period.
 PURGES_PER_RETENTION = 100
@@ -58,7 +57,8 @@ class IdempotencyKeys:
             kept = await self._answers.find(execute, name)
             if not kept:
                 reply = await work(execute, body)
-                answer = Answer(fingerprint, reply.status or DEFAULT, reply.headers, reply.body)
+                # The status 0 stands for the operation's successful status, too.
+                answer = Answer(fingerprint, reply.status or 0, reply.headers, reply.body)
                 await self._answers.insert(execute, name, answer)
                 return reply
             if kept.fingerprint != fingerprint:

@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "handlers.tasks": {"handlers.contract", "handlers.entity_tags", "handlers.services", "models"},
     "handlers.access": {"handlers.contract", "models"},
     "handlers.observability": {"handlers.contract", "handlers.settings", "models.database"},
-    "handlers.documentation": {"handlers.contract", "handlers.entity_tags", "models"},
+    "handlers.documentation": {"handlers.access", "handlers.contract", "handlers.entity_tags", "models"},
     "handlers.application": {"handlers", "models"},
     "handlers.server": {"handlers", "models"},
     "handlers.cli": {"handlers", "models"},

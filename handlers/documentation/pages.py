@@ -11,6 +11,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from handlers import entity_tags
+from handlers.access.security import author_functions, without_keys
 from handlers.contract import document
 from handlers.contract.reply import Reply
 from models.database.errors import UnavailableError
@@ -29,14 +30,16 @@ def routes(public_url: str, keys: KeyCache) -> list[BaseRoute]:
     """Return the routes of all pages. A public URL replaces the URL of the first server in the contract."""
     contract = document.raw()
     if public_url:
-        first, *others = contract["servers"]
-        contract = {**contract, "servers": [{**first, "url": public_url}, *others]}
+        first, *others = contract.get("servers") or [{}]
+        kept = {key: value for key, value in first.items() if key != "variables"}
+        contract = {**contract, "servers": [{**kept, "url": public_url}, *others]}
     tests = [path for path in document.TESTS.iterdir() if path.is_file()]
     to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+    open_contract = without_keys(contract, author_functions())
     # The first version is published if API keys exist, the second if there are none.
     published = {
-        "/openapi.yaml": (document.to_yaml(contract), document.to_yaml({**contract, "security": []})),
-        "/openapi.json": (to_json(contract).encode(), to_json({**contract, "security": []}).encode()),
+        "/openapi.yaml": (document.to_yaml(contract), document.to_yaml(open_contract)),
+        "/openapi.json": (to_json(contract).encode(), to_json(open_contract).encode()),
     }
 
     async def contract_page(request: Request) -> Response:

@@ -71,7 +71,7 @@ def test_two_applications_in_one_process_share_nothing(tmp_path: Path) -> None:
     urls = [f"sqlite:///{tmp_path}/{name}.db" for name in ("open", "closed")]
     for url in urls:
         migrate(url)
-    key = {"authorization": f"Bearer {keys.create(urls[1], 'app')}"}
+    key = {"authorization": f"Bearer {keys.create(urls[1], 'app', 'tasks_')}"}
     once = {"idempotency-key": "once"}
 
     async def use_both() -> None:

@@ -37,7 +37,7 @@ def test_version_and_help(tmp_path: Path) -> None:
 def test_serve_announces_itself_and_ends_on_sigterm(start: Start, tmp_path: Path) -> None:
     service = start()
     url = service.url
-    assert service.announcement == f"Tasks API at {url}/api/tasks, documentation at {url}/docs\n"
+    assert service.announcement == f"Tasks API at {url}, documentation at {url}/docs\n"
     assert url.startswith("http://127.0.0.1:")
     assert httpx.get(f"{url}/docs").status_code == 200
 
@@ -85,7 +85,7 @@ def test_serve_on_ipv6_with_several_workers(start: Start) -> None:
     service = start("--host", "::1", "--workers", "2")
     url = service.url
     assert url.startswith("http://[::1]:")
-    assert service.announcement == f"Tasks API at {url}/api/tasks, documentation at {url}/docs\n"
+    assert service.announcement == f"Tasks API at {url}, documentation at {url}/docs\n"
 
     with ExitStack() as stack:
         for _ in range(64):
@@ -177,7 +177,7 @@ def test_taken_port_is_reported(tmp_path: Path, taken_port: int) -> None:
             "Several workers need a common count for --rate-limit: name a Redis server with --rate-limit-storage.",
         ),
         (["serve", "--prot", "80"], "unrecognized arguments: --prot 80; see tasks-api --help."),
-        (["sevre"], "argument {serve,contract,migrate,key,backup,copy}: invalid choice: 'sevre'"),
+        (["sevre"], "argument {serve,check,contract,migrate,key,backup,copy}: invalid choice: 'sevre'"),
         (["serve", "--host", "192.0.2.1"], "Cannot listen on 192.0.2.1 port 8000: Cannot assign requested address"),
         (
             ["migrate", "--database-url", "tasks.db"],

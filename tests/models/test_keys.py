@@ -12,11 +12,12 @@ import pytest
 import yaml
 
 from handlers.contract import document
+from handlers.contract.document import NAME
 from models import keys
 from models.database.errors import UnavailableError
 from models.database.sqlite import SqliteFile
 from models.database.statements import Rows
-from models.keys import BYTES, PREFIX, KeyCache
+from models.keys import BYTES, KeyCache
 from models.transfer.copy import TABLES
 from tests.support.calls import bearer, make_key, revoke_key, wait_for
 from tests.support.inside import run
@@ -101,12 +102,12 @@ def test_key_is_long_and_shown_once(store: Store, tmp_path: Path) -> None:
     listed = run(tmp_path, "key", "list", variables={"DATABASE_URL": store.url})
 
     assert BYTES * 8 == 256
-    assert re.fullmatch(PREFIX + "[A-Za-z0-9_-]{43}", key)
+    assert re.fullmatch(NAME + "_[A-Za-z0-9_-]{43}", key)
     assert created.stderr == "Send it in the header Authorization: Bearer ...; it is not shown again.\n"
     assert re.fullmatch(r"app  created \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\n", listed.stdout)
     ((name, stored, revoked),) = store.execute("SELECT name, hash, revoked_at FROM api_key")
     assert (name, len(bytes(stored)), revoked) == ("app", 32, None)
-    assert key.encode() not in bytes(stored) and key.removeprefix(PREFIX).encode() not in bytes(stored)
+    assert key.encode() not in bytes(stored) and key.removeprefix(f"{NAME}_").encode() not in bytes(stored)
     assert make_key(store, tmp_path, "other") != key
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from handlers.contract import document
-from models.keys import PREFIX
 from tests.support import wire
 from tests.support.calls import UNKNOWN_METHOD, assert_is_problem, bearer, make_key, methods, revoke_key, wait_for
 from tests.support.inside import run
@@ -104,7 +103,7 @@ def test_401_does_not_reveal_why_a_key_is_invalid(protected: tuple[Service, str]
         f"Bearer\t{key}",
         "Bearer " + "\xff" * 60,
         f'Bearer "{key}"',
-        f"Bearer {PREFIX}{'A' * 43}",
+        f"Bearer {document.NAME}_{'A' * 43}",
     ]
     responses = [service.client.get("/api/tasks")]
     for credentials in invalid_credentials:
@@ -145,7 +144,7 @@ def test_open_service_listens_on_loopback_only(store: Store, tmp_path: Path, hos
 
     assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr == (
-        f"Anyone who reaches {host or '0.0.0.0'} could read and change every task: create an API key with"
+        f"Anyone who reaches {host or '0.0.0.0'} could read and change everything: create an API key with"
         " tasks-api key new NAME, or allow that with --insecure-open.\n"
     )
 
