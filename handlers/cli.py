@@ -22,6 +22,7 @@ from models import keys
 from models.database.address import existing_database
 from models.database.errors import ConfigurationError, require
 from models.database.migrate import migrate, prepare
+from models.tables import all_tables
 from models.transfer.backup import backup
 
 
@@ -123,8 +124,8 @@ class Backup(Settings):
     """the copy, which must not exist"""
 
     def cli_cmd(self) -> None:
-        tasks = backup(self.database_url, self.file)
-        print(f"Copied {tasks} tasks to {self.file}, and checked the copy.")
+        rows = backup(self.database_url, self.file, [table._meta.table_name for table in all_tables()])
+        print(f"Copied {rows} rows to {self.file}, and checked the copy.")
 
 
 class Copy(BaseModel):
@@ -138,7 +139,7 @@ class Copy(BaseModel):
         from models.transfer.copy import copy  # noqa: PLC0415, installed with an extra
 
         with click.progressbar(length=1, label="Copying and comparing", file=sys.stderr) as bar:
-            for done, total in copy(self.source, self.target):
+            for done, total in copy(self.source, self.target, all_tables()):
                 bar.length = total
                 bar.update(done - bar.pos)
         print(f"Copied and compared {bar.pos // 2} rows.")

@@ -6,8 +6,9 @@ from handlers.contract.document import path_for
 from handlers.contract.reply import Reply
 from handlers.services import Services
 from models.database.statements import Execute
+from models.resource import Stored
 from models.schemas import Confirmation, TaskInput
-from models.task import StoredTask, TaskQueries
+from models.task import tasks
 
 DELETED = Confirmation().model_dump_json().encode()
 
@@ -17,7 +18,7 @@ class Handlers:
 
     def __init__(self, services: Services) -> None:
         self.database, self.idempotency = services
-        self.tasks = TaskQueries(self.database)
+        self.tasks = tasks(self.database)
 
     async def list_tasks(
         self, limit: int, after: int, completed: bool | None, if_none_match: str | None, request: RequestContext
@@ -47,7 +48,7 @@ class Handlers:
         task = await self.tasks.insert(execute, body)
         return Reply(task.json, {"ETag": self._tag(task), "Location": path_for("getTask", id=task.id)})
 
-    def _tag(self, task: StoredTask) -> str:
+    def _tag(self, task: Stored) -> str:
         return entity_tags.of_version(task.version, self.tasks.fingerprint)
 
     def _versions(self, if_match: str | None) -> set[int] | None:

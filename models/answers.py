@@ -38,14 +38,23 @@ class Answer(NamedTuple):
     body: bytes
 
 
+# The content of a row before the response is known. No other transaction sees it.
+EMPTY = Answer(b"", 0, {}, b"")
+
+
 class AnswerQueries:
     """The SQL statements for the table, rendered once per database."""
 
     def __init__(self, database: Database) -> None:
         answer = (getattr(KeptAnswer, name) for name in Answer._fields)
         columns = {name: parameter(name) for name in KeptAnswer._meta.fields}
-        self._select = Statement(KeptAnswer.select(*answer).where(KeptAnswer.key == parameter("key")), database)
-        self._insert = Statement(KeptAnswer.insert(columns), database)
+        with_key = KeptAnswer.key == parameter("key")
+        self._select = Statement(KeptAnswer.select(*answer).where(with_key), database)
+        claim = KeptAnswer.insert(columns).on_conflict_ignore().returning(KeptAnswer.key)
+        self._claim = Statement(claim, database)
+        self._update = Statement(
+            KeptAnswer.update({name: parameter(name) for name in Answer._fields}).where(with_key), database
+        )
         expired = KeptAnswer.select(KeptAnswer.key).where(KeptAnswer.created_at < parameter("before"))
         oldest = expired.order_by(KeptAnswer.created_at).limit(parameter("count"))
         delete = KeptAnswer.delete().where(KeptAnswer.key.in_(oldest))
@@ -59,10 +68,18 @@ class AnswerQueries:
         fingerprint, status, headers, body = rows[0]
         return Answer(fingerprint, status, json.loads(headers), body)
 
-    async def insert(self, execute: Execute, key: bytes, answer: Answer) -> None:
-        """Store a response for a key."""
-        values = {**answer._asdict(), "headers": json.dumps(answer.headers), "key": key, "created_at": now()}
-        await execute(self._insert.sql, self._insert.order(values))
+    async def claim(self, execute: Execute, key: bytes) -> bool:
+        """Reserve a key in this transaction, and return whether it was free.
+
+        If another transaction has reserved the key, PostgreSQL waits until it has stored the response or failed.
+        """
+        values = {**EMPTY._asdict(), "headers": "", "key": key, "created_at": now()}
+        return bool(await execute(self._claim.sql, self._claim.order(values)))
+
+    async def store(self, execute: Execute, key: bytes, answer: Answer) -> None:
+        """Store the response for a key that this transaction has reserved."""
+        values = {**answer._asdict(), "headers": json.dumps(answer.headers), "key": key}
+        await execute(self._update.sql, self._update.order(values))
 
     async def delete_some(self, execute: Execute, age: timedelta) -> int:
         """Delete some responses that are older than `age`, the oldest first, and return how many."""

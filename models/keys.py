@@ -120,4 +120,4 @@ def revoke(url: str, name: str) -> None:
     query = ApiKey.update({ApiKey.revoked_at: now()}).where((ApiKey.name == name) & ApiKey.revoked_at.is_null())
     with connected(url) as database:
         if not query.execute(database):
-            raise ConfigurationError(f"No valid key has the name {name}: tasks-api key list shows all keys.")
+            raise ConfigurationError(f"No valid key has the name {name}: the command key list shows all keys.")

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from handlers.contract import document, standard
 from handlers.contract.scope import operation_id_of, state_of
 from handlers.contract.validation import Violation
-from models.database.errors import ChangedError, MissingError, UnavailableError
+from models.database.errors import ChangedError, ConstraintError, MissingError, UnavailableError
 
 MEDIA_TYPE = standard.PROBLEM
 
@@ -79,7 +79,7 @@ def problem(
 
 
 def _response(scope: Scope, error: BaseException) -> Response:
-    status, violations = 500, getattr(error, "violations", ())
+    status, violations, operation_id = 500, getattr(error, "violations", ()), operation_id_of(scope)
     headers = dict(getattr(error, "headers", None) or {})
     # The path as it was sent: decoded, it might contain line breaks, with which clients could forge lines of the log.
     request = f"{state_of(scope)['request_id']} {scope['method']} {scope['raw_path'].decode('latin-1')}"
@@ -90,13 +90,14 @@ def _response(scope: Scope, error: BaseException) -> Response:
             status = 404
         case ChangedError():
             status = 412
+        case ConstraintError() if document.response(operation_id, 409):
+            status = 409
         # uvicorn cancels requests that exceed the shutdown timeout.
         case UnavailableError() | asyncio.CancelledError():
             status = 503
             logger.warning("%s: %s", request, str(error) or "the service shut down before the response")
         case _:
             logger.error("%s failed", request, exc_info=error)
-    operation_id = operation_id_of(scope)
     found = problem(operation_id, status, getattr(error, "example", None), violations)
     headers = document.constant_headers(operation_id, found["status"]) | headers
     return Response(to_json(found), found["status"], headers, MEDIA_TYPE)

@@ -31,8 +31,8 @@ def open_database(url: str, connections: int = CONNECTIONS) -> Database:
         return SqliteFile(_path(rest))
     if scheme not in ("postgresql", "postgres", "cockroachdb"):
         raise ConfigurationError(
-            "DATABASE_URL must name a SQLite file, such as sqlite:///tasks.db, or a server, such as"
-            " postgresql://user:password@host/tasks."
+            "DATABASE_URL must name a SQLite file, such as sqlite:///data.db, or a server, such as"
+            " postgresql://user:password@host/database."
         )
     require("psycopg_pool", "postgresql", "DATABASE_URL")
     from models.database import postgresql  # noqa: PLC0415, installed with an extra
@@ -45,7 +45,7 @@ def existing_database(url: str, setting: str = "DATABASE_URL") -> Database:
     """Return the database at a URL. Raise ConfigurationError if it is a file that does not exist."""
     database = open_database(url)
     if isinstance(database, SqliteFile) and not Path(database.database).exists():
-        raise ConfigurationError(f"There is no file {database.database}: name the file with the tasks in {setting}.")
+        raise ConfigurationError(f"There is no file {database.database}: name an existing database in {setting}.")
     return database
 
 
@@ -69,7 +69,7 @@ def one_line(error: Exception) -> str:
 def _path(rest: str) -> Path:
     path = Path(rest.removeprefix("/"))
     if rest == "/" or not rest.startswith("/") or ":memory:" in rest or "?" in rest:
-        raise ConfigurationError("DATABASE_URL must name a SQLite file, such as sqlite:///tasks.db.")
+        raise ConfigurationError("DATABASE_URL must name a SQLite file, such as sqlite:///data.db.")
     if not path.parent.is_dir():
         raise ConfigurationError(f"The folder of {path} does not exist: create it, or change DATABASE_URL.")
     if path.is_dir():

@@ -1,7 +1,12 @@
 """Errors of the configuration and of the databases."""
 
 import sys
+from collections.abc import Sequence
+from importlib.metadata import entry_points
 from importlib.util import find_spec
+
+# The entry point of the command.
+COMMAND = "handlers.cli:main"
 
 
 class ConfigurationError(Exception):
@@ -16,6 +21,22 @@ class ChangedError(Exception):
     """The row has changed since the client read it: it has another version than expected."""
 
 
+class ConstraintError(Exception):
+    """The database refuses a write. `columns` names the columns of the constraint, if the database reports them."""
+
+    def __init__(self, message: str, columns: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.columns = tuple(columns)
+
+
+class DuplicateError(ConstraintError):
+    """Another row has the same values in unique columns."""
+
+
+class ForeignKeyError(ConstraintError):
+    """The row refers to a row that does not exist, or other rows still refer to the row. SQLite reports no columns."""
+
+
 class UnavailableError(Exception):
     """The database is busy or cannot be reached. The message is for the log."""
 
@@ -23,5 +44,8 @@ class UnavailableError(Exception):
 def require(module: str, extra: str, setting: str) -> None:
     """Raise ConfigurationError if a setting needs a module that is not installed."""
     if not find_spec(module):
-        pip = f"{sys.executable} -m pip install 'tasks-api[{extra}]'"
+        # The distribution that installed the command; a checkout may be used without installing it.
+        commands = [entry for entry in entry_points(group="console_scripts") if entry.value == COMMAND]
+        distribution = commands[0].dist.name if commands and commands[0].dist else "."
+        pip = f"{sys.executable} -m pip install '{distribution}[{extra}]'"
         raise ConfigurationError(f"{setting} needs packages that are not installed: run {pip}.")

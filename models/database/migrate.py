@@ -36,7 +36,7 @@ def ensure_migrated(database: Database) -> None:
     status = Runner(database, str(DIRECTORY)).status()
     if pending := [migration.name for migration in status if not migration.applied]:
         raise ConfigurationError(
-            f"The database schema is older than this release: run tasks-api migrate to apply {', '.join(pending)}."
+            f"The database schema is older than this release: run the command migrate to apply {', '.join(pending)}."
         )
 
 
@@ -44,4 +44,4 @@ async def ensure_ready(database: Database) -> None:
     """Raise UnavailableError if the database does not respond, or has pending migrations."""
     applied = {name for (name,) in await database.read("SELECT name FROM schema_migration", [])}
     if pending := {path.stem for path in DIRECTORY.glob("[0-9]*.py")} - applied:
-        raise UnavailableError(f"the database schema lacks {', '.join(sorted(pending))}; run tasks-api migrate")
+        raise UnavailableError(f"the database schema lacks {', '.join(sorted(pending))}; run the command migrate")

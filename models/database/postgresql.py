@@ -4,6 +4,7 @@ A read takes 24 µs of CPU with psycopg's asyncio support, 30 µs with psycopg i
 """
 
 import asyncio
+import re
 import select
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from psycopg import AsyncConnection, errors
 from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool
 
-from models.database.errors import ConfigurationError, UnavailableError
+from models.database.errors import ConfigurationError, DuplicateError, ForeignKeyError, UnavailableError
 from models.database.statements import Rows, T, Work
 
 # Seconds that a request waits for a connection, and then for the results of its statements.
@@ -35,10 +36,12 @@ SESSION = """SELECT
   set_config('idle_in_transaction_session_timeout', '10s', false),
   set_config('statement_timeout', '2500ms', false)"""
 # Conflicts with a concurrent transaction, which a retry resolves.
-CONFLICTS = (errors.UniqueViolation, errors.SerializationFailure, errors.DeadlockDetected)
+CONFLICTS = (errors.SerializationFailure, errors.DeadlockDetected)
 ATTEMPTS = 5
-# The key of the advisory lock for migrations.
-MIGRATION_LOCK = int.from_bytes(b"tasks")
+# The key of the advisory lock for migrations. It must not change: nodes of several releases may migrate at once.
+MIGRATION_LOCK = 499_851_160_435
+# The columns of a violated constraint, as in: Key (first_name, last_name)=(Ann, Lee) already exists.
+COLUMNS = re.compile(r"\(([^()]+)\)=\(")
 
 
 class PostgresqlDatabase(peewee.PostgresqlDatabase):
@@ -138,6 +141,9 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
                 await self._pool.putconn(connection)
         except (psycopg.OperationalError, errors.ReadOnlySqlTransaction) as error:
             raise UnavailableError(str(error).strip()) from None
+        # A deferred constraint is checked by the commit.
+        except psycopg.IntegrityError as error:
+            raise _translate(error) from error
 
     async def _take(self) -> AsyncConnection[Any]:
         """Return a pooled connection that the server has not closed."""
@@ -164,7 +170,7 @@ async def _configure(connection: AsyncConnection[Any]) -> None:
 
 
 def _abort(connection: AsyncConnection[Any]) -> None:
-    # If the task were cancelled instead, psycopg would ask the server to cancel the statement, and wait.
+    # If the coroutine were cancelled instead, psycopg would ask the server to cancel the statement, and wait.
     with socket.socket(fileno=socket.dup(connection.fileno())) as end:
         end.shutdown(socket.SHUT_RDWR)
 
@@ -187,5 +193,20 @@ async def _write(
 
 
 async def _execute(connection: AsyncConnection[Any], sql: str, parameters: Sequence[Any]) -> Rows:
-    cursor = await connection.execute(sql, parameters, binary=True)
+    try:
+        cursor = await connection.execute(sql, parameters, binary=True)
+    except psycopg.IntegrityError as error:
+        raise _translate(error) from error
     return await cursor.fetchall() if cursor.description else []
+
+
+def _translate(error: psycopg.IntegrityError) -> Exception:
+    found = COLUMNS.search(error.diag.message_detail or "")
+    columns = re.findall(r"[^\s\",]+", found[1]) if found else ()
+    match error:
+        case errors.UniqueViolation():
+            return DuplicateError(str(error), columns)
+        case errors.ForeignKeyViolation() | errors.RestrictViolation():
+            return ForeignKeyError(str(error), columns)
+        case _:
+            return error

@@ -4,6 +4,7 @@ Writes that wait at the same time share one transaction and one flush to disk. E
 """
 
 import asyncio
+import re
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,9 +15,9 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, NamedTuple
 
-from peewee import SQL, BooleanField, ColumnBase, Field, FloatField, Node, SqliteDatabase, fn
+from peewee import SQL, BooleanField, ColumnBase, Field, FloatField, IntegrityError, Node, SqliteDatabase, fn
 
-from models.database.errors import UnavailableError
+from models.database.errors import DuplicateError, ForeignKeyError, UnavailableError
 from models.database.statements import Rows, T, Work
 
 # Seconds to wait for the lock of another process.
@@ -27,7 +28,9 @@ BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL}
 POLL_INTERVAL = 0.001
 # Seconds between checks that the file still exists. A check takes a tenth of the time that a read takes.
 CHECK_TTL = 0.001
-PRAGMAS = {"journal_mode": "wal", "synchronous": "full"}
+PRAGMAS = {"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1}
+# SQLite starts the message about a unique constraint with this, and continues with the columns: pet.name, pet.owner_id.
+DUPLICATE = "UNIQUE constraint failed: "
 
 
 class Write(NamedTuple):
@@ -113,20 +116,29 @@ class SqliteFile(SqliteDatabase):
     @contextmanager
     def migration(self) -> Iterator[None]:
         """Run a migration in a transaction that locks out other processes."""
+        # To change a column, Peewee rebuilds the table. Dropping the old one must not delete rows that refer to it.
+        self.pragma("foreign_keys", 0)
         with self.atomic("EXCLUSIVE"):
-            highest_id = self.highest_id()
+            before, changes = self.highest_ids(), self.connection().total_changes
             yield
-            # Peewee rebuilds a SQLite table to change a column. SQLite then forgets the ids of deleted tasks.
-            if self.highest_id() < highest_id:
-                self.execute_sql("DELETE FROM sqlite_sequence WHERE name = 'task'")
-                self.execute_sql("INSERT INTO sqlite_sequence (name, seq) VALUES ('task', ?)", (highest_id,))
+            # SQLite forgets the ids of deleted rows when their table is rebuilt.
+            after = self.highest_ids()
+            for table in before.keys() & {*self.get_tables()}:
+                if after.get(table, 0) < before[table]:
+                    self.execute_sql("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
+                    self.execute_sql("INSERT INTO sqlite_sequence VALUES (?, ?)", (table, before[table]))
+            # The check reads whole tables, so it is left out if no migration was applied.
+            if changes < self.connection().total_changes and (
+                rows := self.execute_sql("PRAGMA foreign_key_check").fetchall()
+            ):
+                raise IntegrityError(f"a row of {rows[0][0]} refers to a row of {rows[0][2]} that does not exist")
+        self.pragma("foreign_keys", 1)
 
-    def highest_id(self) -> int:
-        """Return the highest id that a task ever had."""
-        if not self.table_exists("task"):
-            return 0
-        rows = self.execute_sql("SELECT seq FROM sqlite_sequence WHERE name = 'task'").fetchall()
-        return rows[0][0] if rows else 0
+    def highest_ids(self) -> dict[str, int]:
+        """Return the highest id ever used in each table that has AUTOINCREMENT."""
+        if not self.table_exists("sqlite_sequence"):
+            return {}
+        return dict(self.execute_sql("SELECT name, seq FROM sqlite_sequence").fetchall())
 
     def keyset_condition(self, column: Field, value: Node, key: Field, after: Node) -> Node:
         """Return the condition for rows that have this value in the column, and a key after the cursor."""
@@ -199,7 +211,10 @@ class SqliteFile(SqliteDatabase):
 
     async def _execute(self, sql: str, parameters: Sequence[Any]) -> Rows:
         # Fetch all rows, because a statement with pending rows would keep the transaction open.
-        return self._writer.execute(sql, parameters).fetchall()
+        try:
+            return self._writer.execute(sql, parameters).fetchall()
+        except sqlite3.IntegrityError as error:
+            raise _translate(error) from error
 
     def _check_path(self) -> None:
         # If the file was removed, SQLite would keep writing to it, and the writes would be lost.
@@ -213,12 +228,14 @@ def _json_value(column: ColumnBase, field: Field) -> ColumnBase:
     match field:
         # SQLite has no booleans.
         case BooleanField():
-            return fn.json(fn.iif(column, SQL("'true'"), SQL("'false'")))
+            text = fn.iif(column, SQL("'true'"), SQL("'false'"))
         # SQLite's JSON functions write at most 15 significant digits of a number.
         case FloatField():
-            return fn.json(fn.printf(SQL("'%!.17g'"), column))
+            text = fn.printf(SQL("'%!.17g'"), column)
         case _:
             return column
+    # In RETURNING, SQLite 3.40 may take a null for another value when it is compared with IS NULL.
+    return fn.json(fn.iif(fn.typeof(column) == SQL("'null'"), SQL("NULL"), text) if field.null else text)
 
 
 def _resolve(batch: list[Write], results: list[Any]) -> None:
@@ -243,7 +260,14 @@ def _retry_while_busy(call: Callable[[], T]) -> T:
 
 
 def _translate(error: Exception) -> Exception:
-    return UnavailableError(str(error)) if _is_busy(error) else error
+    message = str(error)
+    if _is_busy(error):
+        return UnavailableError(message)
+    if isinstance(error, sqlite3.IntegrityError) and message.startswith(DUPLICATE):
+        return DuplicateError(message, re.findall(r"\.([^,]+)", message))
+    if isinstance(error, sqlite3.IntegrityError) and message == "FOREIGN KEY constraint failed":
+        return ForeignKeyError(message)
+    return error
 
 
 def _is_busy(error: Exception) -> bool:

@@ -14,16 +14,25 @@ Work = Callable[..., Coroutine[Any, Any, T]]
 
 
 class Statement:
-    """A rendered query. Every value in the query must be a `parameter`."""
+    """A rendered query. The values that differ from run to run are each a `parameter` in the query."""
 
     def __init__(self, query: Query, database: Database) -> None:
-        self.sql, self._names = query.bind(database).sql()
+        self.sql, values = query.bind(database).sql()
+        # Constants get their position as their name.
+        self._constants = {str(place): value for place, value in enumerate(values) if not isinstance(value, Name)}
+        self._names = [str(value if isinstance(value, Name) else place) for place, value in enumerate(values)]
 
     def order(self, values: Mapping[str, Any]) -> list[Any]:
         """Return the values in the order of the parameters."""
+        if self._constants:
+            values = {**self._constants, **values}
         return [values[name] for name in self._names]
+
+
+class Name(str):
+    """The name of a parameter, where Peewee expects its value."""
 
 
 def parameter(name: str) -> Value:
     """Return the placeholder for a value in a query."""
-    return Value(name, converter=False)
+    return Value(Name(name), converter=False)

@@ -20,4 +20,4 @@ def up(migrator: SchemaMigrator, db: Database) -> None:
             table_name = "task"
             indexes = ((("completed", "id"), False),)
 
-    db.create_tables([Task])
+    db.create_tables([Task], safe=False)

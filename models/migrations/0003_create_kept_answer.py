@@ -17,4 +17,4 @@ def up(migrator: SchemaMigrator, db: Database) -> None:
             database = db
             table_name = "kept_answer"
 
-    db.create_tables([KeptAnswer])
+    db.create_tables([KeptAnswer], safe=False)

@@ -15,4 +15,4 @@ def up(migrator: SchemaMigrator, db: Database) -> None:
             database = db
             table_name = "api_key"
 
-    db.create_tables([ApiKey])
+    db.create_tables([ApiKey], safe=False)

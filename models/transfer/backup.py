@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+from collections.abc import Collection
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,12 +11,9 @@ from models.database.address import existing_database, one_line
 from models.database.errors import ConfigurationError
 from models.database.sqlite import BUSY_TIMEOUT, SqliteFile
 
-# Every database of this service has a table of tasks and a table of migrations.
-TABLES = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN ('task', 'schema_migration')"
 
-
-def backup(url: str, file: Path) -> int:
-    """Copy a consistent snapshot of a SQLite file, check the copy, and return the number of tasks in it.
+def backup(url: str, file: Path, tables: Collection[str]) -> int:
+    """Copy a consistent snapshot of a SQLite file, check the copy, and return the number of rows in these tables.
 
     Services may go on reading and writing meanwhile. The copy is one file that only its owner can read. If anything
     fails, there is no copy.
@@ -28,10 +26,10 @@ def backup(url: str, file: Path) -> int:
     try:
         # Every run has its own folder, so that files left by a killed run do not disturb the next run.
         with TemporaryDirectory(prefix=".backup-", dir=file.parent, ignore_cleanup_errors=True) as folder:
-            copy = Path(folder, "tasks.db")
+            copy = Path(folder, "copy.db")
             copy.touch(mode=0o600)
             _copy(source, copy)
-            tasks = _check(copy, source)
+            rows = _check(copy, source, tables)
             _publish(copy, file)
     except OSError as error:
         message = f"{file} cannot be written: {error.strerror}; fix that, or name a file elsewhere."
@@ -42,7 +40,7 @@ def backup(url: str, file: Path) -> int:
             raise _damaged(source, one_line(error)) from error
         message = f"{source} cannot be copied to {file}: {one_line(error)}; fix that, or name other files."
         raise ConfigurationError(message) from error
-    return tasks
+    return rows
 
 
 def _ensure_free(file: Path) -> None:
@@ -71,17 +69,17 @@ def _copy(source: Path, copy: Path) -> None:
         target.execute("PRAGMA journal_mode = delete").fetchone()
 
 
-def _check(copy: Path, source: Path) -> int:
+def _check(copy: Path, source: Path, tables: Collection[str]) -> int:
     with closing(_open(copy, "ro")) as connection:
         (result,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
         if result != "ok":
             raise _damaged(source, " ".join(result.split()))
-        if connection.execute(TABLES).fetchone() != (2,):
-            raise ConfigurationError(
-                f"{source} is not a database of this service: name the file with the tasks in DATABASE_URL."
-            )
-        tasks: int = connection.execute("SELECT count(*) FROM task").fetchone()[0]
-        return tasks
+        found = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        # A file of an older release lacks some of the tables.
+        known = found.intersection(tables)
+        if not known or "schema_migration" not in found:
+            raise ConfigurationError(f"{source} is not a database of this service: name another file in DATABASE_URL.")
+        return sum(connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0] for name in known)
 
 
 def _damaged(source: Path, cause: str) -> ConfigurationError:

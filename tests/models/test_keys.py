@@ -18,7 +18,6 @@ from models.database.errors import UnavailableError
 from models.database.sqlite import SqliteFile
 from models.database.statements import Rows
 from models.keys import BYTES, KeyCache
-from models.transfer.copy import TABLES
 from tests.support.calls import bearer, make_key, revoke_key, wait_for
 from tests.support.inside import run
 from tests.support.service import Start
@@ -128,7 +127,7 @@ def test_name_can_be_reused_after_its_key_is_revoked(store: Store, tmp_path: Pat
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("revoke", "app"), "No valid key has the name app: tasks-api key list shows all keys."),
+        (("revoke", "app"), "No valid key has the name app: the command key list shows all keys."),
         (("new", "a b"), "A key's name has 1 to 64 letters, digits, dots, underscores and hyphens."),
         (("new", "a" * 65), "A key's name has 1 to 64 letters, digits, dots, underscores and hyphens."),
     ],
@@ -146,7 +145,7 @@ def test_mistyped_database_is_not_created(tmp_path: Path, arguments: tuple[str, 
     ended = run(tmp_path, "key", *arguments, "--database-url", "sqlite:///typo.db")
 
     assert (ended.returncode, ended.stdout) == (1, "")
-    assert ended.stderr == "There is no file typo.db: name the file with the tasks in DATABASE_URL.\n"
+    assert ended.stderr == "There is no file typo.db: name an existing database in DATABASE_URL.\n"
     assert not (tmp_path / "typo.db").exists()
 
 
@@ -167,11 +166,6 @@ def test_first_key_can_be_created_before_the_first_start(tmp_path: Path) -> None
 
     with sqlite3.connect(tmp_path / "tasks.db") as connection:
         assert connection.execute("SELECT name FROM api_key").fetchall() == [("app",)]
-
-
-def test_copy_includes_the_keys() -> None:
-    """TABLES includes the table of the API keys; tests/models/transfer/test_copy.py compares every table in TABLES."""
-    assert "api_key" in {table._meta.table_name for table in TABLES}
 
 
 def test_idempotency_keys_belong_to_one_api_key(start: Start, store: Store, tmp_path: Path) -> None:

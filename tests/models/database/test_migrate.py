@@ -158,7 +158,7 @@ def test_serve_migrates_a_sqlite_file_only(store: Store, backend: str, start: St
 
     assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr == (
-        f"The database schema is older than this release: run tasks-api migrate to apply {', '.join(MIGRATIONS)}.\n"
+        f"The database schema is older than this release: run the command migrate to apply {', '.join(MIGRATIONS)}.\n"
     )
     with connected(store.url) as database:
         assert database.get_tables() == []

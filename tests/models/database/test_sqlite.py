@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,13 @@ import pytest
 from peewee import FloatField, Select, Value
 
 from models.database import sqlite
-from models.database.errors import MissingError
+from models.database.errors import DuplicateError, ForeignKeyError, MissingError
 from models.database.migrate import migrate
 from models.database.sqlite import SqliteFile
 from models.database.statements import Execute, Rows
+from models.resource import Resource, Stored
 from models.schemas import TaskInput
-from models.task import StoredTask, TaskQueries
+from models.task import tasks as tasks_in
 from tests.support.stores import page_statement
 
 
@@ -31,8 +31,8 @@ def database(tmp_path: Path) -> Iterator[SqliteFile]:
 
 
 @pytest.fixture
-def tasks(database: SqliteFile) -> TaskQueries:
-    return TaskQueries(database)
+def tasks(database: SqliteFile) -> Resource:
+    return tasks_in(database)
 
 
 async def run(execute: Execute, sql: str, *parameters: Any) -> Rows:
@@ -47,7 +47,7 @@ def test_commit_is_flushed_to_disk(database: SqliteFile) -> None:
 
 def test_accepted_writes_are_committed_before_shutdown(database: SqliteFile, tmp_path: Path) -> None:
     stopped = SqliteFile(tmp_path / "tasks.db")
-    tasks = TaskQueries(stopped)
+    tasks = tasks_in(stopped)
 
     async def write_and_shut_down() -> list[int]:
         await stopped.start()
@@ -58,17 +58,17 @@ def test_accepted_writes_are_committed_before_shutdown(database: SqliteFile, tmp
         return [task.id for task in await asyncio.wait_for(asyncio.gather(*writes), 30)]
 
     assert asyncio.run(write_and_shut_down()) == list(range(1, 21))
-    assert asyncio.run(TaskQueries(database).select_page(100, 0)).last_id == 20
+    assert asyncio.run(tasks_in(database).select_page(100, 0)).last_id == 20
 
 
-def test_cancelled_write_is_complete(database: SqliteFile, tasks: TaskQueries) -> None:
-    async def write_and_cancel() -> int:
+def test_cancelled_write_is_complete(database: SqliteFile, tasks: Resource) -> None:
+    async def write_and_cancel() -> Any:
         work = [database.write(tasks.insert, TaskInput(title=title)) for title in "abc"]
         first, cancelled, last = [asyncio.ensure_future(write) for write in work]
         await asyncio.sleep(0)
         cancelled.cancel()
         await asyncio.wait_for(first, 30)
-        task: StoredTask = await asyncio.wait_for(last, 30)
+        task: Stored = await asyncio.wait_for(last, 30)
         return task.id
 
     assert asyncio.run(write_and_cancel()) == 3
@@ -94,7 +94,7 @@ def test_work_may_await_only_its_statements(database: SqliteFile) -> None:
         asyncio.run(database.write(sleep))
 
 
-def test_update_is_retried_if_the_task_appears_meanwhile(tasks: TaskQueries) -> None:
+def test_update_is_retried_if_the_task_appears_meanwhile(tasks: Resource) -> None:
     """Simulate a race that no test can provoke: the update finds no task, but the check after the update finds it."""
     row = (1, 1, b"{}")
     outcomes = [[], [row], [row]]
@@ -106,7 +106,7 @@ def test_update_is_retried_if_the_task_appears_meanwhile(tasks: TaskQueries) -> 
     assert outcomes == []
 
 
-def test_update_without_a_condition_skips_the_check(tasks: TaskQueries) -> None:
+def test_update_without_a_condition_skips_the_check(tasks: Resource) -> None:
     """If the update checked the task, a task that was created meanwhile would look like a changed task."""
     outcomes: list[Rows] = [[], [(1, 1, b"{}")]]
 
@@ -119,7 +119,6 @@ def test_update_without_a_condition_skips_the_check(tasks: TaskQueries) -> None:
 
 def test_failing_commit_fails_alone(database: SqliteFile) -> None:
     """A violated deferred foreign key makes the commit fail, and leaves the transaction open."""
-    database._thread.submit(database._writer.execute, "PRAGMA foreign_keys = ON").result()
     foreign_key = "REFERENCES task (id) DEFERRABLE INITIALLY DEFERRED"
     asyncio.run(database.write(run, f"CREATE TABLE note (task_id {foreign_key})"))
 
@@ -129,11 +128,11 @@ def test_failing_commit_fails_alone(database: SqliteFile) -> None:
 
     first, second, third = asyncio.run(write())
     assert (first, third) == ([], [])
-    assert isinstance(second, sqlite3.IntegrityError)
+    assert isinstance(second, ForeignKeyError)
     assert asyncio.run(database.read("SELECT task_id FROM note", [])) == [(None,), (None,)]
 
 
-def test_write_that_fails_halfway_leaves_nothing(database: SqliteFile, tasks: TaskQueries) -> None:
+def test_write_that_fails_halfway_leaves_nothing(database: SqliteFile, tasks: Resource) -> None:
     async def insert_and_fail(execute: Execute) -> None:
         await tasks.insert(execute, TaskInput(title="half"))
         raise ArithmeticError
@@ -156,7 +155,7 @@ def test_write_that_rolls_back_the_batch_fails_alone(database: SqliteFile) -> No
 
     first, second, third = asyncio.run(write())
     assert (first, third) == ([], [])
-    assert isinstance(second, sqlite3.IntegrityError)
+    assert isinstance(second, DuplicateError)
     assert asyncio.run(database.read("SELECT id FROM note", [])) == [(1,), (2,)]
 
 

@@ -61,7 +61,7 @@ def test_copy_is_one_file_from_which_the_service_starts(start: Start, tmp_path: 
     result = run(tmp_path, "backup", "copy.db")
 
     assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout == "Copied 2 tasks to copy.db, and checked the copy.\n"
+    assert result.stdout == "Copied 2 rows to copy.db, and checked the copy.\n"
     assert (tmp_path / "copy.db").stat().st_mode & 0o777 == 0o600
     assert names(tmp_path) == {"tasks.db", "tasks.db-wal", "tasks.db-shm", "copy.db", "elsewhere"}
     copy = (tmp_path / "copy.db").rename(elsewhere / "copy.db")
@@ -265,7 +265,7 @@ def test_damage_is_reported_and_not_copied(
     with pytest.raises(
         ConfigurationError, match=rf"tasks\.db is damaged, so no copy was made: {reason}.*; restore an ear"
     ):
-        backup(source.url, tmp_path / "copy.db")
+        backup(source.url, tmp_path / "copy.db", ["task"])
 
     assert "copy.db" not in names(tmp_path)
 
@@ -277,7 +277,7 @@ def test_wait_for_a_lock_is_limited(source: SqliteStore, tmp_path: Path, monkeyp
         connection.execute("PRAGMA journal_mode = delete").fetchone()
         connection.execute("BEGIN EXCLUSIVE")
         with pytest.raises(ConfigurationError, match="database is locked; fix that"):
-            backup(source.url, tmp_path / "copy.db")
+            backup(source.url, tmp_path / "copy.db", ["task"])
 
     assert names(tmp_path) == {"tasks.db"}
 
@@ -305,18 +305,18 @@ def contents() -> dict[str, bytes]:
             "copy",
             "DATABASE_URL names a server: back it up with its own tools, such as pg_",
         ),
-        ("sqlite:///no.db", "copy", "There is no file no.db: name the file with the tasks in DATABASE_URL."),
+        ("sqlite:///no.db", "copy", "There is no file no.db: name an existing database in DATABASE_URL."),
         ("sqlite:///no/tasks.db", "copy", "The folder of no/tasks.db does not exist: create it"),
         ("sqlite:///text", "copy", "text cannot be copied to copy: file is not a database; fix that"),
         (
             "sqlite:///empty",
             "copy",
-            "empty is not a database of this service: name the file with the tasks in DATABASE_URL.",
+            "empty is not a database of this service: name another file in DATABASE_URL.",
         ),
         (
             "sqlite:///other.db",
             "copy",
-            "other.db is not a database of this service: name the file with the tasks in DATA",
+            "other.db is not a database of this service: name another file in DATABASE_URL.",
         ),
         ("sqlite:///tasks.db", "text", "text exists already and was not changed: remove it, or name another file."),
         ("sqlite:///tasks.db", "tasks.db", "tasks.db exists already and was not changed"),
@@ -328,7 +328,7 @@ def test_invalid_source_or_target_is_refused(
     files_before: dict[str, bytes], database: str, file: str, sentence: str
 ) -> None:
     with pytest.raises(ConfigurationError) as error:
-        backup(database, Path(file))
+        backup(database, Path(file), ["task"])
 
     assert str(error.value).startswith(sentence)
     assert contents() == files_before
@@ -344,7 +344,7 @@ def test_leftover_file_of_the_target_is_refused(
     leftover.write_bytes(content)
 
     with pytest.raises(ConfigurationError) as error:
-        backup(source.url, tmp_path / "copy.db")
+        backup(source.url, tmp_path / "copy.db", ["task"])
 
     assert str(error.value) == f"{leftover} exists already and was not changed: remove it, or name another file."
     assert leftover.read_bytes() == content

@@ -80,7 +80,7 @@ def test_target_that_is_not_empty_is_refused(source: SqliteStore, store: Postgre
     refused = run(tmp_path, "copy", "--from", source.url, "--to", store.url)
 
     assert refused.returncode == 1
-    assert refused.stderr.endswith("The target has tasks already: name an empty database in --to.\n")
+    assert refused.stderr.endswith('The target has rows in "task" already: name an empty database in --to.\n')
     assert store.execute("SELECT title FROM task") == [("kept",)]
     assert store.execute("SELECT key FROM kept_answer") == []
 
@@ -133,9 +133,9 @@ def test_invalid_urls_are_refused(
         2: "--from must name a SQLite file, and --to a server.",
     }[len(given)]
     if given[0] == "old":
-        expected = "The database schema is older than this release: run tasks-api migrate to apply 0001_create_task"
+        expected = "The database schema is older than this release: run the command migrate to apply 0001_create_task"
     if given[0] == "no":
-        expected = f"There is no file {tmp_path}/no.db: name the file with the tasks in --from."
+        expected = f"There is no file {tmp_path}/no.db: name an existing database in --from."
         assert not (tmp_path / "no.db").exists()
     assert sentence.startswith(expected)
     assert "Traceback" not in refused.stderr

@@ -1,0 +1,53 @@
+"""Every table is found by walking the models; nothing else in the package names a table of the API."""
+
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from models.answers import KeptAnswer
+from models.keys import ApiKey
+from models.tables import all_tables
+from models.task import Task
+from tests.support.project import ROOT
+
+# The only files of the package that know what the API is about.
+ABOUT_TASKS = ["models/task.py", "models/schemas.py", "models/migrations/*.py"]
+
+
+def test_every_table_of_the_service_is_found() -> None:
+    assert {Task, KeptAnswer, ApiKey} <= set(all_tables())
+
+
+def test_tables_come_after_those_they_refer_to(tmp_path: Path) -> None:
+    """The package has a module with a base class, a package, and modules that must not be imported."""
+    files = {
+        "__init__": "",
+        "base": "import peewee\nclass Base(peewee.Model):\n    name = peewee.TextField()\n",
+        "animals/__init__": "",
+        "animals/cat": (
+            "from peewee import ForeignKeyField\nfrom test_shop.base import Base\nfrom test_shop.owner import Owner\n"
+            "class Cat(Base):\n    owner = ForeignKeyField(Owner)\n"
+        ),
+        "owner": "from test_shop.base import Base\nclass Owner(Base):\n    pass\n",
+        "migrations/__init__": "",
+        "migrations/first": "import nonsense\n",
+    }
+    for name, text in files.items():
+        path = tmp_path / "test_shop" / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        package = ModuleType("test_shop")
+        package.__path__ = [str(tmp_path / "test_shop")]
+
+        assert [table.__name__ for table in all_tables(package)] == ["Owner", "Cat"]
+
+
+def test_only_the_resource_is_about_tasks() -> None:
+    files = {*ROOT.glob("models/**/*.py")} - {path for pattern in ABOUT_TASKS for path in ROOT.glob(pattern)}
+    about_tasks = [path.name for path in files if re.search("task", path.read_text(), re.IGNORECASE)]
+
+    assert about_tasks == []
