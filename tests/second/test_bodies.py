@@ -184,6 +184,7 @@ def test_multipart_with_files(client: httpx.Client) -> None:
         "caption": "Dune",
         "year": 1965,
         "bytes": 4,
+        "name": "a.png",
         "details": [2, 3],
         "painter": {"name": "Ada"},
     }

@@ -75,7 +75,7 @@ def test_all_invalid_parameters_are_reported_at_once(client: httpx.Client) -> No
 def test_message_names_the_parameter_and_the_allowed_values(client: httpx.Client) -> None:
     (error,) = client.get("/search?class=thriller").json()["errors"]
 
-    assert error["detail"] == "class must be one of fiction or non-fiction or reference"
+    assert error["detail"] == "class must be one of fiction, non-fiction or reference"
 
 
 def test_message_about_an_item_names_the_array(client: httpx.Client) -> None:

@@ -121,11 +121,11 @@ async def set_note(isbn: str, body: dict[str, Any] | str) -> dict[str, Any]:
 async def add_cover(isbn: str, body: dict[str, Any]) -> dict[str, Any]:
     find(isbn)
     COVERS.mkdir(exist_ok=True)
-    image = await body["image"].read()
+    # A file is bytes with a `filename` and a `content_type`.
+    image = body.pop("image")
     (COVERS / f"{isbn}.png").write_bytes(image)
-    details = [len(await detail.read()) for detail in body.get("details", ())]
-    fields = {name: body[name] for name in ("caption", "year", "painter") if name in body}
-    return {**fields, "bytes": len(image), "details": details}
+    details = [len(detail) for detail in body.pop("details", ())]
+    return {**body, "bytes": len(image), "name": image.filename, "details": details}
 
 
 async def get_cover(isbn: str) -> FileResponse:
