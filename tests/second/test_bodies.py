@@ -62,7 +62,6 @@ def test_nullable_reference_accepts_null(client: httpx.Client) -> None:
         ({"class": "thriller"}, {"/class"}),
         ({"genres": ["crime", "horror"]}, {"/genres/1"}),
         ({"genres": ["crime", "crime"]}, {"/genres"}),
-        ({"published": "0000-01-01"}, {"/published"}),
         ({"published": "2026-02-30"}, {"/published"}),
         ({"stock-per-branch": {"north": -1}}, {"/stock-per-branch/north"}),
         ({"extra": [1]}, {"/extra"}),
