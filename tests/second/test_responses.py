@@ -43,7 +43,7 @@ def test_error_with_a_schema_of_the_author(client: httpx.Client) -> None:
 
     answer = client.delete("/books/9782000000001")
 
-    assert (answer.status_code, answer.headers["content-type"]) == (423, "application/json")
+    assert (answer.status_code, answer.headers["content-type"]) == (409, "application/json")
     assert answer.json() == {"code": 7, "message": "The book is reserved"}
 
 
@@ -90,4 +90,4 @@ def test_paths_need_the_base_path(client: httpx.Client) -> None:
 
     assert httpx.get(f"{root}/books").status_code == 404
     assert httpx.get(f"{root}/central/v2/books").status_code == 200
-    assert httpx.get(f"{root}/health").status_code == 200
+    assert httpx.get(f"{root}/health/live").status_code == 200

@@ -93,7 +93,7 @@ async def get_book(isbn: str) -> dict[str, Any]:
 async def delete_book(isbn: str) -> Reply | None:
     if "reserved" in find(isbn)["title"]:
         # An error of the contract's own form, not a problem document.
-        return Reply({"code": 7, "message": "The book is reserved"}, status=423)
+        return Reply({"code": 7, "message": "The book is reserved"}, status=409)
     del books[isbn]
     return None
 
