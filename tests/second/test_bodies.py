@@ -147,12 +147,12 @@ def test_merge_patch(client: httpx.Client) -> None:
 
 
 def test_form(client: httpx.Client) -> None:
-    sent = {"text": "a & b", "copies": "2", "urgent": "true", "topics": ["x", "y"]}
+    sent = {"text": "a & b", "copies": "2", "urgent": "true", "topics": ["#x", "#y"]}
 
     answer = client.post(f"{FIRST_MEMBER}/messages", data=sent)
 
     assert answer.status_code == 202, answer.text
-    assert answer.json() == {"text": "a & b", "copies": 2, "urgent": True, "topics": ["x", "y"]}
+    assert answer.json() == {"text": "a & b", "copies": 2, "urgent": True, "topics": ["#x", "#y"]}
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_form(client: httpx.Client) -> None:
     [
         ({"copies": "2"}, {"/text"}),
         ({"text": "a", "copies": "x", "urgent": "1"}, {"/copies", "/urgent"}),
-        ({"text": "a", "topics": ["x", "Y"]}, {"/topics/1"}),
+        ({"text": "a", "topics": ["#x", "y"]}, {"/topics/1"}),
         ({"text": "a", "other": "1"}, {"/other"}),
     ],
 )
