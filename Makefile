@@ -173,9 +173,18 @@ $(VENV)/runtime: requirements.lock pyproject.toml | $(VENV)/python
 	@$(BIN)/pip install -qq --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(VENV)/development: requirements-dev.lock $(VENV)/runtime
+$(VENV)/development: requirements-dev.lock $(VENV)/runtime | build/json-schema-tests
 	@echo "Installing the development tools into $(VENV) ..."
 	@$(BIN)/pip install -qq --require-hashes -r requirements-dev.lock
+	@touch $@
+
+# The JSON Schema Test Suite, from the source archive of jsonschema. Its package on npm has no Draft 2020-12.
+build/json-schema-tests: requirements-dev.lock | $(VENV)/runtime
+	@rm -rf $@
+	@mkdir -p $@
+	@sed -n '/^jsonschema==/,/[^\\]$$/p' requirements-dev.lock > $@/requirements.txt
+	@$(BIN)/pip download -qq --no-deps --no-binary jsonschema --require-hashes --dest $@ -r $@/requirements.txt
+	@tar xzf $@/jsonschema-*.tar.gz --directory $@ --strip-components=2 --wildcards '*/json/tests'
 	@touch $@
 
 # Only the runtime dependencies: some packages load more code if others are installed.

@@ -54,17 +54,16 @@ class IdempotencyKeys:
         fingerprint = sha256(f"{scope} {body.model_dump_json()}".encode()).digest()
 
         async def replay_or_run(execute: Execute) -> Reply:
-            while not await self._answers.claim(execute, name):
-                # A purge may have deleted the response since then.
-                if kept := await self._answers.find(execute, name):
-                    if kept.fingerprint != fingerprint:
-                        raise Refusal(422, "IdempotencyKeyReused")
-                    return Reply(kept.body, {**kept.headers, **REPLAYED}, kept.status or None)
-            reply = await work(execute, body)
-            # The status 0 stands for the operation's successful status, too.
-            answer = Answer(fingerprint, reply.status or 0, reply.headers, reply.body)
-            await self._answers.store(execute, name, answer)
-            return reply
+            kept = await self._answers.find_or_reserve(execute, name)
+            if not kept:
+                reply = await work(execute, body)
+                # The status 0 stands for the operation's successful status, too.
+                answer = Answer(fingerprint, reply.status or 0, reply.headers, reply.body)
+                await self._answers.store(execute, name, answer)
+                return reply
+            if kept.fingerprint != fingerprint:
+                raise Refusal(422, "IdempotencyKeyReused")
+            return Reply(kept.body, {**kept.headers, **REPLAYED}, kept.status or None)
 
         if name in self._running:
             raise Refusal(409, "FirstRequestRunning", headers={"Retry-After": "1"})

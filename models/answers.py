@@ -38,43 +38,35 @@ class Answer(NamedTuple):
     body: bytes
 
 
-# The content of a row before the response is known. No other transaction sees it.
-EMPTY = Answer(b"", 0, {}, b"")
-
-
 class AnswerQueries:
     """The SQL statements for the table, rendered once per database."""
 
     def __init__(self, database: Database) -> None:
-        answer = (getattr(KeptAnswer, name) for name in Answer._fields)
         columns = {name: parameter(name) for name in KeptAnswer._meta.fields}
+        response = {name: parameter(name) for name in Answer._fields}
         with_key = KeptAnswer.key == parameter("key")
-        self._select = Statement(KeptAnswer.select(*answer).where(with_key), database)
-        claim = KeptAnswer.insert(columns).on_conflict_ignore().returning(KeptAnswer.key)
-        self._claim = Statement(claim, database)
-        self._update = Statement(
-            KeptAnswer.update({name: parameter(name) for name in Answer._fields}).where(with_key), database
+        self._select = Statement(
+            KeptAnswer.select(*(getattr(KeptAnswer, name) for name in response)).where(with_key), database
         )
+        self._reserve = Statement(KeptAnswer.insert(columns).on_conflict_ignore().returning(KeptAnswer.key), database)
+        self._update = Statement(KeptAnswer.update(response).where(with_key), database)
         expired = KeptAnswer.select(KeptAnswer.key).where(KeptAnswer.created_at < parameter("before"))
         oldest = expired.order_by(KeptAnswer.created_at).limit(parameter("count"))
         delete = KeptAnswer.delete().where(KeptAnswer.key.in_(oldest))
         self._delete = Statement(delete.returning(KeptAnswer.key), database)
 
-    async def find(self, execute: Execute, key: bytes) -> Answer | None:
-        """Return the response that is stored for a key, or None."""
-        rows = await execute(self._select.sql, [key])
-        if not rows:
-            return None
-        fingerprint, status, headers, body = rows[0]
-        return Answer(fingerprint, status, json.loads(headers), body)
+    async def find_or_reserve(self, execute: Execute, key: bytes) -> Answer | None:
+        """Return the response that is stored for a key. If there is none, reserve the key and return None.
 
-    async def claim(self, execute: Execute, key: bytes) -> bool:
-        """Reserve a key in this transaction, and return whether it was free.
-
-        If another transaction has reserved the key, PostgreSQL waits until it has stored the response or failed.
+        Only this transaction sees the reserved row. Another one that needs the key waits until this one ends.
         """
-        values = {**EMPTY._asdict(), "headers": "", "key": key, "created_at": now()}
-        return bool(await execute(self._claim.sql, self._claim.order(values)))
+        row = {"key": key, "fingerprint": b"", "status": 0, "headers": "{}", "body": b"", "created_at": now()}
+        while not await execute(self._reserve.sql, self._reserve.order(row)):
+            # A purge may have deleted the row since then.
+            if rows := await execute(self._select.sql, [key]):
+                fingerprint, status, headers, body = rows[0]
+                return Answer(fingerprint, status, json.loads(headers), body)
+        return None
 
     async def store(self, execute: Execute, key: bytes, answer: Answer) -> None:
         """Store the response for a key that this transaction has reserved."""

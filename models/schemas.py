@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel, StrictBool, StrictInt, StrictStr
+from pydantic import BaseModel as _BaseModel
+from pydantic import ConfigDict, Field, RootModel, StrictBool, StrictInt, StrictStr
+
+
+class BaseModel(_BaseModel):
+    model_config = ConfigDict(
+        extra="allow",
+    )
 
 
 class EntityTags1(RootModel[StrictStr]):

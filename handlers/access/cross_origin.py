@@ -20,11 +20,13 @@ class CrossOrigin(CORSMiddleware):
         operations = document.operations().values()
         parameters = [parameter for operation in operations for parameter in operation.parameters.values()]
         responses = [response for operation in operations for response in operation.description["responses"].values()]
+        schemes = document.raw().get("components", {}).get("securitySchemes", {}).values()
+        request_headers = REQUEST_HEADERS | {scheme["name"] for scheme in schemes if scheme.get("in") == "header"}
         super().__init__(
             app,
             allow_origins=origins,
             allow_methods=sorted({operation.method for operation in operations}),
-            allow_headers=sorted(REQUEST_HEADERS | {p["name"] for p in parameters if p["in"] == "header"}),
+            allow_headers=sorted(request_headers | {p["name"] for p in parameters if p["in"] == "header"}),
             expose_headers=sorted({name for response in responses for name in response.get("headers", {})}),
         )
 

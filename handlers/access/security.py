@@ -35,6 +35,7 @@ Alternatives = Sequence[Mapping[T, list[str]]]
 CHALLENGES = {"bearer": "Bearer", "oauth2": "Bearer", "openIdConnect": "Bearer", "basic": "Basic", "apiKey": "ApiKey"}
 AUTHORIZATION = re.compile(r"(\w+) +([\w.~+/-]+=*) *", re.ASCII)  # RFC 9110, section 11.6.2
 USER_AND_PASSWORD = re.compile(r"([^:\x00-\x1f\x7f]*):([^\x00-\x1f\x7f]*)")  # RFC 7617, section 2
+LOCATIONS = ("header", "query", "cookie")
 API_KEY = re.compile(r"[!-~]+")
 
 
@@ -58,7 +59,9 @@ def without_keys(contract: Description, functions: object = None) -> dict[str, A
         is_protected = isinstance(item, dict) and "security" in item
         return {**item, "security": _without(item["security"], keys)} if is_protected else item
 
-    paths = {path: {name: edit(value) for name, value in item.items()} for path, item in contract["paths"].items()}
+    paths = {
+        path: {name: edit(value) for name, value in item.items()} for path, item in contract.get("paths", {}).items()
+    }
     return {**edit(contract), "paths": paths}
 
 
@@ -75,6 +78,8 @@ class Scheme:
             raise FaultError(place, f"{self.kind} is not supported; use {', '.join(CHALLENGES)}.")
         if self.kind == "basic":
             parameters = "user: str, password: str"
+        elif self.kind == "apiKey" and not ("name" in description and description.get("in") in LOCATIONS):
+            raise FaultError(place, "write the name of the API key, and in: header, query or cookie.")
         found = getattr(functions, _python_name(name), name_of_key if self.kind == "bearer" else None)
         self.is_key = found is name_of_key
         if not iscoroutinefunction(found) or len(signature(found).parameters) != len(parameters.split(", ")):
@@ -111,9 +116,9 @@ class Access:
             if scopes and (used[name].is_key or used[name].kind == "basic"):
                 raise FaultError(place, f"{name} has no scopes; write an empty list.")
         self.keys = keys
-        self.alternatives: Alternatives[Scheme] = [
-            {used[name]: scopes for name, scopes in item.items()} for item in requirements
-        ]
+        # Anonymous access comes last, so that valid credentials identify the caller.
+        ordered = sorted(requirements, key=lambda item: not item)
+        self.alternatives: Alternatives[Scheme] = [{used[name]: item[name] for name in item} for item in ordered]
         self.without_keys = _without(self.alternatives, {scheme for scheme in used.values() if scheme.is_key})
         self.has_keys = self.alternatives != self.without_keys
         names = dict.fromkeys(CHALLENGES[scheme.kind] for scheme in used.values())
@@ -128,7 +133,7 @@ class Access:
                 alternatives = self.without_keys
         if not alternatives:
             return
-        refusal: HTTPException = Refusal(401)
+        refusal: HTTPException | None = None
         for alternative in alternatives:
             try:
                 names = [await scheme.caller(scope, scopes) or "" for scheme, scopes in alternative.items()]
@@ -139,6 +144,7 @@ class Access:
                     if names:
                         state_of(scope)["key_name"] = ", ".join(names)
                     return
+        refusal = refusal or Refusal(401)
         is_constant = "WWW-Authenticate" in document.constant_headers(operation_id_of(scope), 401)
         if refusal.status_code == HTTPStatus.UNAUTHORIZED and not is_constant:
             refusal.headers = {"WWW-Authenticate": self.challenge, **(refusal.headers or {})}
@@ -211,7 +217,8 @@ def _values(scope: Scope, location: str, name: str) -> list[str]:
 
 
 def _kind(scheme: Description) -> str:
-    return str(scheme["scheme"].lower() if scheme["type"] == "http" else scheme["type"])
+    kind = scheme.get("type", "")
+    return str(scheme.get("scheme", kind).lower() if kind == "http" else kind)
 
 
 def _is_key(name: str, scheme: Description, functions: object) -> bool:

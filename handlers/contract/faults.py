@@ -13,7 +13,7 @@ class FaultError(Exception):
     """
 
     def __init__(self, place: str, sentence: str) -> None:
-        super().__init__(f"{place}: {sentence}")
+        super().__init__(f"{place.removeprefix('.')}: {sentence}")
 
 
 @contextmanager

@@ -4,21 +4,33 @@ This replaces Connexion's validators, which report the first violation only and 
 from the contract: from the `x-messages` of the schema, or else from the `x-messages` at the top level.
 """
 
+import json
+import re
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 from jsonschema_rs import Draft4Validator, Draft202012Validator, ValidationError
 
 from handlers.contract import document
+from handlers.contract.faults import FaultError
+from handlers.contract.json_schema import Translation
 
-# The bounds of OpenAPI 3.0's integer formats, which JSON Schema does not have.
-INTEGERS = {"int32": 2**31, "int64": 2**63}
-
-# Formats that are missing in JSON Schema Draft 4, on which OpenAPI 3.0 is based.
-LATER_FORMATS: dict[str, Callable[[str], bool]] = {
-    name: Draft202012Validator({"format": name}, validate_formats=True).is_valid
-    for name in ("duration", "json-pointer", "uri-reference", "uuid")
+BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
+# Formats that are missing in JSON Schema Draft 4, on which OpenAPI 3.0 is based; and `byte`, OpenAPI's name for Base64.
+LATER = ["duration", "idn-hostname", "iri", "iri-reference", "json-pointer", "relative-json-pointer", "uri-reference"]
+LATER += ["uri-template", "uuid"]
+FORMATS: dict[str, Callable[[str], bool]] = {
+    name: Draft202012Validator({"format": name}, validate_formats=True).is_valid for name in LATER
+} | {"byte": lambda text: BASE64.fullmatch(text) is not None}
+# Faults of a schema whose sentences the library words badly.
+FAULTS = {
+    "pattern": "the pattern is not a regular expression (ECMA-262).",
+    "type": "the type must be array, boolean, integer, number, object or string.",
 }
+# The longest name, and the largest number of options, that a message contains.
+MAX_NAME, MAX_OPTIONS = 100, 20
+
+Path = list[str | int]
 
 
 class Violation(NamedTuple):
@@ -30,40 +42,95 @@ class Violation(NamedTuple):
 
 
 class Rules:
-    """A compiled OpenAPI 3.0 schema with references resolved. `name` is what messages call the validated value."""
+    """A compiled schema. `name` is what messages call the validated value."""
 
-    def __init__(self, schema: dict[str, Any], name: str) -> None:
+    def __init__(
+        self,
+        schema: Any,
+        name: str,
+        *,
+        place: str = "",
+        direction: Literal["request", "response"] = "request",
+        contract: dict[str, Any] | None = None,
+    ) -> None:
+        """Compile a schema at a place in the contract, by default the one that is served.
+
+        Raises:
+            FaultError: The schema is invalid or not supported.
+        """
         self.name = name
-        self.schema = _json_schema(_inlined(schema))
-        self.validator = Draft4Validator(self.schema, validate_formats=True, formats=LATER_FORMATS, mask=name)
+        self.schema: Any = None
+        translation = Translation(document.raw() if contract is None else contract, direction)
+        dialect = Draft4Validator if translation.is_3_0 else Draft202012Validator
+        try:
+            self.schema = translation.translate(schema, place)
+            if isinstance(self.schema, dict):
+                self.schema["definitions"] = translation.definitions
+            self.validator = dialect(self.schema, validate_formats=True, formats=FORMATS, mask="the value")
+        except (AttributeError, TypeError, ValueError) as error:
+            raise _fault(self.schema, place, error) from error
         self.is_valid: Callable[[Any], bool] = self.validator.is_valid
 
     def violations(self, value: Any) -> Iterator[tuple[list[str], str]]:
-        """Yield the path and the message of each violation."""
-        for error in self.validator.iter_errors(value):
-            path = [str(step) for step in error.instance_path]
-            schema = self.schema
-            for step in error.schema_path[:-1]:
-                schema = schema[step]
-            match error.kind.name:
-                case "required":
-                    path.append(error.kind.value)
-                    yield path, self._message(error, path, schema.get("properties", {}).get(path[-1], {}))
-                case "additionalProperties":
-                    for name in error.kind.value:
-                        yield [*path, name], self._message(error, [name], {})
-                case _:
-                    yield path, self._message(error, path, schema)
+        """Yield the path and the message of each violation, without repetition."""
+        found = [violation for error in self.validator.iter_errors(value) for violation in self._explain(error, value)]
+        yield from {(*path, text): (list(map(str, path)), text) for path, text in found}.values()
 
-    def _message(self, error: ValidationError, path: list[str], schema: dict[str, Any]) -> str:
+    def _explain(self, error: ValidationError, value: Any) -> Iterator[tuple[Path, str]]:
+        """Yield the path and the message of each violation behind one of the library's errors."""
+        path, _ = _walk(value, error.instance_path)
+        _, schema = _walk(self.schema, error.schema_path[:-1])
         keyword, limit = error.kind.name, error.kind.value
-        own = schema.get("x-messages", {})
-        if keyword in own:
-            return str(own[keyword])
-        if keyword not in messages():
-            return error.message
-        limit = " or ".join(map(str, limit)) if isinstance(limit, list) else limit
-        return message(keyword, path[-1] if path else self.name, limit)
+        match keyword, error.schema_path[-1:]:
+            case "required", _:
+                path.append(limit)
+                yield path, self._message(keyword, None, path, schema.get("properties", {}).get(limit, {}))
+            case ("additionalProperties" | "unevaluatedProperties", _) | ("falseSchema", ["additionalProperties"]):
+                for name in limit or cast(dict[str, Any], error.instance):
+                    yield [*path, name], self._message("additionalProperties", None, [name], {})
+            case "anyOf" | "oneOf", _ if all(limit):  # no branch is valid
+                yield from self._explain_union(error, value, path, schema)
+            case _:
+                # Only schemas have own messages, not lists of schemas in which the schema `false` is.
+                schema = schema if isinstance(schema, dict) else {}
+                yield path, self._message(schema.get("x-rule", keyword), limit, path, schema)
+
+    def _explain_union(
+        self, error: ValidationError, value: Any, path: Path, schema: dict[str, Any]
+    ) -> Iterator[tuple[Path, str]]:
+        """Explain the only branch that the value can mean: not one for another type, or with another constant."""
+        branches, tag = error.kind.value, schema.get("x-tag")
+
+        def excludes(reason: ValidationError) -> bool:
+            match reason.kind.name, reason.instance_path[len(path) :]:
+                case "enum" | "const", [name]:
+                    return tag in (None, str(name))
+                case "required", []:
+                    return bool(reason.kind.value == tag)
+                case keyword, inside:
+                    return keyword == "type" and not inside
+
+        meant = [reasons for reasons in branches if not any(map(excludes, reasons))]
+        if len(meant) == 1:
+            for reason in meant[0]:
+                yield from self._explain(reason, value)
+        elif meant or not tag:  # otherwise the discriminator is invalid, which another error says
+            own = [reason for reasons in branches for reason in reasons if reason.instance_path == error.instance_path]
+            types = [reason.kind.value for reason in own if reason.kind.name == "type"]
+            if len(types) == len(branches):
+                yield path, self._message("type", sorted({name for names in types for name in names}), path, schema)
+            else:
+                yield path, self._message(error.kind.name, None, path, schema)
+
+    def _message(self, keyword: str, limit: Any, path: Path, schema: dict[str, Any]) -> str:
+        while "$ref" in schema:
+            schema = self.schema["definitions"][schema["$ref"].rpartition("/")[2]]
+        if keyword in schema.get("x-messages", {}):
+            return str(schema["x-messages"][keyword])
+        name = self.name
+        for step in path:
+            name = f"{name}[{step}]" if isinstance(step, int) else step[:MAX_NAME]
+        return message(keyword if keyword in messages() else "other", name, _words(limit))
 
 
 def messages() -> dict[str, str]:
@@ -76,28 +143,34 @@ def message(rule: str, name: str, limit: object = None) -> str:
     return messages()[rule].format(name=name, limit=limit)
 
 
-def _json_schema(schema: Any) -> Any:
-    """Translate an OpenAPI 3.0 schema to JSON Schema: `nullable` to a type, integer formats to bounds."""
-    if isinstance(schema, list):
-        return [_json_schema(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    converted = {key: _json_schema(value) for key, value in schema.items()}
-    # Without a string `type`, this may be a `properties` mapping, in which `nullable` and `format` are just names.
-    if not isinstance(converted.get("type"), str):
-        return converted
-    if bound := INTEGERS.get(converted.get("format", "")):
-        converted.setdefault("minimum", -bound)
-        converted.setdefault("maximum", bound - 1)
-    if converted.pop("nullable", False):
-        converted["type"] = [converted["type"], "null"]
-        if "enum" in converted:
-            converted["enum"] = [*converted["enum"], None]
-    return converted
+def _words(limit: Any) -> str:
+    """Return the value of a keyword as words, such as `red, green or blue`."""
+    options = limit if isinstance(limit, list) else [limit]
+    words = [option if isinstance(option, str) else json.dumps(option, default=str) for option in options]
+    if len(words) > MAX_OPTIONS:
+        return ", ".join([*words[:MAX_OPTIONS], "…"])
+    return " or ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
-def _inlined(node: Any) -> Any:
-    node = document.resolve(node)
-    if isinstance(node, list):
-        return [_inlined(item) for item in node]
-    return {key: _inlined(value) for key, value in node.items()} if isinstance(node, dict) else node
+def _walk(value: Any, steps: Path) -> tuple[Path, Any]:
+    """Return the value at a path, and the path: the library writes names in digits as integers."""
+    path: Path = []
+    for step in steps:
+        path.append(str(step) if isinstance(value, dict) else step)
+        value = value[path[-1]]
+    return path, value
+
+
+def _fault(schema: Any, place: str, error: Exception) -> FaultError:
+    """Return the fault of a schema that cannot be translated or compiled."""
+    while isinstance(error, ValidationError) and error.kind.name == "anyOf":
+        error = max((each for branch in error.kind.value for each in branch), key=lambda each: len(each.instance_path))
+    steps: Path = []
+    for step in getattr(error, "instance_path", ()):
+        _, schema = _walk(schema, [step])
+        steps.append(step)
+        if isinstance(schema, dict) and "x-place" in schema:
+            place, steps = schema["x-place"], []
+    place += "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
+    sentence = f"this is not a valid schema ({getattr(error, 'message', error)})."
+    return FaultError(place, FAULTS.get(str(*steps[-1:]), sentence))

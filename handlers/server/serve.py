@@ -1,7 +1,6 @@
 """Run the application with uvicorn: listen, start workers, set limits and logging."""
 
 import errno
-import logging
 import os
 import resource
 import signal
@@ -11,13 +10,13 @@ from contextlib import suppress
 from copy import deepcopy
 from functools import partial
 from ipaddress import ip_address
-from typing import Any, NoReturn
+from typing import Any
 
 from uvicorn import Config, Server
 from uvicorn.config import LOGGING_CONFIG, STARTUP_FAILURE
-from uvicorn.lifespan.on import LifespanOn, LifespanSendMessage
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
+from handlers.access.security import author_functions, without_keys
 from handlers.application import create_app
 from handlers.contract import document
 from handlers.documentation import pages
@@ -39,8 +38,6 @@ LOGGING: dict[str, Any] = deepcopy(LOGGING_CONFIG)
 LOGGING["root"] = {"handlers": ["default"], "level": "WARNING"}
 LOGGING["handlers"]["access_log"] = {"class": "logging.StreamHandler", "stream": "ext://sys.stdout"}
 LOGGING["loggers"][access_log.logger.name] = {"handlers": ["access_log"], "level": "INFO", "propagate": False}
-
-logger = logging.getLogger(__name__)
 
 
 class SharedPort(socket.socket):
@@ -64,44 +61,14 @@ class SharedPort(socket.socket):
         return listen, (self.getsockname(),)
 
 
-class Startup(LifespanOn):
-    """uvicorn's call of the application's lifespan, which here ends the process if the application does not start."""
-
-    error: Exception | None = None
-
-    async def startup(self) -> None:
-        await super().startup()
-        if self.error:
-            _end_process(self.error)
-        if isinstance(self.config, ServerConfig) and self.config.announcement:
-            print(self.config.announcement, flush=True)
-
-    async def main(self) -> None:
-        try:
-            await self.config.loaded_app({"type": "lifespan", "state": self.state}, self.receive, self.send)
-        except Exception as error:
-            self.error = error
-        finally:
-            self.startup_event.set()
-            self.shutdown_event.set()
-
-    async def send(self, message: LifespanSendMessage) -> None:
-        # Starlette raises the exception after this message, which contains only the traceback.
-        if message["type"] != "lifespan.startup.failed":
-            await super().send(message)
-
-
-class ServerConfig(Config):
-    """uvicorn's configuration. The announcement is printed after each start of the application, unless it is empty."""
+class AnnouncedServer(Server):
+    """uvicorn's server, which here prints an announcement once the application has started."""
 
     announcement = ""
 
-    def load(self) -> None:
-        try:
-            super().load()
-        except Exception as error:
-            _end_process(error)
-        self.lifespan_class = Startup
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        print(self.announcement, flush=True)
 
 
 class Workers(Multiprocess):
@@ -126,8 +93,7 @@ class Workers(Multiprocess):
 def serve(settings: ServerSettings) -> None:
     """Serve until SIGTERM or SIGINT. Raise ConfigurationError if the contract or a setting cannot be used.
 
-    If the application does not start, the process ends with a sentence and status 1. With `--reload`, it waits for a
-    change that repairs the application.
+    If the application does not start, the process exits with status 1. With `--reload`, it waits for the next change.
     """
     if settings.rate_limit and settings.workers > 1 and not settings.rate_limit_storage:
         raise ConfigurationError(
@@ -138,7 +104,9 @@ def serve(settings: ServerSettings) -> None:
     prepare(settings.database_url)
     listener = _bind(settings.host, settings.port)
     address, port = listener.getsockname()[:2]
-    if not settings.insecure_open and not ip_address(address).is_loopback and not keys.find_all(settings.database_url):
+    contract = document.raw()
+    is_open = without_keys(contract, author_functions()) != contract and not keys.find_all(settings.database_url)
+    if is_open and not settings.insecure_open and not ip_address(address).is_loopback:
         listener.close()
         raise ConfigurationError(
             f"Anyone who reaches {address} could read and change everything: create an API key with"
@@ -148,40 +116,42 @@ def serve(settings: ServerSettings) -> None:
     os.environ.update({variable(name): str(value) for name, value in settings.model_dump().items()})
     config = _config(settings)
     url = f"http://[{settings.host}]:{port}" if ":" in settings.host else f"http://{settings.host}:{port}"
-    base_url, title = f"{url}{document.base_path()}", document.raw()["info"]["title"]
+    base_url, title = f"{url}{document.base_path()}", contract["info"]["title"]
     announcement = f"{title} at {base_url}, documentation at {url}{pages.PATH}"
     # uvicorn raises the signal again after its shutdown. Then exit with status 0.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    with suppress(KeyboardInterrupt):
+    with suppress(KeyboardInterrupt), listener:
         if settings.workers > 1 and not settings.reload:
             Workers(config, [SharedPort(listener)], announcement).run()
             return
         listener.listen(BACKLOG)
-        config.announcement = announcement
+        server = AnnouncedServer(config)
+        server.announcement = announcement
         if settings.reload:
-            ChangeReload(config, target=Server(config).run, sockets=[listener]).run()
+            ChangeReload(config, target=server.run, sockets=[listener]).run()
             return
-        server = Server(config)
         try:
             server.run(sockets=[listener])
-        except SystemExit:
-            sys.exit(0 if server.started else 1)
+        except SystemExit as end:
+            # The application has not started, or SIGTERM ended it.
+            sys.exit(1 if end.code else 0)
 
 
-def _end_process(error: Exception) -> NoReturn:
-    """Print why the application does not start, and exit with the status after which uvicorn starts no new worker."""
-    if isinstance(error, ConfigurationError):
+def application() -> Any:
+    """Create the application. If it cannot be configured, exit with the status after which uvicorn does not retry."""
+    try:
+        return create_app()
+    except ConfigurationError as error:
         print(error, file=sys.stderr)
-    else:
-        logger.error("The application does not start", exc_info=error)
-    sys.exit(STARTUP_FAILURE)
+        sys.exit(STARTUP_FAILURE)
 
 
-def _config(settings: ServerSettings) -> ServerConfig:
+def _config(settings: ServerSettings) -> Config:
     protocol: Any = partial(Protocol, timeout=settings.request_timeout, max_connections=settings.max_connections)
-    return ServerConfig(
-        "handlers.application:create_app",
+    return Config(
+        "handlers.server.serve:application",
         factory=True,
+        lifespan="on",
         http=protocol,
         ws="none",
         workers=settings.workers,

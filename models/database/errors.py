@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 
-# The entry point of the command.
+# The entry point of the command, by which the distribution that contains this package is found.
 COMMAND = "handlers.cli:main"
 
 
@@ -44,8 +44,8 @@ class UnavailableError(Exception):
 def require(module: str, extra: str, setting: str) -> None:
     """Raise ConfigurationError if a setting needs a module that is not installed."""
     if not find_spec(module):
-        # The distribution that installed the command; a checkout may be used without installing it.
-        commands = [entry for entry in entry_points(group="console_scripts") if entry.value == COMMAND]
-        distribution = commands[0].dist.name if commands and commands[0].dist else "."
-        pip = f"{sys.executable} -m pip install '{distribution}[{extra}]'"
+        commands = entry_points(group="console_scripts")
+        # A checkout may be used without installing it.
+        name = next((entry.dist.name for entry in commands if entry.value == COMMAND and entry.dist), ".")
+        pip = f"{sys.executable} -m pip install '{name}[{extra}]'"
         raise ConfigurationError(f"{setting} needs packages that are not installed: run {pip}.")

@@ -143,7 +143,7 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
             raise UnavailableError(str(error).strip()) from None
         # A deferred constraint is checked by the commit.
         except psycopg.IntegrityError as error:
-            raise _translate(error) from error
+            raise _translate(error) from None
 
     async def _take(self) -> AsyncConnection[Any]:
         """Return a pooled connection that the server has not closed."""
@@ -196,7 +196,7 @@ async def _execute(connection: AsyncConnection[Any], sql: str, parameters: Seque
     try:
         cursor = await connection.execute(sql, parameters, binary=True)
     except psycopg.IntegrityError as error:
-        raise _translate(error) from error
+        raise _translate(error) from None
     return await cursor.fetchall() if cursor.description else []
 
 

@@ -214,7 +214,7 @@ class SqliteFile(SqliteDatabase):
         try:
             return self._writer.execute(sql, parameters).fetchall()
         except sqlite3.IntegrityError as error:
-            raise _translate(error) from error
+            raise _translate(error) from None
 
     def _check_path(self) -> None:
         # If the file was removed, SQLite would keep writing to it, and the writes would be lost.

@@ -6,8 +6,8 @@ from typing import Any
 from tests.support.edits import (
     add_after,
     add_argument,
+    add_entry,
     add_parameter,
-    add_statement,
     add_to_yaml,
     next_migration,
 )
@@ -49,10 +49,7 @@ from playhouse.migrate import SchemaMigrator
 def up(migrator: SchemaMigrator, db: Database) -> None:
     db.execute_sql("ALTER TABLE task ADD COLUMN due_date TEXT")
 '''
-CONDITION = """
-if "due_before" in filters:
-    query = query.where(Task.due_date < parameter("due_before"))
-"""
+CONDITION = '"due_before": lambda day: Task.due_date < day,'
 
 
 def is_applied(document: dict[str, Any]) -> bool:
@@ -82,7 +79,7 @@ def apply(project: Path) -> None:
 
     next_migration(project / "models/migrations", "add_due_date").write_text(MIGRATION)
     add_after(project / "models/task.py", "Task", "created_at", "due_date = peewee.TextField(null=True)")
-    add_statement(project / "models/task.py", "narrow", CONDITION)
+    add_entry(project / "models/task.py", "FILTERS", CONDITION)
 
     handlers = project / "handlers/tasks.py"
     add_parameter(handlers, "list_tasks", "due_before: str | None")

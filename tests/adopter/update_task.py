@@ -84,12 +84,6 @@ async def update_task(self, id: int, body: TaskPatch, if_match: str | None) -> R
     task = await self.database.write(self.tasks.patch, id, body, self._versions(if_match))
     return Reply(task.json, {"ETag": self._tag(task)})
 """
-QUERY = '''
-async def patch(self, execute: Execute, id: int, task: schemas.TaskPatch, versions: Versions) -> StoredTask:
-    """Update the columns that `task` sets, and return the task; otherwise like `update`."""
-    values = {name: value for name, value in _values(task).items() if name in task.model_fields_set}
-    return StoredTask(*await self._change(execute, self._update, id, values, versions))
-'''
 
 
 def is_applied(document: dict[str, Any]) -> bool:
@@ -110,4 +104,3 @@ def apply(project: Path) -> None:
     (line,) = (line for line in text.splitlines() if line.startswith("from models.schemas import "))
     handlers.write_text(text.replace(line, f"{line}, TaskPatch"))
     append_to_class(handlers, "Handlers", HANDLER)
-    append_to_class(project / "models/task.py", "TaskQueries", QUERY)

@@ -181,7 +181,7 @@ def test_taken_port_is_reported(tmp_path: Path, taken_port: int) -> None:
         (["serve", "--host", "192.0.2.1"], "Cannot listen on 192.0.2.1 port 8000: Cannot assign requested address"),
         (
             ["migrate", "--database-url", "tasks.db"],
-            "DATABASE_URL must name a SQLite file, such as sqlite:///tasks.db, or a s",
+            "DATABASE_URL must name a SQLite file, such as sqlite:///data.db, or a s",
         ),
         (["migrate", "--database-url", "mysql://u:secret@h/d"], "DATABASE_URL must name a SQLite file"),
         (["migrate", "--database-url", "sqlite://"], "DATABASE_URL must name a SQLite file"),

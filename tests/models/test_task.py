@@ -65,7 +65,7 @@ def test_kept_responses_expire_on_time_in_every_zone(zone: str, store: SqliteSto
         await database.start()
         try:
             for age in ages:
-                await database.write(answers.claim, str(age).encode())
+                await database.write(answers.find_or_reserve, str(age).encode())
                 created = datetime.fromtimestamp(time.time() - age, UTC).isoformat(timespec="milliseconds")
                 written = created.replace("+00:00", "Z")
                 if age:

@@ -9,7 +9,8 @@ from urllib.parse import unquote
 import pytest
 import yaml
 
-from handlers.settings import ServerSettings, variable
+from handlers.contract.document import COMMAND
+from handlers.settings import PREFIX, ServerSettings, variable
 from tests.support import inside
 from tests.support.edits import next_migration
 from tests.support.pages import PAGES, prose, text
@@ -110,7 +111,7 @@ def test_every_command_is_documented(tmp_path: Path) -> None:
     documented = " ".join(cells[0] for cells in rows("docs/configuration.md", "Which commands are there?"))
 
     # The pattern skips arguments such as `FILE` and `--from`.
-    assert set(re.findall(r"`tasks-api ([a-z]+(?: [a-z]+)*)", documented)) == set(commands(tmp_path))
+    assert set(re.findall(rf"`{COMMAND} ([a-z]+(?: [a-z]+)*)", documented)) == set(commands(tmp_path))
 
 
 def test_every_metric_is_documented() -> None:
@@ -118,12 +119,15 @@ def test_every_metric_is_documented() -> None:
     metrics = {
         # Prometheus adds `_total` to the name of a counter.
         (f"{name}_total" if kind == "Counter" else name, kind.lower())
-        for kind, name in re.findall(r'(Counter|Gauge|Histogram)\(\s*"(tasks_api_\w+)"', source)
+        for kind, name in re.findall(r'(Counter|Gauge|Histogram)\(\s*f"{PREFIX}_(\w+)"', source)
     }
-    documented = {(name.strip("`").partition("{")[0], kind) for name, kind, _ in rows("docs/operations.md", METRICS)}
+    documented = {
+        (name.strip("`").partition("{")[0].removeprefix(PREFIX.lower()), kind)
+        for name, kind, _ in rows("docs/operations.md", METRICS)
+    }
 
     assert metrics
-    assert len(metrics) == len(set(re.findall(r'"tasks_api_\w+"', source)))
+    assert len(metrics) == len(set(re.findall(r'f"{PREFIX}_\w+"', source)))
     assert documented == metrics
 
 
@@ -160,7 +164,7 @@ def recipe_migration() -> str:
     return str(path)
 
 
-NEW_FILES = {recipe_migration()}
+NEW_FILES = {recipe_migration(), "handlers/security.py"}
 
 
 def test_recipe_for_a_field_names_the_next_migration() -> None:

@@ -60,10 +60,11 @@ def add_after(file: Path, class_: str, field: str, text: str) -> None:
     )
 
 
-def add_statement(file: Path, function: str, text: str) -> None:
-    """Insert lines at the start of a function without a docstring."""
-    first = _definition(file, function).body[0]
-    _insert(file, first.lineno - 1, 0, indent(dedent(text).strip("\n") + "\n", " " * first.col_offset), newline=True)
+def add_entry(file: Path, variable: str, text: str) -> None:
+    """Append a line to a dictionary of several lines that is assigned to a variable of the module."""
+    assignments = (node for node in ast.parse(file.read_text()).body if isinstance(node, ast.AnnAssign))
+    (found,) = (node for node in assignments if ast.unparse(node.target) == variable)
+    _insert(file, (found.end_lineno or 1) - 1, 0, indent(text + "\n", " " * 4), newline=True)
 
 
 def add_parameter(file: Path, function: str, text: str) -> None:

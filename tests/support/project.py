@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from handlers.contract import document
+
 ROOT = Path(__file__).parents[2]
-# The path of the installed command `tasks-api`.
-COMMAND = str(Path(sys.executable).with_name("tasks-api"))
+# The path of the installed command.
+COMMAND = str(Path(sys.executable).with_name(document.COMMAND))
 # A command line that runs `tasks-api` from the code in the working directory.
 RUN_FROM_SOURCE = (sys.executable, "-c", "from handlers.cli import main; main()")
 # Timeout in seconds, long enough for a busy machine.

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import httpx
 import pytest
 
+from handlers.settings import PREFIX
 from tests.support.launcher import launcher
 from tests.support.project import COMMAND, TIMEOUT
 
@@ -94,8 +95,8 @@ def environment(variables: dict[str, str] | None = None) -> dict[str, str]:
     Every service in the tests validates its responses. Processes always write bytecode files, since the tests start the
     same code hundreds of times.
     """
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("TASKS_", "DATABASE_"))}
-    always = {"TASKS_API_VALIDATE_RESPONSES": "true", "PYTHONDONTWRITEBYTECODE": ""}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, "DATABASE_"))}
+    always = {f"{PREFIX}VALIDATE_RESPONSES": "true", "PYTHONDONTWRITEBYTECODE": ""}
     return inherited | always | (variables or {})
 
 

@@ -12,7 +12,7 @@ from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict
 
 from models.database.address import Database, open_database
-from models.database.errors import MissingError, UnavailableError
+from models.database.errors import DuplicateError, MissingError, UnavailableError
 from models.database.statements import Execute, Rows
 from tests.support.stores import IN_THIS_DATABASE, PostgresqlStore
 
@@ -186,7 +186,7 @@ def test_connection_is_clean_however_a_statement_ends(store: PostgresqlStore, st
             # In a single transaction, the failing statement also rolls back the statement before it.
             before = ["INSERT INTO task (title, completed, created_at) VALUES ('lost', false, '')"]
             succeeds = statement == OUTCOMES["success"]
-            with suppress(psycopg.Error, UnavailableError):
+            with suppress(psycopg.Error, DuplicateError, UnavailableError):
                 await operation(database, *before[: operation is write_atomically and not succeeds], statement)
                 assert succeeds
             await assert_connection_is_clean(database, store)
@@ -229,7 +229,7 @@ def test_connection_is_clean_however_the_work_ends(
 
     async def work(database: Database) -> None:
         for write_, work_ in ((database.write, end), (database.write_atomically, insert_and_end)):
-            with suppress(psycopg.Error, UnavailableError, MissingError, RuntimeError):
+            with suppress(psycopg.Error, DuplicateError, UnavailableError, MissingError, RuntimeError):
                 await write_(work_)
             await assert_connection_is_clean(database, store)
 

@@ -5,12 +5,17 @@ import sys
 
 import pytest
 
+from models.database import errors
 from models.database.errors import ConfigurationError, require
 
 
-def test_missing_extra_is_explained() -> None:
+@pytest.mark.parametrize(
+    ("command", "name"), [(errors.COMMAND, "tasks-api"), ("not_installed:main", ".")], ids=["installed", "checkout"]
+)
+def test_missing_extra_is_explained(monkeypatch: pytest.MonkeyPatch, command: str, name: str) -> None:
+    monkeypatch.setattr(errors, "COMMAND", command)
     expected = (
-        f"--metrics needs packages that are not installed: run {sys.executable} -m pip install 'tasks-api[metrics]'."
+        f"--metrics needs packages that are not installed: run {sys.executable} -m pip install '{name}[metrics]'."
     )
 
     with pytest.raises(ConfigurationError, match=f"^{re.escape(expected)}$"):

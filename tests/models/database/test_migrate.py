@@ -6,16 +6,16 @@ from pathlib import Path
 from threading import Barrier
 
 import pytest
+from peewee import AutoField
 
-from models.answers import KeptAnswer
 from models.database import migrate as migrating
 from models.database.address import connected
 from models.database.errors import ConfigurationError
 from models.database.migrate import migrate
-from models.schemas import Task
-from models.task import Task as Table
+from models.tables import all_tables
+from tests.support.pets import Owner, create_tables
 from tests.support.service import Start, run
-from tests.support.stores import Store
+from tests.support.stores import SqliteStore, Store
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -63,19 +63,34 @@ def test_migrations_are_numbered_without_a_gap() -> None:
 
 
 def test_tables_match_the_models_and_the_contract(store: Store) -> None:
+    """Compare sets, since the order may differ: a migration adds a column at the end of the table."""
     assert migrate(store.url) == MIGRATIONS
     assert migrate(store.url) == []
 
+    tables = {table._meta.table_name: table for table in all_tables()}
     with connected(store.url) as database:
-        # Compare sets, since the order may differ: a migration adds a column at the end of the table.
-        columns, response_columns = (
-            {column.name for column in database.get_columns(table)} for table in ("task", "kept_answer")
-        )
-        indexed = {tuple(index.columns) for index in database.get_indexes("task") if not index.unique}
-    assert indexed == {names for names, _ in Table._meta.indexes}
-    assert columns == {field.column_name for field in Table._meta.sorted_fields}
-    assert columns == {*Task.model_fields, "version"}
-    assert response_columns == {field.column_name for field in KeptAnswer._meta.sorted_fields}
+        assert {*database.get_tables()} - {"sqlite_sequence"} == {*tables, "schema_migration"}
+        for name, table in tables.items():
+            assert {column.name for column in database.get_columns(name)} == {*table._meta.columns}
+            primary_key = [field.column_name for field in table._meta.get_primary_keys()]
+            indexes = {
+                (*index.columns, index.unique) for index in database.get_indexes(name) if index.columns != primary_key
+            }
+            assert indexes == {
+                (*(field.column_name for field in index._expressions), index._unique)
+                for index in table._meta.fields_to_index()
+            }
+
+
+def test_ids_are_never_reused(tmp_path: Path) -> None:
+    """Without AUTOINCREMENT in its migration, SQLite reuses the id of the last row after its deletion."""
+    store = SqliteStore(tmp_path / "tasks.db")
+    migrate(store.url)
+
+    for table in all_tables():
+        if isinstance(table._meta.primary_key, AutoField):
+            ((sql,),) = store.execute(f"SELECT sql FROM sqlite_master WHERE name = '{table._meta.table_name}'")
+            assert " AUTOINCREMENT" in sql
 
 
 def test_several_nodes_may_migrate_at_once(store: Store, tmp_path: Path) -> None:
@@ -138,6 +153,61 @@ def test_rebuilt_table_does_not_reuse_an_id(store: Store, replace_migrations: Re
     assert store.execute("SELECT id, priority FROM task") == [(1, 3)] * kept + [(4, 1)]
 
 
+MIGRATE_PETS = """
+from peewee import IntegerField
+
+def up(migrator, db):
+    migrator.migrate(migrator.alter_column_type("owner", "name", IntegerField()))
+    db.execute_sql("DROP TABLE dropped")
+"""
+
+
+@pytest.fixture
+def pets(tmp_path: Path) -> SqliteStore:
+    """Return a SQLite file where Rex belongs to the first of two owners, and would be deleted with it."""
+    store = SqliteStore(tmp_path / "pets.db")
+    migrate(store.url)
+    create_tables(store.url, Owner)
+    store.execute("CREATE TABLE pet (name TEXT, owner_id INTEGER REFERENCES owner ON DELETE CASCADE)")
+    store.execute("CREATE TABLE dropped (id INTEGER PRIMARY KEY AUTOINCREMENT)")
+    store.execute("INSERT INTO dropped VALUES (1)")
+    store.execute("INSERT INTO owner (name) VALUES ('Ann'), ('Bob')")
+    store.execute("DELETE FROM owner WHERE name = 'Bob'")
+    store.execute("INSERT INTO pet VALUES ('Rex', 1)")
+    return store
+
+
+def test_rebuilt_table_keeps_its_ids_and_the_rows_that_refer_to_it(
+    pets: SqliteStore, replace_migrations: ReplaceMigrations
+) -> None:
+    replace_migrations(_0002_pets=MIGRATE_PETS)
+
+    assert migrate(pets.url) == ["0002_pets"]
+
+    assert pets.execute("SELECT * FROM pet") == [("Rex", 1)]
+    assert pets.execute("INSERT INTO owner (name) VALUES ('Cleo') RETURNING id") == [(3,)]
+    assert pets.execute("SELECT name FROM sqlite_sequence WHERE name = 'dropped'") == []
+
+
+def test_migration_must_not_break_a_reference(pets: SqliteStore, replace_migrations: ReplaceMigrations) -> None:
+    replace_migrations(_0002_wrong="def up(migrator, db):\n    db.execute_sql('DELETE FROM owner')\n")
+
+    with pytest.raises(ConfigurationError) as error:
+        migrate(pets.url)
+
+    assert str(error.value) == (
+        "The database could not be migrated: a row of pet refers to a row of owner that does not exist."
+    )
+    assert pets.execute("SELECT count(*) FROM owner") == [(1,)]
+
+
+def test_references_are_checked_again_after_a_migration(pets: SqliteStore) -> None:
+    with connected(pets.url) as database:
+        with database.migration():
+            assert database.execute_sql("PRAGMA foreign_keys").fetchone() == (0,)
+        assert database.execute_sql("PRAGMA foreign_keys").fetchone() == (1,)
+
+
 def test_failing_migration_changes_nothing(store: Store, replace_migrations: ReplaceMigrations) -> None:
     replace_migrations(_0002_wrong="def up(migrator, db):\n    db.execute_sql('SELECT nonsense')\n")
 
@@ -178,7 +248,7 @@ def test_service_works_with_the_schema_of_the_next_release(start: Start, store: 
 def test_table_of_another_program_is_left_alone(store: Store) -> None:
     store.execute("CREATE TABLE task (somebody_elses TEXT)")
 
-    with pytest.raises(ConfigurationError, match="The database could not be migrated: "):
+    with pytest.raises(ConfigurationError, match=r'The database could not be migrated: .* "task" already exists'):
         migrate(store.url)
 
     with connected(store.url) as database:

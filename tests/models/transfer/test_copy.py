@@ -4,10 +4,16 @@ import shutil
 from pathlib import Path
 
 import httpx
+import peewee
 import pytest
 
+from models.database.address import open_database
+from models.database.errors import ConfigurationError
 from models.database.migrate import migrate
+from models.transfer import copy as copying
+from models.transfer.copy import copy
 from tests.support import inside
+from tests.support.pets import Owner, Pet, create_tables
 from tests.support.service import Service, Start, run
 from tests.support.stores import PostgresqlStore, SqliteStore, Store
 
@@ -148,3 +154,64 @@ def test_copy_needs_the_write_lock_of_the_source(source: SqliteStore, store: Pos
 
     assert refused.returncode == 1
     assert refused.stderr.endswith("Nothing was copied: database is locked.\n")
+
+
+class Place(peewee.Model):
+    """A table with a key of several columns; PostgreSQL may sort the names in another order than SQLite."""
+
+    country = peewee.CharField(max_length=2)
+    name = peewee.TextField()
+
+    class Meta:
+        primary_key = peewee.CompositeKey("country", "name")
+
+
+def test_every_table_is_copied_with_its_ids(tmp_path: Path, store: PostgresqlStore) -> None:
+    source = SqliteStore(tmp_path / "source.db")
+    for url in (source.url, store.url):
+        migrate(url)
+        create_tables(url, Owner, Pet, Place)
+    source.execute("INSERT INTO owner (name) VALUES ('Ann'), ('Bob'), ('Cleo')")
+    source.execute("DELETE FROM owner WHERE id = 3")
+    for name in ("Rex", "Max"):
+        source.execute(f"INSERT INTO pet (name, owner_id, weight, born, tame) VALUES ('{name}', 2, 0.1, '', NULL)")
+    # The highest id of a table without AUTOINCREMENT is the highest one that it contains.
+    source.execute("DELETE FROM sqlite_sequence WHERE name = 'pet'")
+    for name in ("b", "B", "a", "_", "Ä", "🚀"):
+        source.execute(f"INSERT INTO place VALUES ('de', '{name}'), ('DE', '{name}')")
+
+    progress = list(copy(source.url, store.url, [Owner, Pet, Place]))
+
+    assert progress[-1] == (2 * 16, 2 * 16)
+    assert store.execute("SELECT name, owner_id, weight, tame FROM pet ORDER BY id") == [
+        ("Rex", 2, 0.1, None),
+        ("Max", 2, 0.1, None),
+    ]
+    assert len(store.execute("SELECT * FROM place")) == 12
+    assert store.execute("INSERT INTO owner (name) VALUES ('Dan') RETURNING id") == [(4,)]
+    assert store.execute("INSERT INTO pet (name, born) VALUES ('Moe', '') RETURNING id") == [(3,)]
+
+
+@pytest.mark.parametrize("url", ["sqlite:///never-opened.db", "postgresql://never-opened/database"])
+def test_strings_are_sorted_by_their_bytes(url: str) -> None:
+    """The server of the tests sorts strings by their bytes anyway; other servers sort them by their locale."""
+    sql, _ = copying._sorted_rows(Place, open_database(url)).sql()
+
+    order = sql.partition(" ORDER BY ")[2]
+    assert order in (
+        'CAST("t1"."country" AS blob), CAST("t1"."name" AS blob)',
+        """convert_to("t1"."country", 'UTF8'), convert_to("t1"."name", 'UTF8')""",
+    )
+
+
+def test_file_that_violates_a_foreign_key_is_not_copied(tmp_path: Path, store: PostgresqlStore) -> None:
+    source = SqliteStore(tmp_path / "source.db")
+    for url in (source.url, store.url):
+        migrate(url)
+        create_tables(url, Owner, Pet)
+    source.execute("INSERT INTO pet (name, owner_id, born) VALUES ('Rex', 1, '')")
+
+    with pytest.raises(ConfigurationError, match=r"^Nothing was copied: .* violates foreign key constraint .*\.$"):
+        list(copy(source.url, store.url, [Owner, Pet]))
+
+    assert store.execute("SELECT * FROM pet") == []
