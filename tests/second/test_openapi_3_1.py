@@ -53,8 +53,8 @@ def test_valid_body_is_returned_as_sent(client: httpx.Client, properties: dict[s
         ({"value": -273.15}, "/value"),
         ({"comment": 1}, "/comment"),
         ({"place": [91, 0]}, "/place/0"),
-        ({"place": [1, 2, 3]}, "/place"),
-        ({"sensor": {"serial": "1"}}, "/sensor"),
+        ({"place": [1, 2, 3]}, "/place/2"),
+        ({"sensor": {"serial": "1"}}, "/sensor/model"),
         ({"other": 1}, "/other"),
     ],
 )
