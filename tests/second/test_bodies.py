@@ -95,7 +95,7 @@ def test_discriminator_chooses_the_schema(client: httpx.Client, member: dict[str
 
 
 @pytest.mark.parametrize(
-    "property",
+    "given",
     [
         {"birthday": "2000-02-29"},
         {"contact": {"email": "ada@library.example"}},
@@ -109,8 +109,8 @@ def test_discriminator_chooses_the_schema(client: httpx.Client, member: dict[str
         {"visits": -(2**31)},
     ],
 )
-def test_value_of_each_format_is_returned_as_sent(client: httpx.Client, property: dict[str, Any]) -> None:
-    sent = {"kind": "adult", "name": "Ada", **property}
+def test_value_of_each_format_is_returned_as_sent(client: httpx.Client, given: dict[str, Any]) -> None:
+    sent = {"kind": "adult", "name": "Ada", **given}
 
     created = client.post("/members", json={**sent, "password": "secret"})
 
@@ -139,7 +139,9 @@ def test_merge_patch(client: httpx.Client) -> None:
     path = client.post("/members", json={"kind": "adult", "name": "A", "nickname": "B"}).json()["memberId"]
     patch = {"Content-Type": "application/merge-patch+json"}
 
-    changed = client.patch(f"/members/{path}", headers=patch, content='{"nickname": null, "contact": {"number": "+44123"}}')
+    changed = client.patch(
+        f"/members/{path}", headers=patch, content='{"nickname": null, "contact": {"number": "+44123"}}'
+    )
 
     assert changed.json()["member"] == {"kind": "adult", "name": "A", "contact": {"number": "+44123"}}
     assert pointers(client.patch(f"/members/{path}", headers=patch, content="{}")) == {""}

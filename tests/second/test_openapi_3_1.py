@@ -65,7 +65,9 @@ def test_violation_names_its_place(client: httpx.Client, properties: dict[str, A
     assert {error["pointer"] for error in response.json()["errors"]} == {pointer}
 
 
-@pytest.mark.parametrize(("query", "status"), [("above=-99.5", 200), ("above=-100", 400), ("unit=C", 200), ("unit=K", 400)])
+@pytest.mark.parametrize(
+    ("query", "status"), [("above=-99.5", 200), ("above=-100", 400), ("unit=C", 200), ("unit=K", 400)]
+)
 def test_parameters(client: httpx.Client, query: str, status: int) -> None:
     assert client.get(f"/measurements?{query}").status_code == status
 

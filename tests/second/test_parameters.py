@@ -15,7 +15,10 @@ pytestmark = pytest.mark.slow
         ("at=2026-01-31T12:00:00Z&from=2026-01-31", {"at": "2026-01-31T12:00:00Z", "from_": "2026-01-31"}),
         ("address=a&caller=b&request=c&body=d", {"address": "a", "caller": "b", "request": "c", "body": "d"}),
         ("filter%5Bstatus%5D=open&sortBy=-title", {"filter_status": "open", "sort_by": "-title"}),
-        ("class=non-fiction&price.max=9.5&in-stock=true", {"class_": "non-fiction", "price_max": 9.5, "in_stock": True}),
+        (
+            "class=non-fiction&price.max=9.5&in-stock=true",
+            {"class_": "non-fiction", "price_max": 9.5, "in_stock": True},
+        ),
         ("price.max=1e2", {"price_max": 100}),
         ("genre=crime&genre=travel", {"genre": ["crime", "travel"]}),
         ("genre=crime", {"genre": ["crime"]}),

@@ -32,6 +32,12 @@ def find(isbn: str) -> dict[str, Any]:
     return books[isbn]
 
 
+def store_cover(isbn: str, image: bytes) -> None:
+    """Write the cover of a book to a file."""
+    COVERS.mkdir(exist_ok=True)
+    (COVERS / f"{isbn}.png").write_bytes(image)
+
+
 def restore_first_book() -> None:
     """Add the book of the contract's examples unless it exists, so that each operation always finds one."""
     if "9780000000001" not in books:
@@ -120,10 +126,9 @@ async def set_note(isbn: str, body: dict[str, Any] | str) -> dict[str, Any]:
 
 async def add_cover(isbn: str, body: dict[str, Any]) -> dict[str, Any]:
     find(isbn)
-    COVERS.mkdir(exist_ok=True)
     # A file is bytes with a `filename` and a `content_type`.
     image = body.pop("image")
-    (COVERS / f"{isbn}.png").write_bytes(image)
+    store_cover(isbn, image)
     details = [len(detail) for detail in body.pop("details", ())]
     return {**body, "bytes": len(image), "name": image.filename, "details": details}
 

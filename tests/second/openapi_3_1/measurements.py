@@ -5,9 +5,7 @@ from typing import Any
 measurements: list[dict[str, Any]] = []
 
 
-async def list_measurements(
-    above: float | None, unit: str | None, between: list[int] | None
-) -> list[dict[str, Any]]:
+async def list_measurements(above: float | None, unit: str | None, between: list[int] | None) -> list[dict[str, Any]]:
     return [found for found in measurements if above is None or found["value"] > above]
 
 
