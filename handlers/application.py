@@ -63,13 +63,13 @@ def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[RequestState]:
         await database.start()
-        tasks = [asyncio.create_task(run()) for run in background]
+        running = [asyncio.create_task(run()) for run in background]
         # Exclude the existing objects from garbage collection. A full collection of them would take 30 to 40 ms.
         gc.collect()
         gc.freeze()
         yield {"observers": observers}
-        for task in tasks:
-            task.cancel()
+        for work in running:
+            work.cancel()
         await database.shut_down()
 
     app = ConnexionMiddleware(

@@ -36,14 +36,8 @@ class IdempotencyKeys:
     async def run(self, scope: str, work: Work[Reply], body: BaseModel, caller: bytes, key: str | None) -> Reply:
         """Run the write of a request in a transaction, or replay the first response for its idempotency key.
 
-        The keys of different callers are independent. Without a key, the write always runs.
-
-        Args:
-            scope: The operation, such as `createOrder`; another operation may not use the same key.
-            work: The write. It gets the body, and returns the response.
-            body: The body of the request; a retry has the same.
-            caller: The identity of the client.
-            key: The idempotency key.
+        The keys of different callers are independent; `scope` names the operation, which a retry shares. Without a
+        key, the write always runs.
 
         Raises:
             Refusal: 409 while the first request with this key is running, 422 if this one differs from it.

@@ -6,6 +6,7 @@ services.
 
 import ast
 import inspect
+import json
 import re
 from collections.abc import Iterator
 from importlib import import_module
@@ -18,10 +19,14 @@ from handlers.contract import document, problems
 from handlers.contract.dispatch import OperationHandler
 from handlers.contract.document import Operation
 from handlers.contract.faults import FaultError, collected
+from handlers.contract.validation import Rules, Violation
 from handlers.services import Services
 
 # The module of operations without a tag.
 UNTAGGED = "operations"
+# Other modules of this package. For a tag with one of these names, the module is `settings_operations` and so on.
+RESERVED = {"access", "application", "cli", "contract", "documentation", "entity_tags", "idempotency", "lookup"}
+RESERVED |= {"observability", "security", "server", "services", "settings"}
 
 
 def find_handlers(services: Services, faults: list[str]) -> dict[str, OperationHandler]:
@@ -31,8 +36,8 @@ def find_handlers(services: Services, faults: list[str]) -> dict[str, OperationH
     shapes: dict[tuple[str, str], str] = {}
     for operation_id, operation in document.operations().items():
         with collected(faults):
-            if operation.description.get("operationId") != operation_id:
-                raise FaultError(operation.place, "it has no operationId of its own; add one, which names the handler.")
+            if operation.description.get("operationId", operation_id) != operation_id:
+                raise FaultError(operation.place, "another operation has the same operationId; change one.")
             _check_path(operation, shapes)
             module = _module(operation)
             if module not in owners:
@@ -44,6 +49,9 @@ def find_handlers(services: Services, faults: list[str]) -> dict[str, OperationH
             found[operation_id] = OperationHandler(operation_id, function, faults)
     for module in owners:
         faults += _unknown_refusals(module)
+    example = problems.problem(None, 400, violations=[Violation("x is required", pointer="/x")])
+    if not Rules({"$ref": "#/components/schemas/Problem"}, "").is_valid(example):
+        faults.append(f"components.schemas.Problem: it must allow {json.dumps(example)}; rename it, or remove it.")
     return found
 
 
@@ -54,6 +62,8 @@ def snake_case(name: str) -> str:
 
 def _module(operation: Operation) -> ModuleType:
     name = snake_case(next(iter(operation.description.get("tags", ())), UNTAGGED))
+    if name in RESERVED:
+        name += "_operations"
     try:
         return import_module(f"handlers.{name}")
     except ModuleNotFoundError as error:
@@ -75,6 +85,8 @@ def _check_path(operation: Operation, shapes: dict[tuple[str, str], str]) -> Non
     """Raise FaultError if the path parameters do not fit the path, or another path matches the same requests."""
     named = re.findall("{(.*?)}", operation.path)
     described = [parameter["name"] for parameter in operation.parameters.values() if parameter["in"] == "path"]
+    if len(named) > len(set(named)):
+        raise FaultError(operation.place, "the path has two parameters with the same name; rename one.")
     if different := set(named) ^ set(described):
         message = f'the path and its parameters differ in "{different.pop()}"; name it in both, as required in path.'
         raise FaultError(operation.place, message)

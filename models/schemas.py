@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, RootModel, StrictBool, StrictInt, Strict
 class BaseModel(_BaseModel):
     model_config = ConfigDict(
         extra="allow",
+        populate_by_name=True,
     )
 
 

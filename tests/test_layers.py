@@ -9,6 +9,12 @@ import pytest
 
 from tests.support.project import ROOT
 
+
+def module_of(path: Path) -> str:
+    """Return the dotted name of the module in a file."""
+    return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+
+
 # For each package or module, the parts of this project that it may import; the longest matching name applies.
 MAY_IMPORT = {
     "models.schemas": set[str](),
@@ -22,7 +28,6 @@ MAY_IMPORT = {
     "handlers.idempotency": {"handlers.contract", "models"},
     "handlers.services": {"handlers.idempotency", "models.database"},
     "handlers.lookup": {"handlers.contract", "handlers.services"},
-    "handlers.tasks": {"handlers.contract", "handlers.entity_tags", "handlers.services", "models"},
     "handlers.access": {"handlers.contract", "models"},
     "handlers.observability": {"handlers.contract", "handlers.settings", "models.database"},
     "handlers.documentation": {"handlers.access", "handlers.contract", "handlers.entity_tags", "models"},
@@ -35,7 +40,6 @@ ONLY = {
     "handlers.cli": set[str](),
     "handlers.server": {"handlers.cli"},
     "handlers.application": {"handlers.server", "handlers.cli"},
-    "handlers.tasks": set[str](),
     "models.transfer": {"handlers.cli"},
     "uvicorn": {"handlers.server"},
     "peewee": {"models"},
@@ -50,6 +54,17 @@ ONLY = {
     "prometheus_client": {"handlers.observability"},
 }
 FILES = [path.relative_to(ROOT) for folder in ("handlers", "models") for path in (ROOT / folder).rglob("*.py")]
+# The other modules of `handlers` contain the operations. They may also import each other.
+OPERATIONS = {
+    module
+    for path in FILES
+    if re.fullmatch(r"handlers\.[a-z]\w*", module := module_of(path)) and module not in MAY_IMPORT
+}
+MAY_IMPORT |= dict.fromkeys(
+    OPERATIONS, OPERATIONS | {"handlers.contract", "handlers.entity_tags", "handlers.services", "models"}
+)
+ONLY |= dict.fromkeys(OPERATIONS, OPERATIONS)
+ONLY["starlette"] |= OPERATIONS
 TESTS = [path.relative_to(ROOT) for path in (ROOT / "tests").rglob("*.py")]
 
 
@@ -68,7 +83,7 @@ def is_within(name: str, package: str) -> bool:
 
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_imports_run_one_way(path: Path) -> None:
-    module = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+    module = module_of(path)
     own = max((name for name in MAY_IMPORT if is_within(module, name)), key=len, default=None)
     ours = [name for name in imported_names(path) if name.split(".")[0] in ("handlers", "models")]
     if own is None:
@@ -81,7 +96,7 @@ def test_imports_run_one_way(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_libraries_and_upper_layers_are_imported_in_one_place(path: Path) -> None:
-    module = ".".join(path.with_suffix("").parts)
+    module = module_of(path)
     for name in imported_names(path):
         for package, importers in ONLY.items():
             if is_within(name, package):

@@ -1,48 +1,90 @@
 """Read and validate the body of a request."""
 
+from collections.abc import Iterator
 from functools import lru_cache
+from inspect import Parameter
 from typing import Any
 
-import jiter
-from pydantic import BaseModel
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
 from handlers.contract import document
-from handlers.contract.problems import Refusal
-from handlers.contract.validation import Rules, Violation, message, messages
+from handlers.contract.faults import FaultError
+from handlers.contract.media import Media, make_media, parse
+from handlers.contract.problems import Refusal, pointer
+from handlers.contract.validation import Violation, message, messages
 
 MEDIA_TYPE = "application/json"
 
+# A request without these header fields has no content (RFC 9112, section 6.3).
+CONTENT = (b"content-length", b"transfer-encoding")
+
 
 class RequestBody:
-    """The request body of an operation, described by the contract and typed by the handler's argument `body`."""
+    """The request body of an operation.
 
-    def __init__(self, description: dict[str, Any], model: Any, place: str = "") -> None:
+    Args:
+        description: The Request Body Object.
+        hint: The annotation of the handler's argument `body`; `Parameter.empty` for none.
+        place: The path to the description in the contract.
+
+    Raises:
+        FaultError: The body is not supported.
+    """
+
+    def __init__(self, description: dict[str, Any], hint: Any = Parameter.empty, place: str = "") -> None:
+        self.is_required: bool = description.get("required", False)
         self.max_bytes: int = description.get("x-max-bytes", document.raw()["x-max-bytes"])
-        self.rules = Rules(description["content"][MEDIA_TYPE]["schema"], messages()["body"])
-        self.model = model
+        self.media: dict[str, Media] = {}
+        for key, media in description["content"].items():
+            name, _ = parse(key.encode())
+            if name in self.media:
+                raise FaultError(f"{place}.content", f"{name} occurs twice; parameters do not distinguish media types.")
+            self.media[name] = make_media(name, media, f"{place}.content.{key}")
+        try:
+            self.convert = TypeAdapter(Any if hint is Parameter.empty else hint).validator.validate_python
+        except PydanticUserError as error:
+            sentence = f"the handler's body cannot be a {hint}; use a Pydantic model, dict, list, str or bytes."
+            raise FaultError(place, sentence) from error
+        self.select = lru_cache(self._select)
 
-    async def read(self, scope: Scope, receive: Receive) -> BaseModel:
-        """Return the validated body as an object of the handler's type.
+    async def read(self, scope: Scope, receive: Receive) -> Any:
+        """Return the validated body as an object of the handler's type, or None for an optional body that is absent.
 
         Raises:
             Refusal: 415 for another media type, 413 as soon as the body is too large, 400 with all violations.
             ClientDisconnect: The client disconnected before the end of the body.
         """
-        if not _is_json(scope["headers"]):
+        headers = scope["headers"]
+        if not self.is_required and all(value == b"0" for name, value in headers if name in CONTENT):
+            return None
+        types = [value for name, value in headers if name == b"content-type"]
+        codings = [value for name, value in headers if name == b"content-encoding" and value.lower() != b"identity"]
+        media = self.select(types[0]) if len(types) == 1 and not codings else None
+        if not media:
             raise Refusal(415)
-        content = await self._receive(scope["headers"], receive)
+        content = await self._receive(headers, receive)
         try:
-            value = jiter.from_json(content, allow_inf_nan=False, catch_duplicate_keys=True)
+            value, instance = await media.read(content, types[0])
         except ValueError as error:
-            sentence = message("json", self.rules.name, error)
+            sentence = message(media.message, messages()["body"], error)
             raise Refusal(400, violations=[Violation(sentence, pointer="")]) from error
-        if not self.rules.is_valid(value):
-            found = self.rules.violations(value)
-            violations = (Violation(sentence, pointer=_pointer(path)) for path, sentence in found)
-            raise Refusal(400, violations=violations)
-        return self.model.model_validate(value)
+        if not media.rules.is_valid(instance):
+            found = media.rules.violations(instance)
+            raise Refusal(400, violations=(Violation(sentence, pointer(path)) for path, sentence in found))
+        try:
+            return self.convert(value)
+        except ValidationError as error:
+            raise Refusal(400, violations=_violations(error, value)) from error
+
+    def _select(self, content_type: bytes) -> Media | None:
+        """Return the media type of a Content-Type (RFC 9110, section 8.3), or None if it is not supported."""
+        name, charsets = parse(content_type)
+        kind, slash, _ = name.partition("/")
+        names = (name, f"{kind}/*", "*/*") if slash else ()
+        media = next((self.media[name] for name in names if name in self.media), None)
+        return media if media and (media.charsets is None or charsets <= media.charsets) else None
 
     async def _receive(self, headers: list[tuple[bytes, bytes]], receive: Receive) -> bytes:
         if next((int(value) for name, value in headers if name == b"content-length"), 0) > self.max_bytes:
@@ -59,20 +101,18 @@ class RequestBody:
                 return bytes(body)
 
 
-def _is_json(headers: list[tuple[bytes, bytes]]) -> bool:
-    """Return whether the headers declare JSON exactly once, without compression (RFC 9110, sections 8.3 and 8.4)."""
-    types = [value for name, value in headers if name == b"content-type"]
-    codings = [value for name, value in headers if name == b"content-encoding" and value.lower() != b"identity"]
-    return len(types) == 1 and _is_json_type(types[0]) and not codings
-
-
-@lru_cache
-def _is_json_type(content_type: bytes) -> bool:
-    """Return whether a Content-Type is JSON in UTF-8 (RFC 8259, section 8.1)."""
-    media_type, *parameters = (part.strip() for part in content_type.decode("latin-1").lower().split(";"))
-    return media_type == MEDIA_TYPE and all(part in ("", "charset=utf-8", 'charset="utf-8"') for part in parameters)
-
-
-def _pointer(path: list[str]) -> str:
-    """Return the JSON Pointer for a path (RFC 6901, section 3)."""
-    return "".join("/" + step.replace("~", "~0").replace("/", "~1") for step in path)
+def _violations(error: ValidationError, value: Any) -> Iterator[Violation]:
+    """Yield what the handler's type adds to the schema, such as dates that the calendar lacks."""
+    for found in error.errors(include_url=False, include_context=False, include_input=False):
+        path, node, name = [], value, messages()["body"]
+        for step in found["loc"]:
+            # Pydantic also names the alternatives of a union, which are no steps in the value.
+            try:
+                node = node[step]
+            except (KeyError, IndexError, TypeError):
+                continue
+            path.append(str(step))
+            name = f"{name}[{step}]" if isinstance(step, int) else step
+        reason = found["msg"].removeprefix("Value error, ")
+        sentence = f"{name} {reason.removeprefix('Input ')}" if reason.startswith("Input ") else f"{name}: {reason}"
+        yield Violation(sentence, pointer(path))

@@ -105,7 +105,7 @@ def base_path() -> str:
 def operations() -> dict[str, Operation]:
     """Return every operation by operation id; one that has none, or that of another, by its method and path."""
     found: dict[str, Operation] = {}
-    for path, node in raw().get("paths", {}).items():
+    for path, node in raw()["paths"].items():
         item = resolve(node)
         for method in (name for name in standard.METHODS if name in item):
             operation_id = item[method].get("operationId")

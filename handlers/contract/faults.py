@@ -8,7 +8,7 @@ class FaultError(Exception):
     """A part of the contract that cannot be served.
 
     Args:
-        place: The path to that part in the contract, such as `paths./api/tasks.get.parameters[3]`.
+        place: The path to that part in the contract, such as `paths./toys.get.parameters[3]`.
         sentence: What is wrong and what to do, such as `style "matrix" is not supported; use "simple".`
     """
 

@@ -22,7 +22,6 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "float": (-(2 - 2.0**-23) * 2.0**127, (2 - 2.0**-23) * 2.0**127),
     "number": (-(2 - 2.0**-52) * 2.0**1023, (2 - 2.0**-52) * 2.0**1023),
 }
-NONE: frozenset[str] = frozenset()
 
 
 class Translation:
@@ -40,16 +39,22 @@ class Translation:
         self.names: dict[tuple[str, bool], str] = {}
 
     def translate(
-        self, schema: Any, place: str, hidden: frozenset[str] = NONE, *, component: bool = False, extended: bool = False
+        self,
+        schema: Any,
+        place: str,
+        *,
+        named: bool = False,
+        extended: bool = False,
+        hidden: frozenset[str] = frozenset(),
     ) -> Any:
-        """Return the translation of a schema; whatever is not a schema is left for the compiler to refuse.
+        """Return the translation of a schema. Whatever is not a schema is left for the compiler to refuse.
 
         Args:
             schema: The schema.
             place: The path to the schema in the contract.
-            hidden: Properties that do not exist in this direction, because a schema that this is a part of says so.
-            component: Whether others refer to the schema, so that its `allOf` names the schemas that it extends.
-            extended: Whether this is in the `allOf` of a component.
+            named: Whether references lead here, so that the `allOf` lists the schemas that this one extends.
+            extended: Whether this is in the `allOf` of such a schema.
+            hidden: Properties that do not exist in this direction, according to the schema that this is a part of.
 
         Raises:
             FaultError: The schema has a keyword or reference that is not supported.
@@ -65,7 +70,7 @@ class Translation:
                 return result
         hidden |= self._hidden(schema, place)
         for keyword in filter(KEYWORDS.__contains__, schema):
-            result[keyword] = self._value(keyword, schema[keyword], f"{place}.{keyword}", hidden, component)
+            result[keyword] = self._value(keyword, schema[keyword], f"{place}.{keyword}", named, hidden)
         for name in hidden & result.get("properties", {}).keys():
             result["properties"][name] = {"not": {}, "x-rule": self.mark}
         required = [name for name in result.pop("required", ()) if name not in hidden]
@@ -82,7 +87,7 @@ class Translation:
             return _or_null(result)
         return result
 
-    def _value(self, keyword: str, value: Any, place: str, hidden: frozenset[str], component: bool) -> Any:
+    def _value(self, keyword: str, value: Any, place: str, named: bool, hidden: frozenset[str]) -> Any:
         """Return the value of a keyword with the schemas in it translated."""
         if keyword in ONE:
             return self.translate(value, place)
@@ -90,7 +95,7 @@ class Translation:
             return {str(name): self.translate(part, f"{place}.{name}") for name, part in value.items()}
         if keyword in MANY and isinstance(value, list):
             # Only the parts of `allOf` describe the same properties as this schema.
-            options: dict[str, Any] = {"hidden": hidden, "extended": component} if keyword == "allOf" else {}
+            options: dict[str, Any] = {"extended": named, "hidden": hidden} if keyword == "allOf" else {}
             return [self.translate(part, f"{place}[{index}]", **options) for index, part in enumerate(value)]
         return value
 
@@ -109,7 +114,7 @@ class Translation:
                 branches[reference] = {"$ref": self._define(reference, place, extended=True)}
                 self.definitions[name] = {"allOf": _choose(target["discriminator"], branches)}
             else:
-                self.definitions[name] = self.translate(target, target_place, component=True)
+                self.definitions[name] = self.translate(target, target_place, named=True)
         return f"#/definitions/{self.names[reference, extended]}"
 
     def _resolve(self, reference: Any, place: str) -> tuple[Any, str]:
@@ -140,21 +145,25 @@ class Translation:
                     found.append(own)
         return found[1:]
 
-    def _parts(self, schema: Any, place: str) -> list[dict[str, Any]]:
-        """Return a schema and those that it consists of by `$ref` and `allOf`."""
-        parts: list[dict[str, Any]] = []
-        pending = [schema]
-        for part in pending:
-            if isinstance(part, dict) and not any(part is known for known in parts):
-                parts.append(part)
-                pending += part.get("allOf", ())
-                pending += [self._resolve(part["$ref"], place)[0]] if "$ref" in part else ()
-        return [part for part in parts if not (self.is_3_0 and "$ref" in part)]
+    def _parts(self, schema: Any, place: str) -> list[tuple[dict[str, Any], str]]:
+        """Return a schema and those that it consists of by `$ref` and `allOf`, with their places."""
+        parts: list[tuple[dict[str, Any], str]] = []
+        pending = [(schema, place)]
+        for part, at in pending:
+            if isinstance(part, dict) and not any(part is known for known, _ in parts):
+                parts.append((part, at))
+                pending += [(each, f"{at}.allOf[{index}]") for index, each in enumerate(part.get("allOf", ()))]
+                pending += [self._resolve(part["$ref"], at)] if "$ref" in part else []
+        return [(part, at) for part, at in parts if not (self.is_3_0 and "$ref" in part)]
 
     def _hidden(self, schema: dict[str, Any], place: str) -> frozenset[str]:
         """Return the names of a schema's properties that do not exist in this direction."""
-        properties = [item for part in self._parts(schema, place) for item in part.get("properties", {}).items()]
-        return frozenset(name for name, value in properties if any(p.get(self.mark) for p in self._parts(value, place)))
+        return frozenset(
+            name
+            for part, at in self._parts(schema, place)
+            for name, value in part.get("properties", {}).items()
+            if any(each.get(self.mark) for each, _ in self._parts(value, f"{at}.properties.{name}"))
+        )
 
 
 def _add_bounds(schema: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from inflection import underscore
 
 from handlers.contract import document
 from handlers.contract.faults import FaultError
-from handlers.contract.validation import Rules, Violation, message
+from handlers.contract.validation import Direction, Rules, Violation, message
 
 # Numbers in JSON notation, with no more digits than Python can convert.
 INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,4000})")
@@ -45,7 +45,7 @@ CONVERTERS: dict[str, Callable[[str], Any]] = {
 class Parameter:
     """A parameter that the contract describes. The constructor raises FaultError if it is not supported."""
 
-    def __init__(self, description: dict[str, Any], place: str = "") -> None:
+    def __init__(self, description: dict[str, Any], place: str = "", direction: Direction = "request") -> None:
         self.name: str = description["name"]
         self.argument = argument_name(self.name)
         self.location: str = description["in"]
@@ -56,7 +56,7 @@ class Parameter:
         schema = _schema_of(description, place)
         self.default: Any = document.resolve(schema).get("default")
         self.is_repeatable, self.parse = _parser(description, schema, place)
-        self.rules = Rules(schema, self.name)
+        self.rules = Rules(schema, self.name, place=f"{place}.schema", direction=direction)
 
     def read(self, raw_values: Any) -> tuple[Any, list[Violation]]:
         """Return the parameter's value and its violations.
@@ -105,7 +105,7 @@ def read(
     violations = []
     deep: dict[str, dict[str, list[str]]] = {}
     for name, values in raw_values.items():
-        if name in parameters:
+        if name in parameters and not parameters[name].is_deep:
             arguments[parameters[name].argument], found = parameters[name].read(values)
             violations += found
             continue

@@ -78,6 +78,11 @@ def problem(
     return {**found, "detail": "; ".join(error["detail"] for error in errors), "errors": errors}
 
 
+def pointer(path: Iterable[str]) -> str:
+    """Return the JSON Pointer for a path (RFC 6901, section 3)."""
+    return "".join("/" + step.replace("~", "~0").replace("/", "~1") for step in path)
+
+
 def _response(scope: Scope, error: BaseException) -> Response:
     status, violations, operation_id = 500, getattr(error, "violations", ()), operation_id_of(scope)
     headers = dict(getattr(error, "headers", None) or {})

@@ -24,10 +24,15 @@ def encoded(body: Any, media_type: bytes) -> bytes:
     """Return a body as JSON, or a string as UTF-8 if the media type is not JSON; None is empty."""
     if isinstance(body, bytes):
         return body
-    is_json = media_type.partition(b";")[0].endswith((b"/json", b"+json"))
-    if body is None and not is_json:
+    as_json = is_json(media_type.decode())
+    if body is None and not as_json:
         return b""
-    return body.encode() if isinstance(body, str) and not is_json else to_json(_plain(body))
+    return body.encode() if isinstance(body, str) and not as_json else to_json(_plain(body))
+
+
+def is_json(media_type: str) -> bool:
+    """Return whether a media type is JSON or a format based on it."""
+    return media_type.partition(";")[0].strip().lower().endswith(("/json", "+json"))
 
 
 def _plain(value: Any) -> Any:

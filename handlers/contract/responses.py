@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from handlers.contract import document
 from handlers.contract.parameters import Parameter
+from handlers.contract.reply import is_json
 from handlers.contract.scope import operation_id_of
 from handlers.contract.validation import Rules
 
@@ -71,13 +72,17 @@ def _faults(operation_id: str | None, status: int, headers: Headers, body: bytes
         yield f"The contract declares no body of type {media_type} here"
         return
     rules = _rules(operation_id, status, media_type)
-    yield from (f"{'/'.join(path)}: {sentence}" for path, sentence in rules.violations(jiter.from_json(body)))
+    value = jiter.from_json(body) if is_json(media_type) else body.decode("latin-1")
+    yield from (f"{'/'.join(path)}: {sentence}" for path, sentence in rules.violations(value))
 
 
 @cache
 def _headers(operation_id: str | None, status: int) -> dict[str, Parameter]:
     headers: dict[str, Any] = (document.response(operation_id, status) or {}).get("headers", {})
-    declared = {name.lower(): Parameter({"name": name, "in": "header", **header}) for name, header in headers.items()}
+    declared = {
+        name.lower(): Parameter({"name": name, "in": "header", **header}, direction="response")
+        for name, header in headers.items()
+    }
     # The protocol adds the header X-Request-ID to every response, after this validation.
     declared.pop("x-request-id", None)
     return declared
@@ -86,4 +91,4 @@ def _headers(operation_id: str | None, status: int) -> dict[str, Parameter]:
 @cache
 def _rules(operation_id: str | None, status: int, media_type: str) -> Rules:
     content = (document.response(operation_id, status) or {})["content"]
-    return Rules(content[media_type].get("schema", {}), "The body")
+    return Rules(content[media_type].get("schema", {}), "The body", direction="response")

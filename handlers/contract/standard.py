@@ -28,6 +28,7 @@ def merge(contract: dict[str, Any], parts: bytes) -> dict[str, Any]:
     for part in ("x-headers", "x-headers-tls", "x-messages", "x-responses"):
         merged[part] = {**standard[part], **merged.get(part, {})}
     merged.setdefault("x-max-bytes", standard["x-max-bytes"])
+    merged.setdefault("paths", {})
 
     def resolve(node: Any) -> Any:
         while "$ref" in node:
@@ -42,7 +43,7 @@ def merge(contract: dict[str, Any], parts: bytes) -> dict[str, Any]:
     # Copies, because linters take a component that only an extension refers to for unused.
     merged["x-responses"] = {key: deepcopy(resolve(response)) for key, response in merged["x-responses"].items()}
     sets = [merged["x-responses"]]
-    for item in map(resolve, merged.get("paths", {}).values()):
+    for item in map(resolve, merged["paths"].values()):
         for operation in (node for method, node in item.items() if method in METHODS):
             declared = operation.setdefault("responses", {})
             for condition in _conditions(merged, item, operation, resolve):
@@ -122,7 +123,7 @@ def title_of(status: int) -> str:
 
 def _add_components(merged: dict[str, Any], standard: dict[str, Any]) -> None:
     """Add the components that the merged parts refer to, until none is missing."""
-    pending = [reference for _, reference in references(merged)]
+    pending = [reference for part in (merged, merged["x-responses"]) for _, reference in references(part)]
     while pending:
         reference = pending.pop()
         try:

@@ -29,7 +29,7 @@ def faults(document: Any) -> list[str]:
 
 
 def place(path: Sequence[str | int]) -> str:
-    """Return the name of a place, such as `paths./api/tasks.get.parameters[3]`."""
+    """Return the name of a place, such as `paths./toys.get.parameters[3]`."""
     steps = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
     return steps.removeprefix(".") or "the document"
 
@@ -90,7 +90,7 @@ def references(node: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tu
             yield path, node["$ref"]
         for key, value in node.items():
             # These hold any values, which may look like references, unless they are the names of properties.
-            if key not in VALUES or path[-1:] == ("properties",):
+            if (key not in VALUES and not str(key).startswith("x-")) or path[-1:] == ("properties",):
                 yield from references(value, (*path, key))
 
 

@@ -31,6 +31,8 @@ FAULTS = {
 MAX_NAME, MAX_OPTIONS = 100, 20
 
 Path = list[str | int]
+# Which properties a schema allows: those of requests are not read-only, those of responses not write-only.
+Direction = Literal["request", "response"]
 
 
 class Violation(NamedTuple):
@@ -50,7 +52,7 @@ class Rules:
         name: str,
         *,
         place: str = "",
-        direction: Literal["request", "response"] = "request",
+        direction: Direction = "request",
         contract: dict[str, Any] | None = None,
     ) -> None:
         """Compile a schema at a place in the contract, by default the one that is served.
@@ -74,11 +76,13 @@ class Rules:
     def violations(self, value: Any) -> Iterator[tuple[list[str], str]]:
         """Yield the path and the message of each violation, without repetition."""
         found = [violation for error in self.validator.iter_errors(value) for violation in self._explain(error, value)]
+        if not found and not self.is_valid(value):  # the branch that a discriminator chose forbids its own name
+            found = [([], self._message("other", None, [], {}))]
         yield from {(*path, text): (list(map(str, path)), text) for path, text in found}.values()
 
     def _explain(self, error: ValidationError, value: Any) -> Iterator[tuple[Path, str]]:
         """Yield the path and the message of each violation behind one of the library's errors."""
-        path, _ = _walk(value, error.instance_path)
+        path, instance = _walk(value, error.instance_path)
         _, schema = _walk(self.schema, error.schema_path[:-1])
         keyword, limit = error.kind.name, error.kind.value
         match keyword, error.schema_path[-1:]:
@@ -86,7 +90,7 @@ class Rules:
                 path.append(limit)
                 yield path, self._message(keyword, None, path, schema.get("properties", {}).get(limit, {}))
             case ("additionalProperties" | "unevaluatedProperties", _) | ("falseSchema", ["additionalProperties"]):
-                for name in limit or cast(dict[str, Any], error.instance):
+                for name in limit or instance:
                     yield [*path, name], self._message("additionalProperties", None, [name], {})
             case "anyOf" | "oneOf", _ if all(limit):  # no branch is valid
                 yield from self._explain_union(error, value, path, schema)
@@ -102,25 +106,21 @@ class Rules:
         branches, tag = error.kind.value, schema.get("x-tag")
 
         def excludes(reason: ValidationError) -> bool:
-            match reason.kind.name, reason.instance_path[len(path) :]:
-                case "enum" | "const", [name]:
-                    return tag in (None, str(name))
-                case "required", []:
-                    return bool(reason.kind.value == tag)
-                case keyword, inside:
-                    return keyword == "type" and not inside
+            inside, keyword = list(map(str, reason.instance_path[len(path) :])), reason.kind.name
+            if inside:
+                return keyword in {"enum", "const"} and len(inside) == 1 and tag in {None, *inside}
+            return keyword == "type" or (keyword == "required" and reason.kind.value == tag)
 
         meant = [reasons for reasons in branches if not any(map(excludes, reasons))]
+        own = [reason for reasons in branches for reason in reasons if reason.instance_path == error.instance_path]
+        types = [reason.kind.value for reason in own if reason.kind.name == "type"]
         if len(meant) == 1:
             for reason in meant[0]:
                 yield from self._explain(reason, value)
-        elif meant or not tag:  # otherwise the discriminator is invalid, which another error says
-            own = [reason for reasons in branches for reason in reasons if reason.instance_path == error.instance_path]
-            types = [reason.kind.value for reason in own if reason.kind.name == "type"]
-            if len(types) == len(branches):
-                yield path, self._message("type", sorted({name for names in types for name in names}), path, schema)
-            else:
-                yield path, self._message(error.kind.name, None, path, schema)
+        elif meant or (not tag and len(types) < len(branches)):
+            yield path, self._message(error.kind.name, None, path, schema)
+        elif not tag:  # otherwise another error says that the discriminator is invalid
+            yield path, self._message("type", sorted({name for names in types for name in names}), path, schema)
 
     def _message(self, keyword: str, limit: Any, path: Path, schema: dict[str, Any]) -> str:
         while "$ref" in schema:

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import yaml
 
+from handlers.settings import PREFIX
 from tests.support.edits import replace_in
 from tests.support.project import ROOT, RUN_FROM_SOURCE
 from tests.support.reports import CONTRACT_TESTS, failures, har_entries, make_contract, run_command
@@ -43,7 +44,7 @@ def broken(start: Start, checkout: Path) -> Service:
     old, new = 'SECURITY.sub("security: []', 'SECURITY.sub("security: [{ApiKey: []}]'
     assert published.read_text().count(old) == 1
     published.write_text(published.read_text().replace(old, new))
-    return start(folder=checkout, command=RUN_FROM_SOURCE, variables={"TASKS_API_VALIDATE_RESPONSES": "false"})
+    return start(folder=checkout, command=RUN_FROM_SOURCE, variables={f"{PREFIX}VALIDATE_RESPONSES": "false"})
 
 
 def test_make_contract_fails_on_a_finding_and_leaves_no_tasks(broken: Service, tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
 OTHER_FAULTS = [
     'handlers/cases.py:12: no operation has a problem "NoSuchProblem" of status 409; add it to x-problems.',
     "paths./findNamed/{name}.get: it matches the same requests as paths./findNamed/{id}.get; remove one.",
-    "paths./again.get: it has no operationId of its own; add one, which names the handler.",
+    "paths./again.get: another operation has the same operationId; change one.",
 ]
 
 

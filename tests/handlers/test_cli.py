@@ -13,19 +13,23 @@ import httpx
 import psutil
 import pytest
 
+from handlers.contract import document
+from handlers.contract.document import COMMAND
+from handlers.settings import PREFIX
 from models.database.migrate import DIRECTORY
 from tests.support import inside
 from tests.support.project import RUN_FROM_SOURCE
 from tests.support.service import Start, run, run_installed
 from tests.support.wire import call, connect
 
+TITLE = document.raw()["info"]["title"]
 MIGRATIONS = sorted(path.stem for path in DIRECTORY.glob("[0-9]*.py"))
 
 
 @pytest.mark.slow
 def test_version_and_help(tmp_path: Path) -> None:
     for runner in (run, run_installed):
-        assert runner(tmp_path, "--version").stdout == f"tasks-api {version('tasks-api')}\n"
+        assert runner(tmp_path, "--version").stdout == f"{COMMAND} {version(COMMAND)}\n"
     for arguments in ([], ["--help"]):
         result = run(tmp_path, *arguments)
         assert result.returncode == 0
@@ -37,7 +41,7 @@ def test_version_and_help(tmp_path: Path) -> None:
 def test_serve_announces_itself_and_ends_on_sigterm(start: Start, tmp_path: Path) -> None:
     service = start()
     url = service.url
-    assert service.announcement == f"Tasks API at {url}, documentation at {url}/docs\n"
+    assert service.announcement == f"{TITLE} at {url}, documentation at {url}/docs\n"
     assert url.startswith("http://127.0.0.1:")
     assert httpx.get(f"{url}/docs").status_code == 200
 
@@ -85,7 +89,7 @@ def test_serve_on_ipv6_with_several_workers(start: Start) -> None:
     service = start("--host", "::1", "--workers", "2")
     url = service.url
     assert url.startswith("http://[::1]:")
-    assert service.announcement == f"Tasks API at {url}, documentation at {url}/docs\n"
+    assert service.announcement == f"{TITLE} at {url}, documentation at {url}/docs\n"
 
     with ExitStack() as stack:
         for _ in range(64):
@@ -121,7 +125,7 @@ def test_flag_beats_environment_beats_file(tmp_path: Path) -> None:
 
 
 def test_environment_configures_serve(start: Start) -> None:
-    service = start(variables={"TASKS_API_HOST": "127.0.0.2", "TASKS_API_WORKERS": "1"})
+    service = start(variables={f"{PREFIX}HOST": "127.0.0.2", f"{PREFIX}WORKERS": "1"})
 
     assert service.url.startswith("http://127.0.0.2:")
 
@@ -151,11 +155,11 @@ def test_taken_port_is_reported(tmp_path: Path, taken_port: int) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["serve", "--port", "http"], "--port or TASKS_API_PORT: Input should be a valid integer"),
-        (["serve", "--port", "65536"], "--port or TASKS_API_PORT: Input should be less than or equal to 65535."),
-        (["serve", "--workers", "0"], "--workers or TASKS_API_WORKERS: Input should be greater than or equal to 1."),
+        (["serve", "--port", "http"], f"--port or {PREFIX}PORT: Input should be a valid integer"),
+        (["serve", "--port", "65536"], f"--port or {PREFIX}PORT: Input should be less than or equal to 65535."),
+        (["serve", "--workers", "0"], f"--workers or {PREFIX}WORKERS: Input should be greater than or equal to 1."),
         *(
-            (["serve", f"--public-url={url}"], "--public-url or TASKS_API_PUBLIC_URL: write it as https://")
+            (["serve", f"--public-url={url}"], f"--public-url or {PREFIX}PUBLIC_URL: write it as https://")
             for url in (
                 "tasks.example.com",
                 "ftp://example.com",
@@ -165,18 +169,18 @@ def test_taken_port_is_reported(tmp_path: Path, taken_port: int) -> None:
             )
         ),
         *(
-            (["serve", f"--rate-limit={limit}"], "--rate-limit or TASKS_API_RATE_LIMIT: write it as 100/second;")
+            (["serve", f"--rate-limit={limit}"], f"--rate-limit or {PREFIX}RATE_LIMIT: write it as 100/second;")
             for limit in ("many/second", "0/second", "9/hour;9/2 days")
         ),
         *(
-            (["serve", f"--rate-limit-storage={url}"], "--rate-limit-storage or TASKS_API_RATE_LIMIT_STORAGE: ")
+            (["serve", f"--rate-limit-storage={url}"], f"--rate-limit-storage or {PREFIX}RATE_LIMIT_STORAGE: ")
             for url in ("memory://h:1/0", "redis://:secret@h", "redis://h:99999", "redis://h:1/one", "redis://h:1?a=b")
         ),
         (
             ["serve", "--rate-limit", "100/second", "--workers", "2"],
             "Several workers need a common count for --rate-limit: name a Redis server with --rate-limit-storage.",
         ),
-        (["serve", "--prot", "80"], "unrecognized arguments: --prot 80; see tasks-api --help."),
+        (["serve", "--prot", "80"], f"unrecognized arguments: --prot 80; see {COMMAND} --help."),
         (["sevre"], "argument {serve,check,contract,migrate,key,backup,copy}: invalid choice: 'sevre'"),
         (["serve", "--host", "192.0.2.1"], "Cannot listen on 192.0.2.1 port 8000: Cannot assign requested address"),
         (
@@ -249,10 +253,10 @@ def test_every_command_ends_on_ctrl_c_without_a_traceback(
 
 @pytest.mark.slow
 def test_invalid_variable_is_reported_in_one_sentence(tmp_path: Path) -> None:
-    failed = run(tmp_path, "serve", variables={"TASKS_API_PORT": "http"})
+    failed = run(tmp_path, "serve", variables={f"{PREFIX}PORT": "http"})
 
     assert failed.returncode == 1
-    assert failed.stderr.startswith("--port or TASKS_API_PORT: Input should be a valid integer")
+    assert failed.stderr.startswith(f"--port or {PREFIX}PORT: Input should be a valid integer")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from uvicorn.server import ServerState
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
 from handlers.server.serve import serve
-from handlers.settings import ServerSettings, variable
+from handlers.settings import PREFIX, ServerSettings, variable
 from tests.support import inside
 from tests.support.service import environment
 
@@ -72,7 +72,7 @@ def read_settings(
     (folder / ".env").write_text("".join(f'{name}="{value}"\n' for name, value in (file or {}).items()))
     strings = {name: str(value) for name, value in (variables or {}).items()}
     # Remove the settings that the tests' environment contains.
-    base_environment = {name: value for name, value in environment().items() if not name.startswith("TASKS_API_")}
+    base_environment = {name: value for name, value in environment().items() if not name.startswith(PREFIX)}
     with (
         patch("tests.support.inside.environment", lambda _: base_environment | strings),
         patch("handlers.cli.serve") as served,
@@ -177,7 +177,7 @@ def test_request_timeout_sets_tcp_user_timeout(
 
 
 @pytest.mark.parametrize("name", ["VERSION", "SERVE", "MIGRATE", "KEY", "BACKUP", "COPY", "NAME", "FILE", "PORT"])
-@pytest.mark.parametrize("prefix", ["TASKS_API_", ""])
+@pytest.mark.parametrize("prefix", [PREFIX, ""])
 def test_unrelated_variables_are_ignored(tmp_path: Path, prefix: str, name: str) -> None:
     """Examples are the version of an image, the API key of a client, and the port that Kubernetes injects."""
     result = inside.run(tmp_path, "migrate", variables={f"{prefix}{name}": "tcp://10.0.0.1:80"})

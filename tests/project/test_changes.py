@@ -1,15 +1,16 @@
-"""The example changes of `make changes` can be applied, and the changed service works."""
+"""The recipes of docs/your-own-api.md work for a reader who follows them, each alone and all together."""
 
 import subprocess
-import sys
 from pathlib import Path
 
-import httpx
 import pytest
 
+from tests.support.pages import assert_calls_give_the_documented_responses, section
 from tests.support.project import RUN_FROM_SOURCE
+from tests.support.recipes import PAGE, RECIPES, follow
 from tests.support.service import Start
-from tests.tools.changes import CHANGES, find_failures
+from tests.support.stores import Store
+from tests.tools.changes import CHANGES, copy, copy_with_change, find_failures
 
 TESTS = """
 import pytest
@@ -25,45 +26,38 @@ def test_with_missing_fixture(missing):
 """
 
 
-def start_changed_service(start: Start, checkout: Path) -> httpx.Client:
-    """Apply the example changes to a copy of the project, start the changed service, and return a client."""
-    for apply in CHANGES.values():
-        apply(checkout)
-    subprocess.run([Path(sys.executable).with_name("datamodel-codegen")], cwd=checkout, check=True)
-    return start(folder=checkout, command=RUN_FROM_SOURCE).client
+@pytest.mark.parametrize("change", CHANGES)
+def test_recipe_gives_the_documented_responses(change: str, start: Start, tmp_path: Path) -> None:
+    project = copy_with_change(change, tmp_path)
+
+    service = start(folder=project, command=RUN_FROM_SOURCE)
+
+    assert_calls_give_the_documented_responses(section(PAGE, RECIPES[change]), service.url)
 
 
-def test_changes_work(start: Start, checkout: Path) -> None:
-    client = start_changed_service(start, checkout)
-    if "due_date" in CHANGES:
-        assert_due_date_works(client)
-    if "update_task" in CHANGES:
-        assert_update_task_works(client)
+@pytest.mark.slow
+def test_recipes_can_be_followed_one_after_another(tmp_path: Path) -> None:
+    project = copy(tmp_path / "project")
+    for change in CHANGES:
+        follow(RECIPES[change], project)
 
 
-def assert_due_date_works(client: httpx.Client) -> None:
-    for due in ("2026-05-31", "2026-06-01", None):
-        created = client.post("/api/tasks", json={"title": "a", "description": "b", "dueDate": due})
-        assert (created.status_code, created.json()["dueDate"]) == (201, due)
-    assert client.post("/api/tasks", json={"title": "a", "dueDate": "2026-02-30"}).status_code == 400
-    client.put("/api/tasks/1", json={"title": "a", "dueDate": "2026-05-31", "completed": True})
-    for query, ids in (
-        ("?dueBefore=2026-06-01", [1]),
-        ("?dueBefore=2026-06-02", [1, 2]),
-        ("?dueBefore=2026-06-02&completed=false", [2]),
-        ("?completed=false", [2, 3]),
-    ):
-        assert [task["id"] for task in client.get(f"/api/tasks{query}").json()] == ids
+def test_previous_release_works_with_the_new_field(start: Start, tmp_path: Path, store: Store, checkout: Path) -> None:
+    if "field" not in CHANGES:
+        # Somebody has followed the recipe in this project.
+        return
+    service = start(folder=checkout, command=RUN_FROM_SOURCE)
+    service.client.post("/api/tasks", json={"title": "Before"})
+    project = copy_with_change("field", tmp_path)
 
+    migrate = [*RUN_FROM_SOURCE, "migrate", "--database-url", store.url]
+    subprocess.run(migrate, cwd=project, check=True)
 
-def assert_update_task_works(client: httpx.Client) -> None:
-    before = client.post("/api/tasks", json={"title": "a", "description": "b"})
-    path, headers = before.headers["location"], {"If-Match": before.headers["etag"]}
-    patched = client.patch(path, json={"completed": True}, headers=headers)
-    assert patched.json() == {**before.json(), "completed": True}
-    assert client.patch(path, json={"description": None}).json() == {**patched.json(), "description": None}
-    assert client.patch(path, json={"title": ""}).status_code == 400
-    assert client.patch(path, json={"title": "Too late"}, headers=headers).status_code == 412
+    assert service.client.post("/api/tasks", json={"title": "Meanwhile"}).json()["id"] == 2
+    service.stop()
+    client = start(folder=project, command=RUN_FROM_SOURCE).client
+    assert [task["priority"] for task in client.get("/api/tasks").json()] == [3, 3]
+    assert client.put("/api/tasks/2", json={"title": "After", "priority": 5}).json()["priority"] == 5
 
 
 @pytest.mark.slow

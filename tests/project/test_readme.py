@@ -3,18 +3,13 @@
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 from tests.support.calls import bearer, wait_for
-from tests.support.contract import resolved
-from tests.support.edits import add_after, add_to_yaml, next_migration
-from tests.support.pages import block, text
-from tests.support.project import COMMAND, ROOT, RUN_FROM_SOURCE
+from tests.support.pages import assert_calls_give_the_documented_responses, block, text
+from tests.support.project import COMMAND, ROOT
 from tests.support.service import Service, Start, environment
 from tests.support.stores import Store
-
-MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
 def run_block(page: str, after: str, service: Service) -> str:
@@ -23,23 +18,12 @@ def run_block(page: str, after: str, service: Service) -> str:
     return subprocess.run(["bash", "-ec", commands], capture_output=True, text=True, check=True).stdout
 
 
-def assert_calls_give_the_documented_responses(page: str, service: Service) -> None:
-    calls = re.findall(r"^\$ (curl .*)\n(.*)$", text(page), re.MULTILINE)
-    assert calls
-    assert len(calls) == text(page).count("\n$ curl ")
-
-    for call, response in calls:
-        command = call.replace("http://127.0.0.1:8000", service.url)
-        output = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True).stdout
-        assert MOMENT.sub("moment", output) == MOMENT.sub("moment", response), f"write under {call} in {page}: {output}"
-
-
 def test_calls_get_the_documented_responses(service: Service) -> None:
-    assert_calls_give_the_documented_responses("README.md", service)
+    assert_calls_give_the_documented_responses(text("README.md"), service.url)
 
 
 def test_refused_calls_give_the_documented_responses(service: Service) -> None:
-    assert_calls_give_the_documented_responses("docs/api.md", service)
+    assert_calls_give_the_documented_responses(text("docs/api.md"), service.url)
 
 
 def test_conditional_requests_work_as_documented(service: Service) -> None:
@@ -90,35 +74,3 @@ def test_documented_proxy_timeout_is_in_proxy_conf() -> None:
     (line,) = re.findall(r"`(client_header_timeout \w+;)`", text("docs/operations.md"))
 
     assert f" {line}\n" in (ROOT / "docs/proxy.conf").read_text()
-
-
-def test_new_field_works_as_documented(start: Start, checkout: Path, store: Store) -> None:
-    if "priority" in resolved()["components"]["schemas"]["Task"]["properties"]:
-        # The project already contains the new field, because somebody has followed the recipe.
-        return
-    service = start(folder=checkout, command=RUN_FROM_SOURCE)
-    service.client.post("/api/tasks", json={"title": "Before"})
-
-    page = "docs/your-own-api.md"
-    contract, schemas = checkout / "openapi.yaml", ("components", "schemas")
-    for name in ("TaskInput", "Task"):
-        add_to_yaml(contract, (*schemas, name, "properties"), block(page, "yaml", "**1. The contract.**"))
-    add_to_yaml(contract, (*schemas, "Task", "required"), "priority")
-    # test_docs.py checks that the page names this migration file.
-    migration = next_migration(checkout / "models/migrations", "add_priority")
-    migration.write_text(block(page, "python", "**2. The migration.**"))
-    add_after(checkout / "models/task.py", "Task", "created_at", block(page, "python", "**3. The table.**"))
-    subprocess.run([Path(sys.executable).with_name("datamodel-codegen")], cwd=checkout, check=True)
-
-    migrate = [*RUN_FROM_SOURCE, "migrate", "--database-url", store.url]
-    subprocess.run(migrate, cwd=checkout, check=True)
-    # The previous release works with the new schema until it is replaced.
-    assert service.client.post("/api/tasks", json={"title": "Meanwhile"}).json()["id"] == 2
-    service.stop()
-    client = start(folder=checkout, command=RUN_FROM_SOURCE).client
-    assert client.get("/api/tasks/1").json()["priority"] == 3
-    assert client.post("/api/tasks", json={"title": "After"}).json()["priority"] == 3
-    assert client.put("/api/tasks/3", json={"title": "After", "priority": 5}).json()["priority"] == 5
-    assert [task["priority"] for task in client.get("/api/tasks").json()] == [3, 3, 5]
-    refused = client.post("/api/tasks", json={"title": "After", "priority": 6})
-    assert refused.json()["errors"] == [{"detail": "priority must be at most 5", "pointer": "/priority"}]

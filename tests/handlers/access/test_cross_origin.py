@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page
 
 from handlers.application import create_app
 from handlers.contract import document
-from handlers.settings import ServerSettings
+from handlers.settings import PREFIX, ServerSettings
 from tests.support.calls import bearer, make_key, methods, wait_for
 from tests.support.inside import run
 from tests.support.service import Service, Start, running
@@ -292,6 +292,6 @@ def test_invalid_origin_is_refused(tmp_path: Path, setting: str) -> None:
 
     assert result.returncode == 1
     assert result.stderr == (
-        "--allowed-origins or TASKS_API_ALLOWED_ORIGINS: write it as https://app.example.com,"
+        f"--allowed-origins or {PREFIX}ALLOWED_ORIGINS: write it as https://app.example.com,"
         " separated by commas, or *.\n"
     )

@@ -23,6 +23,7 @@ from starlette.types import Message, Receive, Scope, Send
 from handlers.access.rate_limits import RateLimits
 from handlers.access.request_counts import TIMEOUT, CircuitBreaker, Memory, Window
 from handlers.contract.problems import Refusal
+from handlers.settings import PREFIX
 from models.database.sqlite import SqliteFile
 from models.keys import KeyCache
 from tests.support.calls import UNKNOWN_METHOD, assert_is_problem, bearer, make_key
@@ -42,7 +43,7 @@ client_numbers = count(1)
 
 @pytest.fixture(scope="module")
 def variables() -> dict[str, str]:
-    return {"TASKS_API_RATE_LIMIT": "5/hour;2 per 4 second;5/hour", "TASKS_API_TRUSTED_PROXIES": "127.0.0.1"}
+    return {f"{PREFIX}RATE_LIMIT": "5/hour;2 per 4 second;5/hour", f"{PREFIX}TRUSTED_PROXIES": "127.0.0.1"}
 
 
 @pytest.fixture
@@ -285,7 +286,7 @@ def test_libraries_are_loaded_only_with_limits(tmp_path: Path) -> None:
     command = [sys.executable, "-c", program]
 
     for limits, loaded in (("", "set()"), ("1/hour", "{'limits', 'redis'}")):
-        variables = environment({"TASKS_API_RATE_LIMIT": limits})
+        variables = environment({f"{PREFIX}RATE_LIMIT": limits})
         output = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=True).stdout
         assert sorted(output) == sorted(f"{loaded}\n")
 

@@ -145,7 +145,7 @@ def test_open_service_listens_on_loopback_only(store: Store, tmp_path: Path, hos
     assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr == (
         f"Anyone who reaches {host or '0.0.0.0'} could read and change everything: create an API key with"
-        " tasks-api key new NAME, or allow that with --insecure-open.\n"
+        f" {document.COMMAND} key new NAME, or allow that with --insecure-open.\n"
     )
 
 

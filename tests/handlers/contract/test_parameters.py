@@ -120,6 +120,7 @@ def test_any_name_becomes_an_argument(name: str, argument: str, tmp_path: Path) 
         (query(STRING, required=True), "", "x is required"),
         (query({**FILTER, "required": ["name"]}, style="deepObject"), "?x[size]=3", "name is required"),
         (query(FILTER, style="deepObject"), "?x[size]=3&x[size]=4", "size must be of type integer"),
+        (query(FILTER, style="deepObject"), "?x=3", "x is not a parameter of this operation"),
         (query(FILTER, style="deepObject"), "?y[size]=3", "y[size] is not a parameter of this operation"),
         ({"content": {"application/json": {"schema": INTEGERS}}}, "?x=[", "x must be a JSON document: "),
     ],

@@ -10,6 +10,7 @@ from connexion.middleware.abstract import ROUTING_CONTEXT
 from starlette.types import Message, Receive, Scope, Send
 
 from handlers.contract.responses import InvalidResponseError, ResponseValidation
+from handlers.settings import PREFIX
 from tests.support.contract import resolved
 from tests.support.project import RUN_FROM_SOURCE
 from tests.support.service import Start
@@ -128,7 +129,7 @@ def test_invalid_response_becomes_a_500_only_with_validation(
     contract.write_text(
         contract.read_text().replace("type: boolean\n          example", "type: string\n          example")
     )
-    variables = {"TASKS_API_VALIDATE_RESPONSES": "false"}
+    variables = {f"{PREFIX}VALIDATE_RESPONSES": "false"}
 
     service = start(*flags, folder=checkout, command=RUN_FROM_SOURCE, variables=variables)
     service.client.post("/api/tasks", json={"title": "a"})

@@ -5,6 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
+from handlers.contract.faults import FaultError
 from handlers.contract.validation import Rules
 
 JSON = {"Content-Type": "application/json"}
@@ -207,10 +208,14 @@ def test_operations_without_query_parameters_refuse_them(shared_client: httpx.Cl
     ("schema", "value", "message"),
     [
         ({"enum": ["a", "b"]}, "c", "thing must be one of a or b"),
-        ({"type": "string", "nullable": True, "enum": ["a"]}, "b", "thing must be one of a or None"),
-        ({"type": "string", "format": "date-time"}, "tomorrow", "thing must be a date-time"),
-        ({"type": "string", "format": "date"}, "2026-02-30", "thing must be a date"),
-        ({"type": "string", "format": "uuid"}, "1", "thing must be a uuid"),
+        ({"enum": ["red", "green", "blue"]}, "c", "thing must be one of red, green or blue"),
+        ({"enum": [True, 1.5, {"a": []}]}, "c", 'thing must be one of true, 1.5 or {"a": []}'),
+        ({"enum": list(range(21))}, "c", f"thing must be one of {', '.join(map(str, range(20)))}, …"),
+        ({"type": "string", "nullable": True, "enum": ["a", None]}, "b", "thing must be one of a or null"),
+        ({"type": "string", "format": "date-time"}, "tomorrow", "thing must be a valid date-time"),
+        ({"type": "string", "format": "date"}, "2026-02-30", "thing must be a valid date"),
+        ({"type": "string", "format": "uuid"}, "1", "thing must be a valid uuid"),
+        ({"type": "string", "format": "byte"}, "YQ=", "thing must be a valid byte"),
         ({"type": "integer", "format": "int32"}, 2**31, "thing must be at most 2147483647"),
         ({"type": "integer", "format": "int64"}, -(2**63) - 1, "thing must be at least -9223372036854775808"),
         ({"type": "integer", "format": "int32", "minimum": 0, "nullable": True}, -1, "thing must be at least 0"),
@@ -218,8 +223,39 @@ def test_operations_without_query_parameters_refuse_them(shared_client: httpx.Cl
         ({"type": "string", "pattern": "^a$"}, "b", "thing must match ^a$"),
         ({"type": "string", "minLength": 2}, "b", "thing must have at least 2 characters"),
         ({"type": "string", "minLength": 2, "x-messages": {"minLength": "Say more"}}, "b", "Say more"),
-        ({"type": "number", "multipleOf": 2}, 3, "thing is not a multiple of 2"),
-        ({"type": "array", "items": {"type": "string"}}, [1], "0 must be of type string"),
+        ({"type": "number", "format": "float"}, 1e39, "thing must be at most 3.4028234663852886e+38"),
+        ({"type": "number"}, 10**309, "thing must be at most 1.7976931348623157e+308"),
+        (
+            {"type": "integer", "format": "int32", "minimum": -(10**10)},
+            -(2**31) - 1,
+            "thing must be at least -2147483648",
+        ),
+        ({"type": "number", "multipleOf": 2}, 3, "thing must be a multiple of 2"),
+        ({"minimum": 1, "exclusiveMinimum": True}, 1, "thing must be greater than 1"),
+        ({"maximum": 1, "exclusiveMaximum": True}, 1, "thing must be less than 1"),
+        ({"type": "array", "items": {"type": "string"}}, [1], "thing[0] must be of type string"),
+        ({"items": {"items": {"type": "string"}}}, [[], ["a", 1]], "thing[1][1] must be of type string"),
+        ({"properties": {"colours": {"items": {"enum": ["a"]}}}}, {"colours": ["b"]}, "colours[0] must be one of a"),
+        ({"properties": {"7": {"type": "string"}}}, {"7": 1}, "7 must be of type string"),
+        ({"additionalProperties": {"type": "integer"}}, {"a": ""}, "a must be of type integer"),
+        ({"additionalProperties": False}, {"7": ""}, "7 is not a property of this object"),
+        ({"additionalProperties": {"type": "integer"}}, {"a" * 101: ""}, "a" * 100 + " must be of type integer"),
+        ({"minItems": 2}, [1], "thing must have at least 2 items"),
+        ({"maxItems": 0}, [1], "thing must have at most 0 items"),
+        ({"uniqueItems": True}, [1, 1], "thing must not have the same item twice"),
+        ({"minProperties": 2}, {}, "thing must have at least 2 properties"),
+        ({"maxProperties": 0}, {"a": 1}, "thing must have at most 0 properties"),
+        ({"not": {}}, 1, "thing has a form that is not allowed"),
+        ({"anyOf": [{"minimum": 1}, {"minimum": 2}]}, 0, "thing has none of the allowed forms"),
+        ({"oneOf": [{"minimum": 1}, {"minimum": 2}]}, 3, "thing must have exactly one of the allowed forms"),
+        ({"oneOf": [{"type": "string"}, {"type": "integer"}]}, [], "thing must be of type integer or string"),
+        (
+            {"anyOf": [{"type": "string", "maxLength": 1}, {"type": "integer"}]},
+            "ab",
+            "thing must have at most 1 characters",
+        ),
+        ({"nullable": True, "allOf": [{"type": "string"}]}, 1, "thing must be of type null or string"),
+        ({"nullable": True, "allOf": [{"type": "string"}], "x-messages": {"type": "Send text"}}, 1, "Send text"),
     ],
 )
 def test_messages_for_other_schemas(schema: dict[str, Any], value: Any, message: str) -> None:
@@ -229,8 +265,17 @@ def test_messages_for_other_schemas(schema: dict[str, Any], value: Any, message:
 @pytest.mark.parametrize(
     ("schema", "value"),
     [
-        ({"type": "string", "nullable": True, "enum": ["a"]}, None),
+        ({"type": "string", "nullable": True, "enum": ["a", None]}, None),
+        ({"nullable": True, "allOf": [{"type": "string"}]}, None),
+        ({"nullable": True, "oneOf": [{"type": "string"}]}, None),
+        ({"nullable": True, "minLength": 2}, None),
+        ({"type": "object", "required": []}, {}),
         ({"type": "integer", "format": "int64"}, 2**63 - 1),
+        ({"type": "string", "format": "date"}, "0000-01-01"),
+        ({"type": "string", "format": "byte"}, "YQ=="),
+        ({"type": "string", "format": "colour"}, "blue"),
+        # Examples and defaults are no schemas.
+        ({"example": {"$ref": "a", "type": 1}, "default": {"allOf": 3}, "enum": [{"$ref": "b"}]}, {"$ref": "b"}),
         ({"type": "string", "format": "uri-reference"}, "/a"),
         # A property may have the same name as a keyword of OpenAPI or JSON Schema.
         (
@@ -250,3 +295,191 @@ def test_properties_may_be_named_like_keywords() -> None:
     schema = {"type": "object", "properties": {"nullable": {"type": "boolean"}}, "additionalProperties": False}
 
     assert Rules(schema, "thing").is_valid({"nullable": False})
+
+
+CONTRACT = {
+    "openapi": "3.0.3",
+    "components": {
+        "schemas": {
+            "Cat": {"required": ["lives"], "properties": {"lives": {"type": "integer"}}},
+            "Dog": {"properties": {"kind": {"type": "string"}, "name": {"$ref": "#/components/schemas/Name"}}},
+            "Name": {
+                "type": "string",
+                "minLength": 1,
+                "x-messages": {"minLength": "Name it", "required": "Needs a name"},
+            },
+            "Named": {"required": ["name"], "properties": {"name": {"$ref": "#/components/schemas/Name"}}},
+            "Pet": {
+                "oneOf": [{"$ref": "#/components/schemas/Cat"}, {"$ref": "#/components/schemas/Dog"}],
+                "discriminator": {"propertyName": "kind"},
+            },
+            "Mapped": {
+                "anyOf": [{"$ref": "#/components/schemas/Cat"}, {"$ref": "#/components/schemas/Dog"}],
+                "discriminator": {
+                    "propertyName": "kind",
+                    "mapping": {"c": "#/components/schemas/Cat", "dog": "Dog", "hound": "Dog"},
+                },
+            },
+            "Contradiction": {
+                "oneOf": [{"$ref": "#/components/schemas/Nameless"}],
+                "discriminator": {"propertyName": "kind"},
+            },
+            "Nameless": {"properties": {"kind": {"enum": ["none"]}}},
+            "Vehicle": {
+                "type": "object",
+                "properties": {"spare": {"$ref": "#/components/schemas/Vehicle"}},
+                "discriminator": {"propertyName": "type"},
+            },
+            "Car": {"allOf": [{"$ref": "#/components/schemas/Vehicle"}, {"required": ["doors"]}]},
+            "Taxi": {"allOf": [{"$ref": "#/components/schemas/Car"}, {"required": ["licence"]}]},
+            "Tree": {
+                "required": ["value"],
+                "properties": {"children": {"items": {"$ref": "#/components/schemas/Tree"}}, "a/b": {"enum": [1]}},
+            },
+            "Account": {
+                "required": ["id", "password"],
+                "properties": {
+                    "id": {"type": "integer", "readOnly": True},
+                    "password": {"allOf": [{"$ref": "#/components/schemas/Secret"}]},
+                },
+            },
+            "Secret": {"type": "string", "writeOnly": True},
+            "Renamed": {"allOf": [{"$ref": "#/components/schemas/Account"}, {"required": ["id", "new"]}]},
+        }
+    },
+}
+
+
+def rules_of(name: str, **options: Any) -> Rules:
+    return Rules({"$ref": f"#/components/schemas/{name}"}, "The pet", contract=CONTRACT, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "violations"),
+    [
+        ("Pet", {"kind": "Dog", "lives": "many"}, []),
+        ("Pet", {"kind": "Cat", "lives": 9}, []),
+        ("Pet", {"kind": "Cat", "name": ""}, [(["lives"], "lives is required")]),
+        ("Pet", {"kind": "Dog", "name": ""}, [(["name"], "Name it")]),
+        ("Pet", {"kind": "Cow"}, [(["kind"], "kind must be one of Cat or Dog")]),
+        ("Pet", {}, [(["kind"], "kind is required")]),
+        ("Pet", 1, [([], "The pet must be of type object")]),
+        ("Mapped", {"kind": "hound"}, []),
+        ("Mapped", {"kind": "c"}, [(["lives"], "lives is required")]),
+        ("Mapped", {"kind": "Cat", "lives": 9}, [(["kind"], "kind must be one of c, dog or hound")]),
+        ("Contradiction", {"kind": "Nameless"}, [([], "The pet is not allowed here")]),
+        ("Vehicle", {"type": "Vehicle"}, []),
+        ("Vehicle", {"type": "Taxi", "doors": 4}, [(["licence"], "licence is required")]),
+        ("Vehicle", {"type": "Vehicle", "spare": {"type": "Car"}}, [(["spare", "doors"], "doors is required")]),
+        ("Vehicle", {"type": "Bike"}, [(["type"], "type must be one of Car, Taxi or Vehicle")]),
+        ("Car", {"type": "any", "doors": 4}, []),
+        ("Named", {}, [(["name"], "Needs a name")]),
+        ("Tree", {"value": 1, "children": [{"children": []}]}, [(["children", "0", "value"], "value is required")]),
+        ("Tree/properties/a~1b", 2, [([], "The pet must be one of 1")]),
+    ],
+)
+def test_references_and_discriminators(name: str, value: Any, violations: list[tuple[list[str], str]]) -> None:
+    rules = rules_of(name)
+
+    assert list(rules.violations(value)) == violations
+    assert rules.is_valid(value) == (not violations)
+
+
+@pytest.mark.parametrize(
+    ("name", "direction", "value", "messages"),
+    [
+        ("Account", "request", {"password": "a"}, []),
+        (
+            "Account",
+            "request",
+            {"id": 1, "password": 1},
+            ["id is read-only; leave it out", "password must be of type string"],
+        ),
+        ("Account", "request", {}, ["password is required"]),
+        ("Account", "response", {"id": 1}, []),
+        ("Account", "response", {"password": "a"}, ["id is required", "password is write-only; leave it out"]),
+        ("Renamed", "request", {"password": "a"}, ["new is required"]),
+    ],
+)
+def test_properties_of_one_direction(name: str, direction: str, value: Any, messages: list[str]) -> None:
+    violations = rules_of(name, direction=direction).violations(value)
+
+    assert sorted(message for _, message in violations) == messages
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "message"),
+    [
+        ({"type": ["string", "null"]}, 1, "thing must be of type null or string"),
+        (
+            {"anyOf": [{"minLength": 2, "type": "string"}, {"type": "null"}]},
+            "a",
+            "thing must have at least 2 characters",
+        ),
+        (
+            {
+                "oneOf": [
+                    {"properties": {"a": {"const": 1}, "b": {"type": "null"}}, "required": ["a"]},
+                    {"type": "array"},
+                ]
+            },
+            {"a": 1, "b": 2},
+            "b must be of type null",
+        ),
+        ({"const": "a"}, "b", "thing must be a"),
+        ({"exclusiveMinimum": 1}, 1, "thing must be greater than 1"),
+        ({"dependentRequired": {"a": ["b"]}}, {"a": 1}, "b is required"),
+        ({"propertyNames": {"maxLength": 1}}, {"ab": 1}, "thing has a property whose name is not allowed"),
+        ({"contains": {"type": "string"}}, [1], "thing has too few or too many of the items that it must contain"),
+        ({"unevaluatedProperties": False}, {"a": 1}, "a is not a property of this object"),
+        ({"prefixItems": [False]}, [1], "thing[0] is not allowed here"),
+        ({"$ref": "#/components/schemas/Text", "maxLength": 2}, "abc", "thing must have at most 2 characters"),
+        (
+            {
+                "oneOf": [{"$ref": "#/components/schemas/Text"}, {"type": "null"}],
+                "discriminator": {"propertyName": "a"},
+            },
+            1,
+            "thing must be of type null or string",
+        ),
+    ],
+)
+def test_messages_of_openapi_3_1(schema: dict[str, Any], value: Any, message: str) -> None:
+    contract = {"openapi": "3.1.1", "components": {"schemas": {"Text": {"type": "string"}}}}
+
+    assert [text for _, text in Rules(schema, "thing", contract=contract).violations(value)] == [message]
+
+
+@pytest.mark.parametrize(
+    ("schema", "fault"),
+    [
+        ({"properties": {"a": {"pattern": "("}}}, "x.properties.a.pattern: the pattern is not a regular expression"),
+        ({"allOf": [{"type": "text"}]}, "x.allOf[0].type: the type must be array, boolean,"),
+        ({"items": {"minLength": -1}}, "x.items.minLength: this is not a valid schema (the value is less than"),
+        ({"$ref": "#/components/schemas/Cow"}, "x.$ref: #/components/schemas/Cow does not exist in this document."),
+        (
+            {"allOf": [{"$ref": "#/components/schemas/Tree/allOf/0"}]},
+            "x.allOf[0].$ref: #/components/schemas/Tree/allOf/0",
+        ),
+        (
+            {"items": {"$ref": "pets.yaml#/Cat"}},
+            "x.items.$ref: pets.yaml#/Cat is not in this document; only references",
+        ),
+        ({"not": {"$anchor": "a"}}, "x.not.$anchor: $anchor is not supported; use $ref with a JSON Pointer."),
+        ({"properties": 1}, "x: this is not a valid schema ("),
+        ({"allOf": {}}, "x.allOf: this is not a valid schema (the value is not of type"),
+        (1, "x: this is not a valid schema (the value is not of type"),
+    ],
+)
+def test_fault_names_its_place(schema: Any, fault: str) -> None:
+    with pytest.raises(FaultError) as raised:
+        Rules(schema, "thing", place="x", contract=CONTRACT)
+
+    assert str(raised.value).startswith(fault)
+
+
+def test_fault_of_a_component_is_placed_in_the_component() -> None:
+    contract = {"openapi": "3.0.3", "components": {"responses": [{"items": {"pattern": "("}}]}}
+
+    with pytest.raises(FaultError, match=r"^components\.responses\[0\]\.items\.pattern: "):
+        Rules({"$ref": "#/components/responses/0"}, "thing", contract=contract)

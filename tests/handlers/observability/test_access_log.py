@@ -23,6 +23,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from handlers.observability import access_log
 from handlers.observability.observation import Observation
+from handlers.settings import PREFIX
 from tests.support.calls import UNKNOWN_METHOD
 from tests.support.project import ROOT, TIMEOUT
 from tests.support.service import Service, Start, run, running
@@ -289,7 +290,7 @@ def test_duration_is_rounded_to_the_microsecond(
 
 @pytest.mark.parametrize("validates", ["true", "false"])
 def test_error_is_logged_once_with_its_request_id(start: Start, store: SqliteStore, validates: str) -> None:
-    service = start("--access-log", variables={"TASKS_API_VALIDATE_RESPONSES": validates})
+    service = start("--access-log", variables={f"{PREFIX}VALIDATE_RESPONSES": validates})
     store.execute("DROP TABLE task")
 
     responses = [service.client.get("/api/tasks"), service.client.post("/api/tasks", json={"title": "a"})]

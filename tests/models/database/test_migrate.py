@@ -30,7 +30,7 @@ REBUILD = """
 from peewee import IntegerField
 
 def up(migrator, db):
-    migrator.migrate(migrator.add_column("task", "priority", IntegerField(default=3)))
+    migrator.migrate(migrator.add_column("task", "rank", IntegerField(default=3)))
 """
 
 # A function that replaces all migrations but the first. Each keyword argument is a new migration: its name after an
@@ -145,12 +145,12 @@ def test_rebuilt_table_does_not_reuse_an_id(store: Store, replace_migrations: Re
     for _ in range(3):
         store.execute(INSERT)
     store.execute(f"DELETE FROM task WHERE id > {kept}")
-    replace_migrations(_0002_add_priority=REBUILD)
+    replace_migrations(_0002_add_rank=REBUILD)
 
-    assert migrate(store.url) == ["0002_add_priority"]
+    assert migrate(store.url) == ["0002_add_rank"]
 
-    store.execute(INSERT.replace(") V", ", priority) V").replace("Z')", "Z', 1)"))
-    assert store.execute("SELECT id, priority FROM task") == [(1, 3)] * kept + [(4, 1)]
+    store.execute(INSERT.replace(") V", ", rank) V").replace("Z')", "Z', 1)"))
+    assert store.execute("SELECT id, rank FROM task") == [(1, 3)] * kept + [(4, 1)]
 
 
 MIGRATE_PETS = """
@@ -236,8 +236,8 @@ def test_serve_migrates_a_sqlite_file_only(store: Store, backend: str, start: St
 
 def test_service_works_with_the_schema_of_the_next_release(start: Start, store: Store) -> None:
     migrate(store.url)
-    store.execute("ALTER TABLE task ADD COLUMN priority INTEGER NOT NULL DEFAULT 3")
-    store.execute("INSERT INTO schema_migration (name, applied) VALUES ('9999_add_priority', '2027-01-01')")
+    store.execute("ALTER TABLE task ADD COLUMN rank INTEGER NOT NULL DEFAULT 3")
+    store.execute("INSERT INTO schema_migration (name, applied) VALUES ('9999_add_rank', '2027-01-01')")
 
     client = start().client
 

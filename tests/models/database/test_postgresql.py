@@ -24,6 +24,7 @@ from models.database.errors import DuplicateError, UnavailableError
 from models.database.migrate import migrate
 from models.database.postgresql import MIGRATION_LOCK
 from models.database.statements import Execute
+from models.task import tasks
 from tests.support import inside
 from tests.support.calls import CALLS, assert_unavailable, call, wait_until
 from tests.support.service import Service, Start, run
@@ -376,7 +377,7 @@ def test_page_is_read_from_an_index(
     with psycopg.connect(store.url, autocommit=True) as connection:
         connection.execute(f"SET plan_cache_mode = {mode}")
         for filters, after in product(({}, {"completed": not completed_first}), (0, 19_900, 20_000)):
-            sql, values = page_statement(database, after, **filters)
+            sql, values = page_statement(tasks(database), database, after, **filters)
             connection.execute(f"PREPARE page AS {_number_parameters(sql)}")
             shown = ", ".join(map(str, values))
             plan = connection.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE page ({shown})").fetchone()

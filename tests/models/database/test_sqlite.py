@@ -176,7 +176,7 @@ def test_number_is_written_with_all_its_digits(database: SqliteFile, number: flo
     ],
 )
 def test_page_is_read_from_an_index(database: SqliteFile, filters: dict[str, Any], index: str) -> None:
-    sql, values = page_statement(database, **filters)
+    sql, values = page_statement(tasks_in(database), database, **filters)
     plan = database.execute_sql(f"EXPLAIN QUERY PLAN {sql}", values).fetchall()
     on_table = [step[-1] for step in plan if " t2 " in step[-1]]
 
