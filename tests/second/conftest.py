@@ -16,16 +16,21 @@ ORIGIN = "https://app.example"
 
 
 @pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, str]]:
-    """Yield the service of the Library API, and an API key; fail if the service logs anything."""
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of the project that serves the Library API."""
     handlers = (HERE / "handlers").glob("*.py")
-    project = make_project(tmp_path_factory.mktemp("library"), HERE / "openapi.yaml", *handlers)
+    return make_project(tmp_path_factory.mktemp("library"), HERE / "openapi.yaml", *handlers)
+
+
+@pytest.fixture(scope="session")
+def library(project: Path) -> Iterator[tuple[Service, str]]:
+    """Yield the service of the Library API, and an API key; fail if the service logs anything."""
     command = [*RUN_FROM_SOURCE, "key", "new", "app"]
     key = subprocess.run(command, cwd=project, env=environment(), check=True, capture_output=True, text=True)
     service = Service(project, "--validate-responses", "--allowed-origins", ORIGIN, command=RUN_FROM_SOURCE)
     yield service, key.stdout.strip()
     assert service.stop() == 0
-    assert service.log() == ""
+    assert service.log() == "", service.log()
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ class Handlers:
 
     def _stored(self, shelf_id: int) -> StoredShelf:
         shelf = self.shelves[shelf_id - 1]
-        return StoredShelf(shelfId=shelf_id, count=_count(shelf), shelf=shelf)
+        return StoredShelf(shelf_id=shelf_id, count=_count(shelf), shelf=shelf)
 
 
 def _count(shelf: Shelf) -> int:
