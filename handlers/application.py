@@ -42,7 +42,7 @@ def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
     handlers = find_handlers(Services(database, idempotency), faults)
     access = find_access(keys, faults)
     if faults:
-        raise ConfigurationError("\n".join(f"{document.PATH.name}: {fault}" for fault in faults))
+        raise ConfigurationError("\n".join(f"{document.PATH.name}: {fault}" for fault in dict.fromkeys(faults)))
     open_routes = [*pages.routes(settings.public_url.rstrip("/"), keys), *health.routes(database)]
     origins = settings.allowed_origins.replace(",", " ").split()
     observers = [access_log.write] if settings.access_log else []

@@ -12,7 +12,7 @@ from hashlib import sha256
 from pydantic import BaseModel
 
 from handlers.contract.problems import Refusal
-from handlers.contract.reply import Reply
+from handlers.contract.reply import Reply, encoded
 from models.answers import Answer, AnswerQueries
 from models.database.address import Database
 from models.database.statements import Execute, Work
@@ -52,7 +52,7 @@ class IdempotencyKeys:
             if not kept:
                 reply = await work(execute, body)
                 # The status 0 stands for the operation's successful status, too.
-                answer = Answer(fingerprint, reply.status or 0, reply.headers, reply.body)
+                answer = Answer(fingerprint, reply.status or 0, reply.headers, encoded(reply.body, b"application/json"))
                 await self._answers.store(execute, name, answer)
                 return reply
             if kept.fingerprint != fingerprint:

@@ -53,7 +53,7 @@ def key_name_of(scope: Scope, keys: KeyCache) -> str | None:
 def without_keys(contract: Description, functions: object = None) -> dict[str, Any]:
     """Return the contract as it applies while there are no API keys: without the requirement of one."""
     schemes = contract.get("components", {}).get("securitySchemes", {})
-    keys = {name for name, scheme in schemes.items() if _is_key(name, scheme, functions)}
+    keys = {name for name, scheme in schemes.items() if _is_key(name, document.resolve(scheme), functions)}
 
     def edit(item: Any) -> Any:
         is_protected = isinstance(item, dict) and "security" in item
