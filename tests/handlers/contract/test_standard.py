@@ -9,18 +9,18 @@ from handlers.contract import standard
 
 PROBLEM = "application/problem+json"
 ID = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
-BODY = {"content": {"application/json": {}, "text/csv": {}}}
+BODY: dict[str, Any] = {"content": {"application/json": {}, "text/csv": {}}}
 ALWAYS = {"400", "408", "414", "429", "431", "500", "503"}
 
 
-def merged(operation: dict[str, Any], path: str = "/toys", **parts: Any) -> dict[str, Any]:
+def merged(operation: dict[str, Any], path: str = "/toys", parts: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return a valid contract with one operation, merged with the standard parts."""
     described = {"responses": {"200": {"description": "Toys."}}, **operation}
     contract = {
         "openapi": "3.0.3",
         "info": {"title": "Toys", "version": "1"},
         "paths": {path: {"get": described}},
-        **parts,
+        **(parts or {}),
     }
     found = standard.merge(contract, standard.PATH.read_bytes())
     validate(found)
@@ -54,9 +54,17 @@ def test_operation_declares_what_the_engine_may_answer() -> None:
 def test_operation_with_security_may_answer_401_and_403() -> None:
     flows = {"clientCredentials": {"tokenUrl": "/token", "scopes": {"read": "Read."}}}
     schemes = {"components": {"securitySchemes": {"login": {"type": "oauth2", "flows": flows}}}}
-    assert responses(merged({"security": [{"login": []}]}, **schemes)).keys() == {"200", "401", *ALWAYS}
-    assert responses(merged({"security": [{"login": ["read"]}]}, **schemes)).keys() == {"200", "401", "403", *ALWAYS}
-    assert responses(merged({"security": []}, security=[{"login": []}], **schemes)).keys() == {"200", *ALWAYS}
+    assert responses(merged({"security": [{"login": []}]}, parts=schemes)).keys() == {"200", "401", *ALWAYS}
+    assert responses(merged({"security": [{"login": ["read"]}]}, parts=schemes)).keys() == {
+        "200",
+        "401",
+        "403",
+        *ALWAYS,
+    }
+    assert responses(merged({"security": []}, parts={**schemes, "security": [{"login": []}]})).keys() == {
+        "200",
+        *ALWAYS,
+    }
 
 
 def test_every_response_has_the_standard_headers_unless_it_has_its_own() -> None:
@@ -100,7 +108,7 @@ def test_errors_of_the_contract_get_problem_documents() -> None:
 def test_problem_of_several_statuses_has_no_example() -> None:
     shared = {"$ref": "#/components/responses/Bad"}
     parts = {"components": {"responses": {"Bad": {"description": "Bad."}}}}
-    found = responses(merged({"responses": {"400": shared, "404": shared}}, **parts))
+    found = responses(merged({"responses": {"400": shared, "404": shared}}, parts=parts))
     assert "examples" not in found["400"]["content"][PROBLEM]
 
 
@@ -123,7 +131,12 @@ def test_own_problems_of_an_idempotent_operation_come_first() -> None:
 def test_parts_of_the_contract_take_precedence() -> None:
     failed = {"description": "It broke.", "x-problems": {"Failed": "It broke"}}
     contract = merged(
-        {}, components={"responses": {"Failed": failed}}, **{"x-messages": {"required": "Add {name}"}, "x-max-bytes": 5}
+        {},
+        parts={
+            "components": {"responses": {"Failed": failed}},
+            "x-messages": {"required": "Add {name}"},
+            "x-max-bytes": 5,
+        },
     )
     assert problems(responses(contract)["500"])["Failed"]["detail"] == "It broke"
     assert contract["x-messages"]["required"] == "Add {name}"
