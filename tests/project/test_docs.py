@@ -13,8 +13,9 @@ from handlers.contract import document, standard
 from handlers.contract.document import COMMAND
 from handlers.settings import PREFIX, ServerSettings, variable
 from tests.support import inside
-from tests.support.pages import PAGES, prose, text
+from tests.support.pages import PAGES, prose, section, text
 from tests.support.project import ROOT
+from tests.support.recipes import PAGE as RECIPES_PAGE
 from tests.support.recipes import RECIPES, new_files
 
 LINK = re.compile(r"!?\[(?:[^\[\]]|!\[[^\]]*\]\([^)]*\))*\]\(([^)\s]+)\)")
@@ -148,6 +149,16 @@ def test_every_extension_is_documented() -> None:
 
     # No contract of this project needs another name than that of its title.
     assert documented == {key for key in used if key.startswith("x-")} | {"x-name"}
+
+
+def test_listed_refusals_are_those_of_the_check() -> None:
+    source = "".join(path.read_text() for path in (ROOT / "handlers").rglob("*.py"))
+    refusals = re.findall(
+        r"(?m)^\|[^|]+\| `([^`]+)` \|[^|]+\|$", section(RECIPES_PAGE, "What does the engine support?")
+    )
+
+    assert refusals
+    assert [sentence for sentence in refusals if sentence not in source] == []
 
 
 @pytest.mark.parametrize("page", PAGES)
