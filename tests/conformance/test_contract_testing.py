@@ -132,7 +132,7 @@ def test_page_lists_every_check_and_is_short() -> None:
 
     assert len(checks) > 10
     assert re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE) == checks
-    assert len(PAGE.splitlines()) < 100
+    assert len(PAGE.splitlines()) < 120
 
 
 def test_schemathesis_version_is_the_same_everywhere() -> None:

@@ -116,7 +116,8 @@ def resolve(node: Any) -> Json:
     while isinstance(node, dict) and "$ref" in node:
         target: Any = RUN.schema.raw_schema
         for part in unquote(node["$ref"].partition("#/")[2]).split("/"):
-            target = target.get(part.replace("~1", "/").replace("~0", "~"), {})
+            name = part.replace("~1", "/").replace("~0", "~")
+            target = target[int(name)] if isinstance(target, list) else target.get(name, {})
         node = target
     return node if isinstance(node, dict) else {}
 
