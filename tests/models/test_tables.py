@@ -1,6 +1,5 @@
-"""Every table is found by walking the models; nothing else in the package names a table of the API."""
+"""Every table is found by walking the models."""
 
-import re
 from pathlib import Path
 from types import ModuleType
 
@@ -10,10 +9,6 @@ from models.answers import KeptAnswer
 from models.keys import ApiKey
 from models.tables import all_tables
 from models.task import Task
-from tests.support.project import ROOT
-
-# The modules of the tables, the schemas and the migrations are the only ones that know what the API is about.
-ABOUT_THE_API = {table.__module__ for table in {*all_tables()} - {KeptAnswer, ApiKey}} | {"models.schemas"}
 
 
 def test_every_table_of_the_service_is_found() -> None:
@@ -44,11 +39,3 @@ def test_tables_come_after_those_they_refer_to(tmp_path: Path) -> None:
         package.__path__ = [str(tmp_path / "test_shop")]
 
         assert [table.__name__ for table in all_tables(package)] == ["Owner", "Cat"]
-
-
-def test_only_the_resource_is_about_tasks() -> None:
-    resources = [ROOT / f"{module.replace('.', '/')}.py" for module in ABOUT_THE_API]
-    files = {*ROOT.glob("models/**/*.py")} - {*resources, *ROOT.glob("models/migrations/*.py")}
-    about_tasks = [path.name for path in files if re.search("task", path.read_text(), re.IGNORECASE)]
-
-    assert about_tasks == []

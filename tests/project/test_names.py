@@ -10,17 +10,17 @@ import pytest
 from handlers.contract import document
 from handlers.contract.document import COMMAND, NAME, name_of
 from handlers.settings import PREFIX, ServerSettings
+from tests.support.contract import own_files
 from tests.support.project import ROOT
 
 # Files that name the command or the environment variables, and that an adopter renames by hand.
 NAMED = ["pyproject.toml", "Makefile", "Dockerfile", "compose.yaml", ".github/workflows/contract.yml", "docs/*.service"]
-# The code that is about this contract. All other code serves any contract.
-OWN = {"handlers/tasks.py", "models/task.py", "models/schemas.py"}
+# The code that serves any contract.
 ENGINE = [
     path.relative_to(ROOT)
     for folder in ("handlers", "models")
     for path in sorted((ROOT / folder).rglob("*.py"))
-    if str(path.relative_to(ROOT)) not in OWN and "migrations" not in path.parts
+    if str(path.relative_to(ROOT)) not in own_files() and "migrations" not in path.parts
 ]
 # Names of asyncio, and one of uvicorn.
 LIBRARIES = re.compile(r"\b(create_task|asyncio\.Task|TaskGroup|timeout_keep_alive_task)\b")
