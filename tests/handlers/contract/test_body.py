@@ -287,6 +287,9 @@ FILES: dict[str, Any] = {
     [
         ([('name="photo"; filename="a.png"', b"\xff\r\n\0")], {"photo": b"\xff\r\n\0"}),
         ([('name="photo"', b"a")], {"photo": b"a"}),
+        ([('name="photo"; filename=""', b"a")], {"photo": b"a"}),
+        ([('name="photo"; filename="a"', b"")], {"photo": b""}),
+        ([('name="title"' + ";" * 99, b"a")], {"title": "a"}),
         ([('name="photos"; filename="a"', b"a"), ('name="photos"; filename="b"', b"b")], {"photos": [b"a", b"b"]}),
         ([('name="optional"; filename="a"', b"\xff")], {"optional": b"\xff"}),
         ([('name="encoded"', b"/w==")], {"encoded": "/w=="}),
@@ -321,6 +324,19 @@ def test_file_has_a_name_and_a_content_type() -> None:
         assert isinstance(upload.photo, File)
         assert upload.photo.filename == "ü.png"
         assert upload.photo.content_type == "image/png"
+
+
+def test_part_without_a_file_name_has_an_empty_one() -> None:
+    value = read(form(FILES, media_type="multipart/form-data"), multipart(('name="photo"', b"a")), MULTIPART)
+
+    assert (value["photo"].filename, value["photo"].content_type) == ("", "")
+
+
+def test_only_the_body_limits_the_size_of_a_field() -> None:
+    content = multipart(('name="a"', b"1" * MAX_BYTES))
+    body = RequestBody({"x-max-bytes": len(content), "content": {"multipart/form-data": {}}}, Any, "body")
+
+    assert read(body, content, MULTIPART + ";" * 99) == {"a": "1" * MAX_BYTES}
 
 
 @pytest.mark.parametrize(
@@ -374,7 +390,7 @@ def test_invalid_parts_are_refused(parts: list[tuple[str, bytes]], violations: l
     ("allowed", "sent", "accepted"),
     [
         ("image/png, image/jpeg", "image/jpeg", True),
-        ("image/*", "IMAGE/png; a=b", True),
+        ("Image/*", "IMAGE/png; a=b", True),
         ("*/*", "", True),
         ("image/png, image/jpeg", "image/gif", False),
         ("image/png", "", False),
