@@ -63,7 +63,7 @@ contract: $(VENV)/development ## Test the deployment at URL=... against its cont
 	@cd $(REPORTS) && $(abspath $(BIN))/schemathesis run $(URL:/=)/openapi.yaml --max-examples $(EXAMPLES) $(if $(SEED),--seed $(SEED)) \
 	  --report-junit-path $(abspath $(REPORTS))/junit.xml --report-har-path $(abspath $(REPORTS))/har.json
 
-stories: node ## Run the stories of tests/contract against the deployment at URL=... (optional: KEY=...)
+stories: $(CONTRACT) node ## Run the stories of tests/contract against the deployment at URL=... (optional: KEY=...)
 	@! command -v npm >/dev/null || $(NODE)/redocly respect tests/contract/stories.arazzo.yaml --server tasks=$(URL:/=) $${KEY:+--input "key=$$KEY"}
 
 nightly: $(VENV)/development node ## Run the nightly tests: fuzzing with a random seed, each Python, make changes
@@ -158,8 +158,7 @@ clean: ## Remove everything that the targets created, but no databases
 
 $(CONTRACT): openapi.yaml handlers/contract/standard.yaml $(wildcard handlers/contract/*.py) | $(VENV)/development
 	@mkdir -p build
-	@$(BIN)/tasks-api contract > $@.new
-	@mv $@.new $@
+	@$(BIN)/tasks-api contract > $@.$$$$ && mv $@.$$$$ $@
 
 $(VENV)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.12 ...")'
