@@ -54,7 +54,10 @@ def test_other_names_follow_from_the_name() -> None:
 )
 def test_files_have_the_names_of_the_contract(path: Path) -> None:
     text = path.read_text()
-    commands, prefixes = set(re.findall(r"\b\w+(?:-\w+)*-api\b(?!\.md)", text)), set(re.findall(r"\b[A-Z_]+_API_", text))
+    commands, prefixes = (
+        set(re.findall(r"\b\w+(?:-\w+)*-api\b(?!\.md)", text)),
+        set(re.findall(r"\b[A-Z_]+_API_", text)),
+    )
 
     assert commands == {COMMAND}, f"write {COMMAND} in {path.name}, because of the title or x-name of the contract"
     assert prefixes <= {PREFIX}, f"write {PREFIX} in {path.name}, because of the title or x-name of the contract"
