@@ -73,7 +73,7 @@ nightly: $(VENV)/development node ## Run the nightly tests: fuzzing with a rando
 	@$(MAKE) --no-print-directory pythons
 	@$(MAKE) --no-print-directory changes
 
-changes: $(VENV)/development node ## Follow the recipes of docs/your-own-api.md in copies of the project, and list the tests that fail
+changes: $(VENV)/development node ## Follow the recipes for adopters in copies of the project, and list the tests that fail
 	$(BIN)/python -m tests.tools.changes
 
 mutants: $(VENV)/development node ## Plant generated defects one at a time, and list those that no test finds (optional: SAMPLE=..., SEED=..., ONLY=files)
