@@ -1,33 +1,79 @@
 """Read and validate the body of a request."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Awaitable, Callable, Iterator
 from functools import lru_cache
 from inspect import Parameter
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
+import jiter
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
 from handlers.contract import document
 from handlers.contract.faults import FaultError
-from handlers.contract.media import Media, make_media, parse
+from handlers.contract.forms import FORMS, form_reader
+from handlers.contract.parameters import properties_of, types_of
 from handlers.contract.problems import Refusal, pointer
-from handlers.contract.validation import Violation, message, messages
-
-MEDIA_TYPE = "application/json"
+from handlers.contract.validation import Rules, Violation, message, messages
 
 # A request without these header fields has no content (RFC 9112, section 6.3).
 CONTENT = (b"content-length", b"transfer-encoding")
+# JSON is in UTF-8 (RFC 8259, section 8.1), and so are forms.
+CHARSETS = {"utf-8", "us-ascii"}
+
+
+class Media(NamedTuple):
+    """A media type of a request body."""
+
+    kind: Literal["json", "form", "text", "bytes"]
+    rules: Rules
+    read_form: Callable[[bytes, bytes], Awaitable[Any]] | None
+
+    async def read(self, content: bytes, content_type: bytes) -> Any:
+        """Return the value of a content with this Content-Type. Raise ValueError if it is malformed."""
+        if self.kind == "json":
+            return jiter.from_json(content, allow_inf_nan=False, catch_duplicate_keys=True)
+        if self.read_form:
+            return await self.read_form(content, content_type)
+        return content.decode() if self.kind == "text" else content
+
+
+def make_media(name: str, description: dict[str, Any], place: str) -> Media:
+    """Return the media type that a Media Type Object describes. Raise FaultError if it is not supported."""
+    schema = description.get("schema", {})
+    rules = Rules(schema, messages()["body"], place=f"{place}.schema")
+    if re.fullmatch(r"application/json|[^/]+/[^/]+\+json", name):
+        return Media("json", rules, None)
+    if name in FORMS:
+        return Media("form", rules, form_reader(name, description, place))
+    if {*types_of(schema)} - {"string", "null"} or properties_of(schema):
+        sentence = "only a string is supported for this media type; use type: string, or application/json."
+        raise FaultError(f"{place}.schema", sentence)
+    return Media("text" if name.startswith("text/") else "bytes", rules, None)
+
+
+def parse(content_type: bytes) -> tuple[str, set[str]]:
+    """Return the media type of a Content-Type and its `charset`, in lower case, ignoring other parameters."""
+    media_type, *parameters = (part.strip() for part in content_type.decode("latin-1").lower().split(";"))
+    return media_type, {part[8:].strip('"') for part in parameters if part.startswith("charset=")}
+
+
+def as_json(value: Any) -> Any:
+    """Return a value for validation: the length of a file is its number of bytes."""
+    match value:
+        case bytes():
+            return value.decode("latin-1")
+        case list():
+            return [as_json(item) for item in value]
+        case dict():
+            return {name: as_json(item) for name, item in value.items()}
+    return value
 
 
 class RequestBody:
-    """The request body of an operation.
-
-    Args:
-        description: The Request Body Object.
-        hint: The annotation of the handler's argument `body`; `Parameter.empty` for none.
-        place: The path to the description in the contract.
+    """The request body of an operation, for a handler whose argument `body` has the annotation `hint`.
 
     Raises:
         FaultError: The body is not supported.
@@ -66,10 +112,11 @@ class RequestBody:
             raise Refusal(415)
         content = await self._receive(headers, receive)
         try:
-            value, instance = await media.read(content, types[0])
+            value = await media.read(content, types[0])
         except ValueError as error:
-            sentence = message(media.message, messages()["body"], error)
+            sentence = message("json" if media.kind == "json" else "malformed", messages()["body"], error)
             raise Refusal(400, violations=[Violation(sentence, pointer="")]) from error
+        instance = value if media.kind == "json" else as_json(value)
         if not media.rules.is_valid(instance):
             found = media.rules.violations(instance)
             raise Refusal(400, violations=(Violation(sentence, pointer(path)) for path, sentence in found))
@@ -84,7 +131,7 @@ class RequestBody:
         kind, slash, _ = name.partition("/")
         names = (name, f"{kind}/*", "*/*") if slash else ()
         media = next((self.media[name] for name in names if name in self.media), None)
-        return media if media and (media.charsets is None or charsets <= media.charsets) else None
+        return media if media and (media.kind == "bytes" or charsets <= CHARSETS) else None
 
     async def _receive(self, headers: list[tuple[bytes, bytes]], receive: Receive) -> bytes:
         if next((int(value) for name, value in headers if name == b"content-length"), 0) > self.max_bytes:
