@@ -81,7 +81,7 @@ class Translation:
                 result["allOf"] = [*result.get("allOf", ()), *_choose(schema["discriminator"], branches)]
         # An `enum` must list null nevertheless (OpenAPI 3.0.4, section 4.7.24.2).
         if self.is_3_0 and schema.get("nullable") and None in schema.get("enum", [None]):
-            return _or_null(result)
+            return {"anyOf": [{"type": "null"}, result], "x-messages": schema.get("x-messages", {})}
         return result
 
     def _value(self, keyword: str, value: Any, place: str, hidden: frozenset[str]) -> Any:
@@ -130,13 +130,6 @@ def _add_bounds(schema: dict[str, Any]) -> None:
             low, high = BOUNDS[name]
             schema["minimum"] = max(low, schema.get("minimum", low))
             schema["maximum"] = min(high, schema.get("maximum", high))
-
-
-def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return a schema that also allows null."""
-    if "not" in schema or MANY & schema.keys():
-        return {"anyOf": [{"type": "null"}, schema], "x-messages": schema.get("x-messages", {})}
-    return {**schema, "type": [schema["type"], "null"]} if isinstance(schema.get("type"), str) else schema
 
 
 def _choose(discriminator: dict[str, Any], branches: dict[str, Any]) -> list[dict[str, Any]]:

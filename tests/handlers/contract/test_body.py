@@ -68,7 +68,7 @@ def read(
     async def receive() -> Message:
         return next(remaining, {"type": "http.disconnect"})
 
-    return asyncio.run(body.read({"headers": raw}, receive))
+    return asyncio.run(body.read({"type": "http", "headers": raw}, receive))
 
 
 def refused(status: int, call: Callable[[], Any]) -> list[tuple[str | None, str]]:
