@@ -1,33 +1,76 @@
 """Read and validate the body of a request."""
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from functools import lru_cache
 from inspect import Parameter
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
+import jiter
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
-from starlette.requests import ClientDisconnect
+from starlette.requests import Request
 from starlette.types import Receive, Scope
 
 from handlers.contract import document
 from handlers.contract.faults import FaultError
-from handlers.contract.media import Media, make_media, parse
+from handlers.contract.forms import FORMS, form_reader
+from handlers.contract.parameters import properties_of, types_of
 from handlers.contract.problems import Refusal, pointer
-from handlers.contract.validation import Violation, message, messages
-
-MEDIA_TYPE = "application/json"
+from handlers.contract.reply import is_json
+from handlers.contract.validation import Rules, Violation, message, messages
 
 # A request without these header fields has no content (RFC 9112, section 6.3).
 CONTENT = (b"content-length", b"transfer-encoding")
+# JSON is in UTF-8 (RFC 8259, section 8.1), and so are forms.
+CHARSETS = {"utf-8", "us-ascii"}
+
+
+class Media(NamedTuple):
+    """A media type of a request body."""
+
+    kind: Literal["json", "form", "text", "bytes"]
+    rules: Rules
+    read_form: Callable[[bytes, bytes], Awaitable[Any]] | None = None
+
+    async def read(self, content: bytes, content_type: bytes) -> tuple[Any, Any]:
+        """Return the value of a content, and the same as JSON. Raise ValueError if the content is malformed."""
+        if self.kind == "json":
+            value = jiter.from_json(content, allow_inf_nan=False, catch_duplicate_keys=True)
+            return value, value
+        if self.read_form:
+            fields = await self.read_form(content, content_type)
+            return fields, {name: _as_json(value) for name, value in fields.items()}
+        value = content.decode() if self.kind == "text" else content
+        return value, _as_json(value)
+
+
+def _as_json(value: Any) -> Any:
+    """Return a value for validation: the length of a file is its number of bytes."""
+    if isinstance(value, list):
+        return [_as_json(item) for item in value]
+    return value.decode("latin-1") if isinstance(value, bytes) else value
+
+
+def _make_media(name: str, description: dict[str, Any], place: str) -> Media:
+    schema = description.get("schema", {})
+    rules = Rules(schema, messages()["body"], place=f"{place}.schema")
+    if is_json(name):
+        return Media("json", rules)
+    if name in FORMS:
+        return Media("form", rules, form_reader(name, description, place))
+    if {*types_of(schema)} - {"string", "null"} or properties_of(schema):
+        sentence = "only a string is supported for this media type; use type: string, or application/json."
+        raise FaultError(f"{place}.schema", sentence)
+    return Media("text" if name.startswith("text/") else "bytes", rules)
+
+
+def _parse(content_type: bytes) -> tuple[str, set[str]]:
+    """Return the media type of a Content-Type and its `charset`, in lower case, ignoring other parameters."""
+    media_type, *parameters = (part.strip() for part in content_type.decode("latin-1").lower().split(";"))
+    return media_type, {part[8:].strip('"') for part in parameters if part.startswith("charset=")}
 
 
 class RequestBody:
-    """The request body of an operation.
-
-    Args:
-        description: The Request Body Object.
-        hint: The annotation of the handler's argument `body`; `Parameter.empty` for none.
-        place: The path to the description in the contract.
+    """The request body of an operation, for a handler whose argument `body` has the annotation `hint`.
 
     Raises:
         FaultError: The body is not supported.
@@ -38,10 +81,10 @@ class RequestBody:
         self.max_bytes: int = description.get("x-max-bytes", document.raw()["x-max-bytes"])
         self.media: dict[str, Media] = {}
         for key, media in description["content"].items():
-            name, _ = parse(key.encode())
+            name, _ = _parse(key.encode())
             if name in self.media:
                 raise FaultError(f"{place}.content", f"{name} occurs twice; parameters do not distinguish media types.")
-            self.media[name] = make_media(name, media, f"{place}.content.{key}")
+            self.media[name] = _make_media(name, media, f"{place}.content.{key}")
         try:
             self.convert = TypeAdapter(Any if hint is Parameter.empty else hint).validator.validate_python
         except PydanticUserError as error:
@@ -54,7 +97,6 @@ class RequestBody:
 
         Raises:
             Refusal: 415 for another media type, 413 as soon as the body is too large, 400 with all violations.
-            ClientDisconnect: The client disconnected before the end of the body.
         """
         headers = scope["headers"]
         if not self.is_required and all(value == b"0" for name, value in headers if name in CONTENT):
@@ -64,11 +106,11 @@ class RequestBody:
         media = self.select(types[0]) if len(types) == 1 and not codings else None
         if not media:
             raise Refusal(415)
-        content = await self._receive(headers, receive)
+        content = await self._receive(scope, receive)
         try:
             value, instance = await media.read(content, types[0])
         except ValueError as error:
-            sentence = message(media.message, messages()["body"], error)
+            sentence = message("json" if media.kind == "json" else "malformed", messages()["body"], error)
             raise Refusal(400, violations=[Violation(sentence, pointer="")]) from error
         if not media.rules.is_valid(instance):
             found = media.rules.violations(instance)
@@ -80,25 +122,20 @@ class RequestBody:
 
     def _select(self, content_type: bytes) -> Media | None:
         """Return the media type of a Content-Type (RFC 9110, section 8.3), or None if it is not supported."""
-        name, charsets = parse(content_type)
-        kind, slash, _ = name.partition("/")
-        names = (name, f"{kind}/*", "*/*") if slash else ()
-        media = next((self.media[name] for name in names if name in self.media), None)
-        return media if media and (media.charsets is None or charsets <= media.charsets) else None
+        name, charsets = _parse(content_type)
+        ranges = (name, f"{name.partition('/')[0]}/*", "*/*") if "/" in name else ()
+        media = next((self.media[each] for each in ranges if each in self.media), None)
+        return media if media and (media.kind == "bytes" or charsets <= CHARSETS) else None
 
-    async def _receive(self, headers: list[tuple[bytes, bytes]], receive: Receive) -> bytes:
-        if next((int(value) for name, value in headers if name == b"content-length"), 0) > self.max_bytes:
+    async def _receive(self, scope: Scope, receive: Receive) -> bytes:
+        if any(int(value) > self.max_bytes for name, value in scope["headers"] if name == b"content-length"):
             raise Refusal(413)
         body = bytearray()
-        while True:
-            event = await receive()
-            if event["type"] == "http.disconnect":
-                raise ClientDisconnect
-            body += event.get("body", b"")
+        async for chunk in Request(scope, receive).stream():
+            body += chunk
             if len(body) > self.max_bytes:
                 raise Refusal(413)
-            if not event.get("more_body"):
-                return bytes(body)
+        return bytes(body)
 
 
 def _violations(error: ValidationError, value: Any) -> Iterator[Violation]:

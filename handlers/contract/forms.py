@@ -15,13 +15,13 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from handlers.contract import document
 from handlers.contract.faults import FaultError
-from handlers.contract.parameters import SEPARATORS, convert, properties_of, types_of
+from handlers.contract.parameters import convert, properties_of, types_of
 from handlers.contract.problems import Refusal, pointer
 from handlers.contract.validation import Violation, message
 
-# The maximum number of fields, of files, and of items of an array in one field.
+# The maximum number of fields, and of files.
 MAX_FIELDS = 1000
-# The maximum number of parameters of a header field, which the parser splits in quadratic time.
+# The maximum number of parameters of Content-Disposition, which the parser splits in quadratic time.
 MAX_PARAMETERS = 100
 
 # A malformed form is the client's problem, which the parser would log.
@@ -46,24 +46,19 @@ class File(bytes):
         return core_schema.is_instance_schema(cls)
 
 
-# A function that returns the names and the contents of the parts of a form with this Content-Type.
-Split = Callable[[bytes, bytes], Awaitable[list[tuple[str, File]]]]
-
-
-def form_reader(split: Split, media: dict[str, Any], place: str) -> Callable[[bytes, bytes], Awaitable[Any]]:
+def form_reader(media_type: str, media: dict[str, Any], place: str) -> Callable[[bytes, bytes], Awaitable[Any]]:
     """Return a function that reads a form described by a Media Type Object."""
     schema, encodings = media.get("schema", {}), media.get("encoding", {})
     if {*types_of(schema)} - {"object"}:
         raise FaultError(f"{place}.schema", "a form must be an object; use type: object.")
     others = document.resolve(schema).get("additionalProperties")
     schemas = {"*": others if isinstance(others, dict) else {}, **properties_of(schema)}
-    fields = {}
-    for name, description in schemas.items():
-        fields[name] = _field(description, encodings.get(name, {}), f"{place}.schema", name, split is multipart)
+    default = "application/json" if FORMS[media_type] is _multipart else ""
+    fields = {name: _field(name, each, encodings.get(name, {}), default, place) for name, each in schemas.items()}
 
-    async def read(content: bytes, content_type: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    async def read(content: bytes, content_type: bytes) -> dict[str, Any]:
         parts: dict[str, list[File]] = {}
-        for name, part in await split(content, content_type):
+        for name, part in await FORMS[media_type](content, content_type):
             parts.setdefault(name, []).append(part)
         value, violations = {}, []
         for name, found in parts.items():
@@ -73,13 +68,12 @@ def form_reader(split: Split, media: dict[str, Any], place: str) -> Callable[[by
                 violations.append(Violation(message("malformed", name, error), pointer([name])))
         if violations:
             raise Refusal(400, violations=violations)
-        return value, {name: _as_json(item) for name, item in value.items()}
+        return value
 
     return read
 
 
-async def urlencoded(content: bytes, _: bytes) -> list[tuple[str, File]]:
-    """Return the fields of a URL-encoded form."""
+async def _urlencoded(content: bytes, _: bytes) -> list[tuple[str, File]]:
     pairs = parse_qsl(content.decode(), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS)
     return [(name, File(value.encode())) for name, value in pairs]
 
@@ -96,21 +90,13 @@ class _Parser(MultiPartParser):
         self.is_complete = True
 
 
-async def multipart(content: bytes, content_type: bytes) -> list[tuple[str, File]]:
-    """Return the fields and files of a multipart form (RFC 7578)."""
-
+async def _multipart(content: bytes, content_type: bytes) -> list[tuple[str, File]]:
     async def stream() -> AsyncGenerator[bytes, None]:
         yield content
-        # The parser closes its files if this fails.
-        if not parser.is_complete:
-            raise MultiPartException("The last boundary is missing.")
 
-    if content_type.count(b";") > MAX_PARAMETERS:
-        raise ValueError("Too many parameters in Content-Type.")
     # In Latin-1, every byte is a character, so that the parser preserves all bytes.
     headers = Headers({"Content-Type": f"{content_type.decode('latin-1')}; charset=latin-1"})
-    limits = {"max_files": MAX_FIELDS, "max_fields": MAX_FIELDS, "max_part_size": len(content)}
-    parser = _Parser(headers, stream(), **limits)
+    parser = _Parser(headers, stream(), max_files=MAX_FIELDS, max_fields=MAX_FIELDS, max_part_size=len(content))
     # The content is in memory, so it needs no temporary files.
     parser.spool_max_size = len(content)
     try:
@@ -118,62 +104,55 @@ async def multipart(content: bytes, content_type: bytes) -> list[tuple[str, File
     except MultiPartException as error:
         raise ValueError(error.message) from error
     try:
+        if not parser.is_complete:
+            raise ValueError("The last boundary is missing.")
         parts = [(_utf8(name), _part(value)) for name, value in form.multi_items()]
     finally:
         await form.close()
-    return [(name, part) for name, part in parts if part is not None]
+    # A browser sends a nameless, empty file if the user chose none.
+    return [(name, part) for name, part in parts if part or part.filename or not part.content_type]
 
 
-def _part(value: str | UploadFile) -> File | None:
+def _part(value: str | UploadFile) -> File:
     if isinstance(value, str):
         return File(value.encode("latin-1"))
-    content, filename = value.file.read(), _utf8(value.filename or "")
-    # A browser sends a nameless, empty file if the user chose none.
-    return File(content, filename, value.content_type or "") if content or filename else None
+    return File(value.file.read(), _utf8(value.filename or ""), value.content_type or "")
 
 
 def _utf8(text: str) -> str:
     return text.encode("latin-1").decode()
 
 
-def _as_json(value: Any) -> Any:
-    """Return a value for validation: the length of a file is its number of bytes."""
-    if isinstance(value, list):
-        return [_as_json(item) for item in value]
-    return value.decode("latin-1") if isinstance(value, File) else value
+# For each media type, the function that returns the names and contents of the parts of a form with this Content-Type.
+FORMS = {"application/x-www-form-urlencoded": _urlencoded, "multipart/form-data": _multipart}
 
 
-def _field(
-    schema: Any, encoding: dict[str, Any], place: str, name: str, is_multipart: bool
-) -> Callable[[list[File]], Any]:
-    """Return a function that makes the value of a property from its parts. It raises ValueError."""
+def _field(name: str, schema: Any, encoding: dict[str, Any], default: str, place: str) -> Callable[[list[File]], Any]:
+    """Return a function that makes the value of a property from its parts. It raises ValueError.
+
+    `default` is the Content-Type of objects in this form, according to OpenAPI.
+    """
     is_array = "array" in types_of(schema)
     items = document.resolve(schema).get("items", {}) if is_array else schema
     types, is_file = types_of(items), _is_file(items)
-    style, media_type = encoding.get("style", "form"), encoding.get("contentType", "").lower()
     is_object = bool({"object", "array"} & {*types} or properties_of(items))
-    is_json = is_object or media_type == "application/json"
-    if style not in SEPARATORS or "headers" in encoding:
-        raise FaultError(place, f'the encoding of "{name}" is not supported; use style "form" without headers.')
-    if is_object and media_type != "application/json" and (media_type or not is_multipart):
-        raise FaultError(place, f'the encoding of "{name}" is not supported; use contentType: application/json.')
-    separator = None if encoding.get("explode", style == "form") else SEPARATORS[style].encode()
-    allowed = re.split(r"\s*,\s*", media_type or "*")
+    media_types = encoding.get("contentType", default if is_object else "*").lower().replace(" ", "").split(",")
+    is_json = media_types == ["application/json"]
+    is_exploded = encoding.get("style", "form") == "form" and encoding.get("explode", True)
+    if not is_exploded or "headers" in encoding or (is_object and not is_json):
+        sentence = "use contentType: application/json for objects, and neither headers nor other styles than form."
+        raise FaultError(f"{place}.schema", f'the encoding of "{name}" is not supported; {sentence}')
 
     def convert_part(part: File) -> Any:
         if is_json:
             return jiter.from_json(part, allow_inf_nan=False, catch_duplicate_keys=True)
         sent = (part.content_type or "text/plain").lower().split(";")[0].strip()
-        if is_file and not any(fnmatchcase(sent, pattern) for pattern in allowed):
-            raise ValueError(f"its Content-Type must be {' or '.join(allowed)}")
+        if is_file and not any(fnmatchcase(sent, pattern) for pattern in media_types):
+            raise ValueError(f"its Content-Type must be {' or '.join(media_types)}")
         # Without a type in the schema, a file is whatever has a name.
         return part if is_file or (part.filename and not types) else convert(part.decode(), types)
 
     def value_of(parts: list[File]) -> Any:
-        if is_array and separator:
-            if sum(part.count(separator) for part in parts) >= MAX_FIELDS:
-                raise ValueError(f"it has more than {MAX_FIELDS} items")
-            parts = [File(item) for part in parts for item in part.split(separator) if item]
         values = [convert_part(part) for part in parts]
         # A part of JSON may hold the whole array.
         if len(values) == 1 and (not is_array or isinstance(values[0], list)):

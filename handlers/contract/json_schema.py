@@ -1,9 +1,10 @@
 """Translate schemas of OpenAPI to JSON Schema, with the schemas that they refer to."""
 
+from collections.abc import Iterator
 from typing import Any, Literal
-from urllib.parse import unquote
 
 from handlers.contract.faults import FaultError
+from handlers.contract.structure import follow
 
 # Keywords whose value is a schema, a list of schemas, or a mapping from names to schemas.
 ONE = {"additionalProperties", "contains", "else", "if", "items", "not", "propertyNames", "then"}
@@ -23,6 +24,9 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "number": (-(2 - 2.0**-52) * 2.0**1023, (2 - 2.0**-52) * 2.0**1023),
 }
 
+# Which properties a schema allows: those of requests are not read-only, those of responses not write-only.
+Direction = Literal["request", "response"]
+
 
 class Translation:
     """A translation of schemas of one contract, for requests or for responses.
@@ -31,33 +35,23 @@ class Translation:
     `x-place`. A property that does not exist in this direction has the rule that it violates as `x-rule`.
     """
 
-    def __init__(self, contract: dict[str, Any], direction: Literal["request", "response"]) -> None:
+    def __init__(self, contract: dict[str, Any], direction: Direction) -> None:
         self.contract = contract
         self.is_3_0 = str(contract["openapi"]).startswith("3.0")
         self.mark = "readOnly" if direction == "request" else "writeOnly"
         self.definitions: dict[str, Any] = {}
-        self.names: dict[tuple[str, bool], str] = {}
+        self.names: dict[str, str] = {}
 
-    def translate(
-        self,
-        schema: Any,
-        place: str,
-        *,
-        named: bool = False,
-        extended: bool = False,
-        hidden: frozenset[str] = frozenset(),
-    ) -> Any:
+    def translate(self, schema: Any, place: str, extending: frozenset[str] | None = None) -> Any:
         """Return the translation of a schema. Whatever is not a schema is left for the compiler to refuse.
 
         Args:
             schema: The schema.
             place: The path to the schema in the contract.
-            named: Whether references lead here, so that the `allOf` lists the schemas that this one extends.
-            extended: Whether this is in the `allOf` of such a schema.
-            hidden: Properties that do not exist in this direction, according to the schema that this is a part of.
+            extending: In `allOf`, the properties that do not exist in this direction, according to the whole schema.
 
         Raises:
-            FaultError: The schema has a keyword or reference that is not supported.
+            FaultError: The schema has a keyword that is not supported.
         """
         if not isinstance(schema, dict):
             return schema
@@ -65,12 +59,15 @@ class Translation:
             raise FaultError(f"{place}.{keyword}", f"{keyword} is not supported; use $ref with a JSON Pointer.")
         result: dict[str, Any] = {"x-place": place}
         if "$ref" in schema:
-            result["$ref"] = self._define(schema["$ref"], place, extended=extended)
+            if extending is None and _is_abstract(follow(self.contract, schema["$ref"])):
+                sentence = "a discriminator without oneOf and anyOf is not supported; add oneOf with all alternatives."
+                raise FaultError(f"{place}.$ref", sentence)
+            result["$ref"] = self._define(schema["$ref"])
             if self.is_3_0:
                 return result
-        hidden |= self._hidden(schema, place)
+        hidden = (extending or frozenset()) | self._hidden(schema)
         for keyword in filter(KEYWORDS.__contains__, schema):
-            result[keyword] = self._value(keyword, schema[keyword], f"{place}.{keyword}", named, hidden)
+            result[keyword] = self._value(keyword, schema[keyword], f"{place}.{keyword}", hidden)
         for name in hidden & result.get("properties", {}).keys():
             result["properties"][name] = {"not": {}, "x-rule": self.mark}
         required = [name for name in result.pop("required", ()) if name not in hidden]
@@ -84,10 +81,10 @@ class Translation:
                 result["allOf"] = [*result.get("allOf", ()), *_choose(schema["discriminator"], branches)]
         # An `enum` must list null nevertheless (OpenAPI 3.0.4, section 4.7.24.2).
         if self.is_3_0 and schema.get("nullable") and None in schema.get("enum", [None]):
-            return _or_null(result)
+            return {"anyOf": [{"type": "null"}, result], "x-messages": schema.get("x-messages", {})}
         return result
 
-    def _value(self, keyword: str, value: Any, place: str, named: bool, hidden: frozenset[str]) -> Any:
+    def _value(self, keyword: str, value: Any, place: str, hidden: frozenset[str]) -> Any:
         """Return the value of a keyword with the schemas in it translated."""
         if keyword in ONE:
             return self.translate(value, place)
@@ -95,91 +92,44 @@ class Translation:
             return {str(name): self.translate(part, f"{place}.{name}") for name, part in value.items()}
         if keyword in MANY and isinstance(value, list):
             # Only the parts of `allOf` describe the same properties as this schema.
-            options: dict[str, Any] = {"extended": named, "hidden": hidden} if keyword == "allOf" else {}
-            return [self.translate(part, f"{place}[{index}]", **options) for index, part in enumerate(value)]
+            extending = hidden if keyword == "allOf" else None
+            return [self.translate(part, f"{place}[{index}]", extending) for index, part in enumerate(value)]
         return value
 
-    def _define(self, reference: str, place: str, *, extended: bool = False) -> str:
-        """Return a reference to the definition of what a reference refers to.
+    def _define(self, reference: str) -> str:
+        """Return a reference to the definition of what a reference refers to."""
+        if reference not in self.names:
+            self.names[reference] = name = f"d{len(self.names)}"
+            place = reference.removeprefix("#/").replace("/", ".").replace("~1", "/")
+            self.definitions[name] = self.translate(follow(self.contract, reference), place)
+        return f"#/definitions/{self.names[reference]}"
 
-        A schema with a discriminator, but without `oneOf` and `anyOf`, means itself and the schemas that extend it,
-        except where it is extended.
-        """
-        if (reference, extended) not in self.names:
-            target, target_place = self._resolve(reference, place)
-            self.names[reference, extended] = name = f"d{len(self.names)}"
-            extending = () if extended else self._extending(reference, target)
-            if extending:
-                branches = {own: {"$ref": self._define(own, place)} for own in extending}
-                branches[reference] = {"$ref": self._define(reference, place, extended=True)}
-                self.definitions[name] = {"allOf": _choose(target["discriminator"], branches)}
-            else:
-                self.definitions[name] = self.translate(target, target_place, named=True)
-        return f"#/definitions/{self.names[reference, extended]}"
+    def _parts(self, schema: Any, seen: tuple[Any, ...] = ()) -> Iterator[dict[str, Any]]:
+        """Yield a schema and those that it consists of by `$ref` and `allOf`."""
+        if isinstance(schema, dict) and not any(schema is each for each in seen):
+            if not (self.is_3_0 and "$ref" in schema):
+                yield schema
+            referred = [follow(self.contract, schema["$ref"])] if "$ref" in schema else []
+            for part in (*schema.get("allOf", ()), *referred):
+                yield from self._parts(part, (*seen, schema))
 
-    def _resolve(self, reference: Any, place: str) -> tuple[Any, str]:
-        """Return what a reference refers to, and its place."""
-        if not f"{reference}/".startswith("#/"):
-            sentence = f"{reference} is not in this document; only references within it are supported, so bundle it."
-            raise FaultError(f"{place}.$ref", sentence)
-        target: Any = self.contract
-        target_place = ""
-        for step in unquote(reference).split("/")[1:]:
-            key = step.replace("~1", "/").replace("~0", "~")
-            target_place += f"[{key}]" if isinstance(target, list) else f".{key}"
-            try:
-                target = target[int(key) if isinstance(target, list) else key]
-            except (KeyError, IndexError, TypeError, ValueError):
-                raise FaultError(f"{place}.$ref", f"{reference} does not exist in this document.") from None
-        return target, target_place.removeprefix(".")
-
-    def _extending(self, reference: str, target: Any) -> list[str]:
-        """Return references to the schemas that extend one by `allOf`, directly or not, if it has a discriminator."""
-        found = [reference]
-        if not isinstance(target, dict) or "discriminator" not in target or {"oneOf", "anyOf"} & target.keys():
-            return []
-        for parent in found:
-            for name, schema in self.contract["components"]["schemas"].items():
-                own = f"#/components/schemas/{name}"
-                if own not in found and {"$ref": parent} in schema.get("allOf", ()):
-                    found.append(own)
-        return found[1:]
-
-    def _parts(self, schema: Any, place: str) -> list[tuple[dict[str, Any], str]]:
-        """Return a schema and those that it consists of by `$ref` and `allOf`, with their places."""
-        parts: list[tuple[dict[str, Any], str]] = []
-        pending = [(schema, place)]
-        for part, at in pending:
-            if isinstance(part, dict) and not any(part is known for known, _ in parts):
-                parts.append((part, at))
-                pending += [(each, f"{at}.allOf[{index}]") for index, each in enumerate(part.get("allOf", ()))]
-                pending += [self._resolve(part["$ref"], at)] if "$ref" in part else []
-        return [(part, at) for part, at in parts if not (self.is_3_0 and "$ref" in part)]
-
-    def _hidden(self, schema: dict[str, Any], place: str) -> frozenset[str]:
+    def _hidden(self, schema: dict[str, Any]) -> frozenset[str]:
         """Return the names of a schema's properties that do not exist in this direction."""
-        return frozenset(
-            name
-            for part, at in self._parts(schema, place)
-            for name, value in part.get("properties", {}).items()
-            if any(each.get(self.mark) for each, _ in self._parts(value, f"{at}.properties.{name}"))
-        )
+        properties = [item for part in self._parts(schema) for item in part.get("properties", {}).items()]
+        return frozenset(name for name, each in properties if any(part.get(self.mark) for part in self._parts(each)))
+
+
+def _is_abstract(schema: Any) -> bool:
+    return isinstance(schema, dict) and "discriminator" in schema and not {"oneOf", "anyOf"} & schema.keys()
 
 
 def _add_bounds(schema: dict[str, Any]) -> None:
     """Add the bounds of numeric formats, except where the schema's own are tighter."""
-    for name in (str(schema.get("format")), "number" if "number" in str(schema.get("type")) else ""):
-        for bound, end, tighter in zip(BOUNDS.get(name, ()), ("inimum", "aximum"), (max, min), strict=False):
-            own = schema.get(f"m{end}", bound)
-            if isinstance(own, int | float) and tighter(own, bound) == bound:
-                schema[f"m{end}"] = bound
-
-
-def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return a schema that also allows null."""
-    if "not" in schema or MANY & schema.keys():
-        return {"anyOf": [{"type": "null"}, schema], "x-messages": schema.get("x-messages", {})}
-    return {**schema, "type": [schema["type"], "null"]} if isinstance(schema.get("type"), str) else schema
+    for name in (schema.get("format"), "number" if "number" in str(schema.get("type")) else None):
+        if name in BOUNDS:
+            low, high = BOUNDS[name]
+            schema["minimum"] = max(low, schema.get("minimum", low))
+            schema["maximum"] = min(high, schema.get("maximum", high))
 
 
 def _choose(discriminator: dict[str, Any], branches: dict[str, Any]) -> list[dict[str, Any]]:
@@ -196,5 +146,6 @@ def _choose(discriminator: dict[str, Any], branches: dict[str, Any]) -> list[dic
     def is_named(allowed: list[str]) -> dict[str, Any]:
         return {"type": "object", "required": [tag], "properties": {tag: {"enum": allowed}}}
 
-    chosen = [{"allOf": [is_named(names[reference]), branch]} for reference, branch in branches.items()]
-    return [is_named([name for own in names.values() for name in own]), {"x-tag": tag, "anyOf": chosen}]
+    # JSON Schema Draft 4 has no "if".
+    chosen = [{"anyOf": [{"not": is_named(names[reference])}, branch]} for reference, branch in branches.items()]
+    return [is_named([name for own in names.values() for name in own]), *chosen]

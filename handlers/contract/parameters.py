@@ -13,7 +13,8 @@ from inflection import underscore
 
 from handlers.contract import document
 from handlers.contract.faults import FaultError
-from handlers.contract.validation import Direction, Rules, Violation, message
+from handlers.contract.json_schema import Direction
+from handlers.contract.validation import Rules, Violation, message
 
 # Numbers in JSON notation, with no more digits than Python can convert.
 INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,4000})")

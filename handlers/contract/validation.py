@@ -7,13 +7,14 @@ from the contract: from the `x-messages` of the schema, or else from the `x-mess
 import json
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, NamedTuple, cast
+from itertools import chain
+from typing import Any, NamedTuple, cast
 
 from jsonschema_rs import Draft4Validator, Draft202012Validator, ValidationError
 
 from handlers.contract import document
 from handlers.contract.faults import FaultError
-from handlers.contract.json_schema import Translation
+from handlers.contract.json_schema import Direction, Translation
 
 BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 # Formats that are missing in JSON Schema Draft 4, on which OpenAPI 3.0 is based; and `byte`, OpenAPI's name for Base64.
@@ -22,17 +23,10 @@ LATER += ["uri-template", "uuid"]
 FORMATS: dict[str, Callable[[str], bool]] = {
     name: Draft202012Validator({"format": name}, validate_formats=True).is_valid for name in LATER
 } | {"byte": lambda text: BASE64.fullmatch(text) is not None}
-# Faults of a schema whose sentences the library words badly.
-FAULTS = {
-    "pattern": "the pattern is not a regular expression (ECMA-262).",
-    "type": "the type must be array, boolean, integer, number, object or string.",
-}
 # The longest name, and the largest number of options, that a message contains.
 MAX_NAME, MAX_OPTIONS = 100, 20
 
 Path = list[str | int]
-# Which properties a schema allows: those of requests are not read-only, those of responses not write-only.
-Direction = Literal["request", "response"]
 
 
 class Violation(NamedTuple):
@@ -69,15 +63,13 @@ class Rules:
             if isinstance(self.schema, dict):
                 self.schema["definitions"] = translation.definitions
             self.validator = dialect(self.schema, validate_formats=True, formats=FORMATS, mask="the value")
-        except (AttributeError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise _fault(self.schema, place, error) from error
         self.is_valid: Callable[[Any], bool] = self.validator.is_valid
 
     def violations(self, value: Any) -> Iterator[tuple[list[str], str]]:
         """Yield the path and the message of each violation, without repetition."""
         found = [violation for error in self.validator.iter_errors(value) for violation in self._explain(error, value)]
-        if not found and not self.is_valid(value):  # the branch that a discriminator chose forbids its own name
-            found = [([], self._message("other", None, [], {}))]
         yield from {(*path, text): (list(map(str, path)), text) for path, text in found}.values()
 
     def _explain(self, error: ValidationError, value: Any) -> Iterator[tuple[Path, str]]:
@@ -102,25 +94,18 @@ class Rules:
     def _explain_union(
         self, error: ValidationError, value: Any, path: Path, schema: dict[str, Any]
     ) -> Iterator[tuple[Path, str]]:
-        """Explain the only branch that the value can mean: not one for another type, or with another constant."""
-        branches, tag = error.kind.value, schema.get("x-tag")
-
-        def excludes(reason: ValidationError) -> bool:
-            inside, keyword = list(map(str, reason.instance_path[len(path) :])), reason.kind.name
-            if inside:
-                return keyword in {"enum", "const"} and len(inside) == 1 and tag in {None, *inside}
-            return keyword == "type" or (keyword == "required" and reason.kind.value == tag)
-
-        meant = [reasons for reasons in branches if not any(map(excludes, reasons))]
-        own = [reason for reasons in branches for reason in reasons if reason.instance_path == error.instance_path]
-        types = [reason.kind.value for reason in own if reason.kind.name == "type"]
+        """Explain the only branch for the type of the value, if there is one."""
+        own = [[each for each in branch if each.instance_path == error.instance_path] for branch in error.kind.value]
+        # A discriminator chooses by a branch `not`.
+        excluded = [[each for each in branch if each.kind.name in ("type", "not")] for branch in own]
+        meant = [branch for branch, reasons in zip(error.kind.value, excluded, strict=True) if not reasons]
         if len(meant) == 1:
-            for reason in meant[0]:
-                yield from self._explain(reason, value)
-        elif meant or (not tag and len(types) < len(branches)):
+            yield from chain.from_iterable(self._explain(each, value) for each in meant[0])
+        elif meant:
             yield path, self._message(error.kind.name, None, path, schema)
-        elif not tag:  # otherwise another error says that the discriminator is invalid
-            yield path, self._message("type", sorted({name for names in types for name in names}), path, schema)
+        else:
+            types = {name for reasons in excluded for each in reasons for name in each.kind.value}
+            yield path, self._message("type", sorted(types), path, schema)
 
     def _message(self, keyword: str, limit: Any, path: Path, schema: dict[str, Any]) -> str:
         while "$ref" in schema:
@@ -172,5 +157,4 @@ def _fault(schema: Any, place: str, error: Exception) -> FaultError:
         if isinstance(schema, dict) and "x-place" in schema:
             place, steps = schema["x-place"], []
     place += "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
-    sentence = f"this is not a valid schema ({getattr(error, 'message', error)})."
-    return FaultError(place, FAULTS.get(str(*steps[-1:]), sentence))
+    return FaultError(place, f"this is not a valid schema ({getattr(error, 'message', error)}); correct it.")

@@ -68,7 +68,7 @@ def read(
     async def receive() -> Message:
         return next(remaining, {"type": "http.disconnect"})
 
-    return asyncio.run(body.read({"headers": raw}, receive))
+    return asyncio.run(body.read({"type": "http", "headers": raw}, receive))
 
 
 def refused(status: int, call: Callable[[], Any]) -> list[tuple[str | None, str]]:
@@ -87,7 +87,7 @@ def refused(status: int, call: Callable[[], Any]) -> list[tuple[str | None, str]
         ({"application/merge-patch+json": {}}, "application/merge-patch+json", b"{}", {}),
         ({FORM: {}}, FORM, "a=b+c%C3%A9&d=&d=ü".encode(), {"a": "b cé", "d": ["", "ü"]}),
         ({"text/plain": STRING}, "text/plain", "aé\0".encode(), "aé\0"),
-        ({"text/plain": STRING}, "text/plain; charset=ISO-8859-1", b"a\xe9", "aé"),
+        ({"text/plain": STRING}, "text/plain; charset=US-ASCII", b"a", "a"),
         ({"text/*": {}}, "text/csv", b"a,b", "a,b"),
         ({"application/octet-stream": BINARY}, "application/octet-stream", b"\xff\0", b"\xff\0"),
         ({"image/*": {}}, "image/png", b"\x89PNG", b"\x89PNG"),
@@ -114,7 +114,7 @@ def test_media_type_decides_how_the_body_is_read(
         (JSON, "application/json; charset=utf-8; charset=latin-1"),
         ("application/problem+json", "application/problem+json; charset=utf-16"),
         (FORM, FORM + "; charset=latin-1"),
-        ("text/plain", "text/plain; charset=utf-7"),
+        ("text/plain", "text/plain; charset=ISO-8859-1"),
         ("*/*", "json"),
         ("image/*", "text/plain"),
     ],
@@ -161,7 +161,6 @@ def test_size_has_a_default_limit() -> None:
     ("schema", "sent", "content", "violations"),
     [
         (STRING, "text/plain", b"\xff", [("", "The body is malformed: 'utf-8' codec can't decode byte 0xff")]),
-        (STRING, "text/plain; charset=us-ascii", b"\xe9", [("", "The body is malformed: 'ascii' codec")]),
         ({**STRING, "maxLength": 2}, "text/plain", "éàü".encode(), [("", "The body must have at most 2 characters")]),
         ({**BINARY, "maxLength": 2}, "image/png", "éà".encode(), [("", "The body must have at most 2 characters")]),
         (
@@ -229,36 +228,15 @@ def test_every_violation_of_a_form_is_reported() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("encoding", "content", "value"),
-    [
-        ({}, b"tags=1,2", "refused"),
-        ({"explode": False}, b"tags=1,2", [1, 2]),
-        ({"explode": False}, b"tags=", []),
-        ({"style": "spaceDelimited"}, b"tags=1+2", [1, 2]),
-        ({"style": "pipeDelimited"}, b"tags=1|2", [1, 2]),
-        ({"style": "pipeDelimited", "explode": True}, b"tags=1&tags=2", [1, 2]),
-        ({"contentType": JSON}, b"tags=[1,2]", [1, 2]),
-        ({"contentType": JSON}, b"tags=1&tags=2", [1, 2]),
-    ],
-)
-def test_encoding_of_arrays(encoding: Any, content: bytes, value: Any) -> None:
-    body = form(PROPERTIES, {"tags": encoding})
+@pytest.mark.parametrize("encoding", [{}, {"style": "form", "explode": True}, {"contentType": JSON}])
+def test_encoding_of_arrays(encoding: Any) -> None:
+    checked = form(PROPERTIES, {"tags": encoding})
 
-    if value == "refused":
-        ((path, _),) = refused(400, lambda: read(body, content, FORM))
-        assert path == "/tags/0"
-    else:
-        assert read(body, content, FORM) == {"tags": value}
+    assert read(checked, b"tags=1&tags=2", FORM) == {"tags": [1, 2]}
 
 
-def test_number_of_items_in_a_field_is_limited() -> None:
-    body = form(PROPERTIES, {"tags": {"explode": False}})
-
-    assert read(body, b"tags=" + b",".join([b"1"] * MAX_FIELDS), FORM) == {"tags": [1] * MAX_FIELDS}
-    assert refused(400, lambda: read(body, b"tags=" + b",1" * MAX_FIELDS, FORM)) == [
-        ("/tags", "tags is malformed: it has more than 1000 items")
-    ]
+def test_array_may_be_one_field_of_json() -> None:
+    assert read(form(PROPERTIES, {"tags": {"contentType": JSON}}), b"tags=[1,2]", FORM) == {"tags": [1, 2]}
 
 
 def test_additional_properties_of_forms_have_a_schema() -> None:
@@ -431,7 +409,6 @@ PART = ('name="title"', b"a")
             MULTIPART,
             "Too many parameters in Content-Disposition.",
         ),
-        (multipart(PART), MULTIPART + ";" * 100, "Too many parameters in Content-Type."),
         (multipart(PART) * 2, MULTIPART, None),
         (multipart(*[PART] * 10_000), MULTIPART, "Too many fields. Maximum number of fields is 1000."),
         (
@@ -533,7 +510,10 @@ def test_value_that_the_handlers_type_refuses_is_a_violation(
 
 
 ONLY_STRINGS = ".schema: only a string is supported for this media type; use type: string, or application/json."
-NO_ENCODING = 'the encoding of "a" is not supported; use'
+NO_ENCODING = (
+    " is not supported; use contentType: application/json for objects, and neither headers nor other styles than form."
+)
+A = f'.schema: the encoding of "a"{NO_ENCODING}'
 
 
 @pytest.mark.parametrize(
@@ -547,28 +527,29 @@ NO_ENCODING = 'the encoding of "a" is not supported; use'
         (
             {FORM: {"properties": {"a": {"type": "object"}}}},
             {},
-            f".{FORM}.schema: {NO_ENCODING} contentType: application/json.",
+            f".{FORM}{A}",
         ),
         (
             {FORM: {"additionalProperties": {"type": "array", "items": {"type": "array"}}}},
             {},
-            f'.{FORM}.schema: the encoding of "*" is not supported; use contentType: application/json.',
+            f'.{FORM}.schema: the encoding of "*"{NO_ENCODING}',
         ),
         (
             {"multipart/form-data": {"properties": {"a": {"type": "object"}}}},
             {"contentType": "application/xml"},
-            f".multipart/form-data.schema: {NO_ENCODING} contentType: application/json.",
+            f".multipart/form-data{A}",
         ),
         (
             {FORM: {"properties": {"a": STRING}}},
             {"style": "deepObject"},
-            f'.{FORM}.schema: {NO_ENCODING} style "form" without headers.',
+            f".{FORM}{A}",
         ),
         (
             {"multipart/form-data": {"properties": {"a": STRING}}},
             {"headers": {"A": {}}},
-            f'.multipart/form-data.schema: {NO_ENCODING} style "form" without headers.',
+            f".multipart/form-data{A}",
         ),
+        ({FORM: {"properties": {"a": {"type": "array"}}}}, {"explode": False}, f".{FORM}{A}"),
         (
             {JSON: {}, "application/json; version=1": {}},
             {},

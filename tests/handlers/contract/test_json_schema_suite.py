@@ -39,7 +39,7 @@ def items(schema: Any) -> Iterator[tuple[str, Any]]:
 def is_applicable(version: str, schema: Any) -> bool:
     """Return whether the dialect has all keywords of a schema, in this form."""
     for key, value in items(schema):
-        if key in LEFT_OUT[version] or (key == "$ref" and isinstance(value, str) and not f"{value}/".startswith("#/")):
+        if key in LEFT_OUT[version] or (key == "$ref" and isinstance(value, str) and not value.startswith("#/")):
             return False
         # A list of schemas became `prefixItems` in Draft 2020-12.
         if key == "items" and isinstance(value, list):
