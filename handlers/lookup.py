@@ -10,10 +10,9 @@ import json
 import re
 from collections.abc import Iterator
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
-
-from inflection import underscore
 
 from handlers.contract import document, problems
 from handlers.contract.dispatch import OperationHandler
@@ -42,9 +41,9 @@ def find_handlers(services: Services, faults: list[str]) -> dict[str, OperationH
             module = _module(operation)
             if module not in owners:
                 owners[module] = module.Handlers(services) if hasattr(module, "Handlers") else module
-            function = getattr(owners[module], snake_case(operation_id), None)
+            name = document.snake_case(operation_id)
+            function = getattr(owners[module], name, None)
             if not callable(function):
-                name = snake_case(operation_id)
                 raise FaultError(operation.place, f"{_file(module)} has no handler {name}; add async def {name}.")
             found[operation_id] = OperationHandler(operation_id, function, faults)
     for module in owners:
@@ -55,25 +54,16 @@ def find_handlers(services: Services, faults: list[str]) -> dict[str, OperationH
     return found
 
 
-def snake_case(name: str) -> str:
-    """Return a name of the contract as a Python name."""
-    return re.sub(r"\W+", "_", underscore(name)).strip("_")
-
-
 def _module(operation: Operation) -> ModuleType:
-    name = snake_case(next(iter(operation.description.get("tags", ())), UNTAGGED))
+    name = document.snake_case(next(iter(operation.description.get("tags", ())), UNTAGGED))
     if name in RESERVED:
         name += "_operations"
     try:
         return import_module(f"handlers.{name}")
-    except ModuleNotFoundError as error:
-        if error.name != f"handlers.{name}":
-            raise FaultError(operation.place, f"handlers/{name}.py cannot be imported: {error}.") from error
-        raise FaultError(
-            operation.place, f"the module handlers/{name}.py is missing; add it with the handler."
-        ) from error
     except ImportError as error:
         sentence = f"handlers/{name}.py cannot be imported: {error}; if the contract has changed, run make generate."
+        if find_spec(f"handlers.{name}") is None:
+            sentence = f"the module handlers/{name}.py is missing; add it with the handler."
         raise FaultError(operation.place, sentence) from error
 
 
@@ -85,10 +75,8 @@ def _check_path(operation: Operation, shapes: dict[tuple[str, str], str]) -> Non
     """Raise FaultError if the path parameters do not fit the path, or another path matches the same requests."""
     named = re.findall("{(.*?)}", operation.path)
     described = [parameter["name"] for parameter in operation.parameters.values() if parameter["in"] == "path"]
-    if len(named) > len(set(named)):
-        raise FaultError(operation.place, "the path has two parameters with the same name; rename one.")
-    if different := set(named) ^ set(described):
-        message = f'the path and its parameters differ in "{different.pop()}"; name it in both, as required in path.'
+    if sorted(named) != sorted(described):
+        message = f"the path has the parameters {named}, but describes {described}; write each once in both."
         raise FaultError(operation.place, message)
     other = shapes.setdefault((re.sub("{.*?}", "{}", operation.path), operation.method), operation.place)
     if other != operation.place:

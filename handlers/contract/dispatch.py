@@ -75,7 +75,7 @@ class OperationHandler:
         hints = get_type_hints(function)
         self.context_argument = next((name for name, hint in hints.items() if hint is RequestContext), None)
         self.status = document.success_status(operation_id)
-        self.headers = {status: _headers(operation_id, status) for status in _statuses(operation)}
+        self.headers: dict[int, dict[bytes, bytes]] = {}
         self.parameters: dict[str, Parameters] = {"path": {}, "query": {}, "header": {}, "cookie": {}}
         for place, description in operation.parameters.items():
             with collected(faults):
@@ -108,9 +108,8 @@ class OperationHandler:
                 return
             reply = Reply(reply)
         status = reply.status or self.status
-        headers = self._headers_of(status).copy()
-        for field, text in reply.headers.items():
-            headers[field.lower().encode()] = text.encode()
+        own = {field.lower().encode(): text.encode() for field, text in reply.headers.items()}
+        headers = {**self._headers_of(status), **own}
         body = reply.body
         if type(body) is not bytes:
             body = encoded(body, headers.get(b"content-type", b""))
@@ -160,10 +159,6 @@ class OperationHandler:
         return arguments
 
 
-def _statuses(operation: Operation) -> list[int]:
-    return [int(status) for status in operation.description["responses"] if status.isdecimal()]
-
-
 def _headers(operation_id: str, status: int) -> dict[bytes, bytes]:
     """Return the headers that are the same in all of an operation's responses with this status."""
     headers = document.constant_headers(operation_id, status)
@@ -175,9 +170,8 @@ def _headers(operation_id: str, status: int) -> dict[bytes, bytes]:
 
 def _query_keys(operation: Operation) -> set[str]:
     """Return the names of query parameters that hold API keys."""
-    schemes = document.raw().get("components", {}).get("securitySchemes", {})
-    used = [document.resolve(schemes.get(name)) for needed in operation.description["security"] for name in needed]
-    return {scheme["name"] for scheme in used if scheme and (scheme["type"], scheme.get("in")) == ("apiKey", "query")}
+    used = [document.security_schemes().get(name, {}) for item in operation.description["security"] for name in item]
+    return {scheme["name"] for scheme in used if (scheme.get("in"), "name" in scheme) == ("query", True)}
 
 
 def _check_signature(
@@ -197,10 +191,7 @@ def _check_signature(
             raise FaultError(operation.place, f"{handler} has no argument {name}; add it.")
     for name, parameter in accepted.items():
         if parameter.default is inspect.Parameter.empty and name not in [*arguments, context_argument]:
-            message = (
-                f"{handler} has an argument {name}, but the operation has no such parameter; remove one, or add one."
-            )
-            raise FaultError(operation.place, message)
+            raise FaultError(operation.place, f"{handler} has an argument {name} that is no parameter; remove it.")
 
 
 class OperationHandlers(RoutedAPI[OperationHandler]):

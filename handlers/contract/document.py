@@ -2,13 +2,14 @@
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import yaml
+from inflection import underscore
 
 from handlers.contract import standard, structure
 
@@ -18,7 +19,10 @@ TESTS = next(path for name in ("contract_tests", "tests/contract") if (path := P
 
 
 class Loader(yaml.CSafeLoader):
-    """A loader of YAML 1.2, as OpenAPI requires: unquoted dates and words such as `no` are strings."""
+    """A loader of YAML 1.2, as OpenAPI requires: dates and words such as `no` are strings, and here all keys are."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        return {str(key): value for key, value in super().construct_mapping(node, deep).items()}
 
 
 Loader.yaml_implicit_resolvers = {
@@ -34,12 +38,11 @@ class Dumper(yaml.CSafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style="|" if "\n" in data else None)
 
-def _text(dumper: yaml.CSafeDumper, text: str) -> yaml.Node:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
 
-
-Dumper.add_representer(str, _text)
+Dumper.add_representer(str, Dumper.represent_str)
 
 
 class Operation(NamedTuple):
@@ -60,7 +63,7 @@ class Operation(NamedTuple):
 def raw() -> dict[str, Any]:
     """Return the contract with the standard parts, with references. Exit if it is not an OpenAPI document."""
     try:
-        written = _with_string_keys(yaml.load(PATH.read_bytes(), Loader=Loader))  # noqa: S506, a safe loader
+        written = yaml.load(PATH.read_bytes(), Loader=Loader)  # noqa: S506, a safe loader
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         sys.exit(f"{PATH.name} is not valid YAML: {' '.join(str(error).split())}.")
     if faults := structure.faults(written):
@@ -68,17 +71,16 @@ def raw() -> dict[str, Any]:
     return standard.merge(written, standard.PATH.read_bytes())
 
 
-def _with_string_keys(node: Any) -> Any:
-    if isinstance(node, list):
-        return [_with_string_keys(item) for item in node]
-    return {str(key): _with_string_keys(value) for key, value in node.items()} if isinstance(node, dict) else node
-
-
 def resolve(node: Any) -> Any:
     """Return the node that a reference leads to. Return any other node as it is."""
     while isinstance(node, dict) and isinstance(reference := node.get("$ref"), str):
         node = structure.follow(raw(), reference)
     return node
+
+
+def snake_case(name: str) -> str:
+    """Return a name of the contract as a Python name."""
+    return re.sub(r"\W+", "_", underscore(name)).strip("_")
 
 
 def name_of(contract: Mapping[str, Any]) -> str:
@@ -99,6 +101,12 @@ def base_path() -> str:
     server = next(iter(raw().get("servers") or [{"url": ""}]))
     variables = {name: variable["default"] for name, variable in server.get("variables", {}).items()}
     return urlsplit(re.sub(r"{(.*?)}", lambda name: variables.get(name[1], ""), server["url"])).path.rstrip("/")
+
+
+@cache
+def security_schemes() -> dict[str, dict[str, Any]]:
+    """Return the security schemes by name."""
+    return {name: resolve(scheme) for name, scheme in raw().get("components", {}).get("securitySchemes", {}).items()}
 
 
 @cache
@@ -171,6 +179,5 @@ def path_for(operation_id: str, **parameters: object) -> str:
 
 def to_yaml(contract: dict[str, Any]) -> bytes:
     """Return a contract as YAML in UTF-8."""
-    options: dict[str, Any] = {"sort_keys": False, "allow_unicode": True, "width": 120, "encoding": "utf-8"}
-    written: bytes = yaml.dump(contract, Dumper=Dumper, **options)
-    return written
+    options: Any = {"sort_keys": False, "allow_unicode": True, "width": 120, "encoding": "utf-8"}
+    return bytes(yaml.dump(contract, Dumper=Dumper, **options))

@@ -3,13 +3,11 @@
 import keyword
 import re
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from itertools import chain
 from math import isfinite
 from typing import Any
 
 import jiter
-from inflection import underscore
 
 from handlers.contract import document
 from handlers.contract.faults import FaultError
@@ -36,10 +34,9 @@ def _number(text: str) -> float | str:
 
 # A value that cannot be converted stays a string, and then violates the schema's `type`.
 CONVERTERS: dict[str, Callable[[str], Any]] = {
+    "boolean": lambda text: {"true": True, "false": False}.get(text, text),
     "integer": lambda text: int(text) if INTEGER.fullmatch(text) else text,
     "number": _number,
-    "boolean": lambda text: {"true": True, "false": False}.get(text, text),
-    "string": str,
 }
 
 
@@ -85,7 +82,7 @@ Parameters = dict[Any, Parameter]
 
 def argument_name(name: str) -> str:
     """Return the name of the handler's argument for a parameter: in snake case, with an underscore after a keyword."""
-    argument = re.sub(r"\W+", "_", underscore(name)).strip("_")
+    argument = document.snake_case(name)
     return f"{argument}_" if keyword.iskeyword(argument) else argument
 
 
@@ -104,20 +101,19 @@ def read(
         others: Further names that the request may use; None for any.
     """
     violations = []
-    deep: dict[str, dict[str, list[str]]] = {}
+    given: dict[Any, Any] = {}
     for name, values in raw_values.items():
         if name in parameters and not parameters[name].is_deep:
-            arguments[parameters[name].argument], found = parameters[name].read(values)
-            violations += found
+            given[name] = values
             continue
         # A property of a deepObject is sent as name[property]=value.
         owner, bracket, rest = name.partition("[")
         if bracket and rest.endswith("]") and owner in parameters and parameters[owner].is_deep:
-            deep.setdefault(owner, {})[rest[:-1]] = values
+            given.setdefault(owner, {})[rest[:-1]] = values
         elif others is not None and name not in others:
             violations.append(violation("unknown", name))
-    for name, properties in deep.items():
-        arguments[parameters[name].argument], found = parameters[name].read(properties)
+    for name, values in given.items():
+        arguments[parameters[name].argument], found = parameters[name].read(values)
         violations += found
     return violations
 
@@ -129,83 +125,80 @@ def violation(rule: str, name: str) -> Violation:
 
 def convert(text: str, types: list[str]) -> Any:
     """Return a text as a value of the first of these types that it fits, or else unchanged."""
-    for name in ("boolean", "integer", "number"):
-        if name in types and (value := CONVERTERS[name](text)) is not text:
-            return value
-    return text
+    values = (CONVERTERS[name](text) for name in types if name in CONVERTERS)
+    return next((value for value in values if value is not text), text)
 
 
 def types_of(schema: Any) -> list[str]:
     """Return all types that a schema mentions for the value itself, in any of its alternatives."""
-    found = document.resolve(schema)
-    types = found.get("type", [])
-    parts: Iterator[Any] = chain.from_iterable(found.get(key, ()) for key in ("allOf", "anyOf", "oneOf"))
-    return [*([types] if isinstance(types, str) else types), *(name for part in parts for name in types_of(part))]
+    found = [part.get("type", []) for part in _parts(schema)]
+    return [name for types in found for name in ([types] if isinstance(types, str) else types)]
 
 
 def properties_of(schema: Any) -> dict[str, Any]:
     """Return the properties that a schema describes, in any of its alternatives."""
+    found = [part.get("properties", {}) for part in _parts(schema)]
+    return {name: value for properties in reversed(found) for name, value in properties.items()}
+
+
+def _parts(schema: Any) -> Iterator[dict[str, Any]]:
+    """Yield a schema, and its alternatives."""
     found = document.resolve(schema)
-    parts = chain.from_iterable(found.get(key, ()) for key in ("allOf", "anyOf", "oneOf"))
-    return {
-        **{name: value for part in parts for name, value in properties_of(part).items()},
-        **found.get("properties", {}),
-    }
+    yield found
+    for part in chain.from_iterable(found.get(key, ()) for key in ("allOf", "anyOf", "oneOf")):
+        yield from _parts(part)
 
 
 def _schema_of(description: dict[str, Any], place: str) -> Any:
-    if description["in"] not in STYLES:
-        raise FaultError(f"{place}.in", f'"{description["in"]}" is not supported; use {", ".join(STYLES)}.')
     if "schema" in description:
         return description["schema"]
-    if "content" not in description:
-        raise FaultError(place, "it has no schema; add one.")
-    ((media_type, content),) = description["content"].items()
-    if media_type != "application/json":
-        raise FaultError(f"{place}.content", f'"{media_type}" is not supported in a parameter; use application/json.')
-    return content.get("schema", {})
+    content = description.get("content", {})
+    if [*content] != ["application/json"]:
+        raise FaultError(place, "it has no schema; add one, or content: application/json.")
+    return content["application/json"].get("schema", {})
 
 
 def _parser(description: dict[str, Any], schema: Any, place: str) -> tuple[bool, Callable[[Any], Any]]:
     """Return whether a parameter may be repeated, and the function that makes its value from its raw values."""
+    location = description["in"]
+    if location not in STYLES:
+        raise FaultError(f"{place}.in", f'"{location}" is not supported; use {", ".join(STYLES)}.')
     if "content" in description:
         return False, lambda raw_values: jiter.from_json(raw_values[0].encode(), allow_inf_nan=False)
-    location, types = description["in"], types_of(schema)
     style = description.get("style", STYLES[location][0])
     if style not in STYLES[location]:
         raise FaultError(place, f'style "{style}" is not supported; use "{STYLES[location][0]}".')
     if style == "deepObject":
-        properties = properties_of(schema)
-        return True, partial(_deep_object, properties)
-    if "object" in types:
-        raise FaultError(place, f'an object in style "{style}" is not supported; use style "deepObject" or content.')
-    if "array" in types:
-        items = types_of(document.resolve(schema).get("items", {}))
-        if {"array", "object"} & set(items):
-            raise FaultError(place, "an array of arrays or objects is not supported; use content: application/json.")
-        if style == "form" and description.get("explode", True):
-            if location == "cookie":
-                raise FaultError(place, "an exploded array in a cookie is not supported; add explode: false.")
-            return True, lambda raw_values: [convert(text, items) for text in raw_values]
-        separator = SEPARATORS[style]
-        return location == "header", lambda raw_values: [
-            convert(text.strip() if location == "header" else text, items)
-            for text in separator.join(raw_values).split(separator)
-            if text
-        ]
-    if len(types) == 1 and types[0] in CONVERTERS:
-        only = CONVERTERS[types[0]]
-        return False, lambda raw_values: only(raw_values[0])
-    return False, lambda raw_values: convert(raw_values[0], types)
+        parsers = {name: _text_parser(part, None) for name, part in properties_of(schema).items()}
+        other = _text_parser({}, None)
+        return True, lambda raw_values: {
+            name: parse(texts) if is_repeatable or len(texts) == 1 else texts
+            for name, texts in raw_values.items()
+            for is_repeatable, parse in [parsers.get(name, other)]
+        }
+    if {"array", "object"} & {*types_of(document.resolve(schema).get("items", {}))} or "object" in types_of(schema):
+        sentence = f'objects and nested arrays in style "{style}" are not supported; use style "deepObject" or content.'
+        raise FaultError(place, sentence)
+    if style != "form" or not description.get("explode", True):
+        return _text_parser(schema, SEPARATORS[style], is_header=location == "header")
+    if location == "cookie" and "array" in types_of(schema):
+        raise FaultError(place, "an exploded array in a cookie is not supported; add explode: false.")
+    return _text_parser(schema, None)
 
 
-def _deep_object(properties: dict[str, Any], raw_values: dict[str, list[str]]) -> dict[str, Any]:
-    value: dict[str, Any] = {}
-    for name, texts in raw_values.items():
-        types = types_of(properties.get(name, {}))
-        if "array" in types:
-            items = types_of(document.resolve(properties[name]).get("items", {}))
-            value[name] = [convert(text, items) for text in texts]
-        else:
-            value[name] = convert(texts[0], types) if len(texts) == 1 else texts
-    return value
+def _text_parser(
+    schema: Any, separator: str | None, *, is_header: bool = False
+) -> tuple[bool, Callable[[list[str]], Any]]:
+    """Return whether a parameter may be repeated, and the function that makes its value from texts.
+
+    The items of an array are separated; without a separator, each is a text of its own.
+    """
+    types = types_of(schema)
+    if "array" not in types:
+        return False, lambda texts: convert(texts[0], types)
+    items = types_of(document.resolve(schema).get("items", {}))
+    if not separator:
+        return True, lambda texts: [convert(text, items) for text in texts]
+    return is_header, lambda texts: [
+        convert(text.strip() if is_header else text, items) for text in separator.join(texts).split(separator) if text
+    ]

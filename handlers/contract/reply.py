@@ -24,10 +24,9 @@ def encoded(body: Any, media_type: bytes) -> bytes:
     """Return a body as JSON, or a string as UTF-8 if the media type is not JSON; None is empty."""
     if isinstance(body, bytes):
         return body
-    as_json = is_json(media_type.decode())
-    if body is None and not as_json:
-        return b""
-    return body.encode() if isinstance(body, str) and not as_json else to_json(_plain(body))
+    if (body is None or isinstance(body, str)) and not is_json(media_type.decode()):
+        return (body or "").encode()
+    return to_json(_plain(body))
 
 
 def is_json(media_type: str) -> bool:
@@ -41,8 +40,8 @@ def _plain(value: Any) -> Any:
         case RootModel():
             return _plain(value.root)
         case BaseModel():
-            fields = {name: (info.alias or name, info) for name, info in type(value).model_fields.items()}
-            known = {alias: (getattr(value, name), info.is_required()) for name, (alias, info) in fields.items()}
+            fields = [(name, info.alias or name, info) for name, info in type(value).model_fields.items()]
+            known = {alias: (getattr(value, name), info.is_required()) for name, alias, info in fields}
             present = {name: _plain(item) for name, (item, required) in known.items() if required or item is not None}
             return present | _plain(value.model_extra or {})
         case dict():

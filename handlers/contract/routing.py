@@ -49,18 +49,14 @@ def _paths() -> tuple[dict[str, Match], list[tuple[re.Pattern[str], list[str], s
         methods.setdefault(operation.path, {})[operation.method] = operation_id
         if operation.method == "GET":
             methods[operation.path].setdefault("HEAD", operation_id)
-    exact = {path: Match(path, operations, {}) for path, operations in methods.items() if "{" not in path}
-    patterns = [
-        (
-            re.compile("([^/]+)".join(map(re.escape, PARAMETER.split(path)[::2]))),
-            PARAMETER.findall(path),
-            path,
-            operations,
-        )
-        # Paths with fewer parameters take precedence: /pets/{id}/photo over /pets/{id}/{part}.
-        for path, operations in sorted(methods.items(), key=lambda item: item[0].count("{"))
-        if "{" in path
-    ]
+    exact, patterns = {}, []
+    # Paths with fewer parameters take precedence: /pets/{id}/photo over /pets/{id}/{part}.
+    for path, operations in sorted(methods.items(), key=lambda item: item[0].count("{")):
+        pattern = re.compile("([^/]+)".join(map(re.escape, PARAMETER.split(path)[::2])))
+        if pattern.groups:
+            patterns.append((pattern, PARAMETER.findall(path), path, operations))
+        else:
+            exact[path] = Match(path, operations, {})
     return exact, patterns
 
 

@@ -46,10 +46,11 @@ def merge(contract: dict[str, Any], parts: bytes) -> dict[str, Any]:
     for item in map(resolve, merged["paths"].values()):
         for operation in (node for method, node in item.items() if method in METHODS):
             declared = operation.setdefault("responses", {})
+            media_types = " or ".join(resolve(operation.get("requestBody", {})).get("content", ()))
             for condition in _conditions(merged, item, operation, resolve):
                 for status, response in standard["x-operation-responses"][condition].items():
                     if status not in declared:
-                        declared[status] = _with_media_types(response, operation, resolve)
+                        declared[status] = _with_media_types(response, media_types)
                     elif condition == "idempotency":
                         declared[status] = _both(resolve(declared[status]), response)
             operation["responses"] = dict(sorted(declared.items()))
@@ -88,13 +89,10 @@ def _both(response: dict[str, Any], standard: dict[str, Any]) -> dict[str, Any]:
     return {**deepcopy(response), "description": f"{response['description']} {standard['description']}", **both}
 
 
-def _with_media_types(response: dict[str, Any], operation: dict[str, Any], resolve: Resolve) -> dict[str, Any]:
-    """Return a standard response whose sentence names the media types of the operation's request body."""
-    if "{media_types}" not in str(response.get("x-problems")):
-        return deepcopy(response)
-    media_types = " or ".join(resolve(operation["requestBody"])["content"])
-    problems = {name: text.format(media_types=media_types) for name, text in response["x-problems"].items()}
-    return {**response, "x-problems": problems}
+def _with_media_types(response: dict[str, Any], media_types: str) -> dict[str, Any]:
+    """Return a copy of a standard response whose sentences name the media types of the request body."""
+    problems = {name: text.format(media_types=media_types) for name, text in response.get("x-problems", {}).items()}
+    return {**deepcopy(response), **({"x-problems": problems} if problems else {})}
 
 
 def _complete(response: dict[str, Any], statuses: set[str], headers: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from connexion.spec import OpenAPISpecification
-from jsonschema_rs import Draft7Validator, ValidationError
+from jsonschema_rs import Draft7Validator
 
 VERSIONS = ("3.0.", "3.1.")
 REFERENCE = {"$ref": "#/definitions/Reference"}
@@ -20,12 +20,11 @@ def faults(document: Any) -> list[str]:
     if not str(version).startswith(VERSIONS):
         return [f"openapi: {version} is not supported; write an OpenAPI document of version 3.0 or 3.1."]
     errors = Draft7Validator(_meta_schema(str(version))).iter_errors(document)
-    found = [f"{place(error.instance_path)}: {_sentence(error)}" for error in errors]
-    return found or [
-        f"{place(path)}: {fault}"
-        for path, reference in references(document)
-        if (fault := _reference_fault(document, reference))
-    ]
+    found = [f"{place(error.instance_path)}: {error.message}; correct it." for error in errors]
+    if not found:
+        checked = {place(path): _reference_fault(document, reference) for path, reference in references(document)}
+        found = [f"{name}: {fault}" for name, fault in checked.items() if fault]
+    return found
 
 
 def place(path: Sequence[str | int]) -> str:
@@ -66,20 +65,6 @@ def _distinguish(node: Any) -> Any:
     return converted
 
 
-def _sentence(error: ValidationError) -> str:
-    kind = error.kind
-    match kind.name:
-        case "required":
-            return f'"{kind.value}" is missing; add it.'
-        case "additionalProperties":
-            names = ", ".join(f'"{name}"' for name in kind.value)
-            return f"OpenAPI has no {names} here; correct or remove it."
-        case "not" if "example" in str(kind.value):
-            return 'has both "example" and "examples"; remove one.'
-        case _:
-            return f"{error.message}; correct it."
-
-
 def references(node: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """Yield the place and the text of each reference in a part of a document."""
     if isinstance(node, list):
@@ -97,14 +82,14 @@ def references(node: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tu
 def _reference_fault(document: dict[str, Any], reference: str) -> str | None:
     if not reference.startswith("#/"):
         return f'the reference "{reference}" leads out of the document; bundle all parts into one document.'
-    seen: list[Any] = [{"$ref": reference}]
-    while isinstance(seen[-1], dict) and isinstance(seen[-1].get("$ref"), str):
-        try:
-            seen.append(follow(document, seen[-1]["$ref"]))
-        except (KeyError, IndexError, ValueError, TypeError):
-            return f'the reference "{seen[-1]["$ref"]}" leads nowhere; correct it, or add what it names.'
-        if seen[-1] in seen[:-1]:
-            return f'the reference "{reference}" leads back to itself; correct it.'
+    seen = [reference]
+    try:
+        while isinstance(node := follow(document, seen[-1]), dict) and isinstance(node.get("$ref"), str):
+            if node["$ref"] in seen:
+                return f'the reference "{reference}" leads back to itself; correct it.'
+            seen.append(node["$ref"])
+    except (LookupError, ValueError, TypeError):
+        return f'the reference "{seen[-1]}" leads nowhere; correct it, or add what it names.'
     return None
 
 

@@ -16,7 +16,7 @@ from uvicorn import Config, Server
 from uvicorn.config import LOGGING_CONFIG, STARTUP_FAILURE
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
-from handlers.access.security import author_functions, without_keys
+from handlers.access.security import without_keys
 from handlers.application import create_app
 from handlers.contract import document
 from handlers.documentation import pages
@@ -105,7 +105,7 @@ def serve(settings: ServerSettings) -> None:
     listener = _bind(settings.host, settings.port)
     address, port = listener.getsockname()[:2]
     contract = document.raw()
-    is_open = without_keys(contract, author_functions()) != contract and not keys.find_all(settings.database_url)
+    is_open = without_keys(contract) != contract and not keys.find_all(settings.database_url)
     if is_open and not settings.insecure_open and not ip_address(address).is_loopback:
         listener.close()
         raise ConfigurationError(

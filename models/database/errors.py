@@ -1,7 +1,6 @@
 """Errors of the configuration and of the databases."""
 
 import sys
-from collections.abc import Sequence
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 
@@ -22,11 +21,7 @@ class ChangedError(Exception):
 
 
 class ConstraintError(Exception):
-    """The database refuses a write. `columns` names the columns of the constraint, if the database reports them."""
-
-    def __init__(self, message: str, columns: Sequence[str] = ()) -> None:
-        super().__init__(message)
-        self.columns = tuple(columns)
+    """The database refuses a write."""
 
 
 class DuplicateError(ConstraintError):
@@ -34,7 +29,7 @@ class DuplicateError(ConstraintError):
 
 
 class ForeignKeyError(ConstraintError):
-    """The row refers to a row that does not exist, or other rows still refer to the row. SQLite reports no columns."""
+    """The row refers to a row that does not exist, or other rows still refer to the row."""
 
 
 class UnavailableError(Exception):

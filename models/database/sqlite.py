@@ -4,7 +4,6 @@ Writes that wait at the same time share one transaction and one flush to disk. E
 """
 
 import asyncio
-import re
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,8 +28,11 @@ POLL_INTERVAL = 0.001
 # Seconds between checks that the file still exists. A check takes a tenth of the time that a read takes.
 CHECK_TTL = 0.001
 PRAGMAS = {"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1}
-# SQLite starts the message about a unique constraint with this, and continues with the columns: pet.name, pet.owner_id.
-DUPLICATE = "UNIQUE constraint failed: "
+CONSTRAINTS = {
+    sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY: DuplicateError,
+    sqlite3.SQLITE_CONSTRAINT_UNIQUE: DuplicateError,
+    sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY: ForeignKeyError,
+}
 
 
 class Write(NamedTuple):
@@ -260,14 +262,10 @@ def _retry_while_busy(call: Callable[[], T]) -> T:
 
 
 def _translate(error: Exception) -> Exception:
-    message = str(error)
     if _is_busy(error):
-        return UnavailableError(message)
-    if isinstance(error, sqlite3.IntegrityError) and message.startswith(DUPLICATE):
-        return DuplicateError(message, re.findall(r"\.([^,]+)", message))
-    if isinstance(error, sqlite3.IntegrityError) and message == "FOREIGN KEY constraint failed":
-        return ForeignKeyError(message)
-    return error
+        return UnavailableError(str(error))
+    kind = CONSTRAINTS.get(getattr(error, "sqlite_errorcode", 0))
+    return kind(str(error)) if kind else error
 
 
 def _is_busy(error: Exception) -> bool:

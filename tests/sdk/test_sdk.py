@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from handlers.contract import document
-from handlers.lookup import snake_case
 from tests.support.project import ROOT
 from tests.support.service import Service
 
@@ -158,7 +157,7 @@ def test_python_client_has_every_operation(python_sdk: Path) -> None:
     functions = {path.relative_to(python_sdk).as_posix() for path in python_sdk.glob("tasks_api_client/api/*/*.py")}
 
     assert functions >= {
-        f"tasks_api_client/api/{snake_case(operation.description['tags'][0])}/{snake_case(operation_id)}.py"
+        f"tasks_api_client/api/{document.snake_case(operation.description['tags'][0])}/{document.snake_case(operation_id)}.py"
         for operation_id, operation in document.operations().items()
     }
 

@@ -10,8 +10,9 @@ import pytest
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from handlers.access import security
 from handlers.access.cross_origin import CrossOrigin
-from handlers.access.security import Access, author_functions, without_keys
+from handlers.access.security import Access, without_keys
 from handlers.contract import document
 from handlers.contract.faults import FaultError
 from handlers.contract.problems import Refusal
@@ -65,14 +66,25 @@ class Keys(KeyCache):
         return {b"key": "app"}.get(key)
 
 
-def access(*requirements: dict[str, list[str]], keys: Keys | None = None, functions: Any = FUNCTIONS) -> Access:
-    return Access("security", requirements, SCHEMES, keys or Keys(), functions)
+@pytest.fixture(autouse=True)
+def schemes(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, SCHEMES, FUNCTIONS)
+
+
+def use(monkeypatch: pytest.MonkeyPatch, schemes: dict[str, dict[str, Any]], functions: object) -> None:
+    """Replace the security schemes of the contract, and the module of their check functions."""
+    monkeypatch.setattr(document, "security_schemes", lambda: schemes)
+    monkeypatch.setattr(security, "_author_functions", lambda: functions)
+
+
+def access(*requirements: dict[str, list[str]], keys: Keys | None = None) -> Access:
+    return Access("security", requirements, keys or Keys())
 
 
 def call(access: Access, *headers: tuple[str, str], query: str = "") -> str | None:
     """Return the name of the caller. Raise the refusal of the request."""
     fields = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers]
-    scope: dict[str, Any] = {"headers": fields, "query_string": query.encode(), "state": {}}
+    scope: dict[str, Any] = {"type": "http", "headers": fields, "query_string": query.encode(), "state": {}}
     asyncio.run(access.authenticate(scope))
     name: str | None = scope["state"].get("key_name")
     return name
@@ -169,7 +181,7 @@ def test_401_names_the_schemes(monkeypatch: pytest.MonkeyPatch) -> None:
         "WWW-Authenticate": ", ".join(f'{name} realm="{document.NAME}"' for name in ("Basic", "ApiKey", "Bearer"))
     }
     monkeypatch.setattr(document, "constant_headers", lambda *_: constant)
-    assert not refuse(many).headers
+    assert refuse(many).headers == constant
 
 
 def test_401_of_a_function_names_the_schemes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +189,8 @@ def test_401_of_a_function_names_the_schemes(monkeypatch: pytest.MonkeyPatch) ->
         raise Refusal(401, headers={"X-Reason": "expired"})
 
     monkeypatch.setattr(document, "constant_headers", lambda *_: {})
-    refusal = refuse(access({"Jwt": []}, functions=SimpleNamespace(jwt=expired)), ("Authorization", "Bearer ann"))
+    use(monkeypatch, SCHEMES, SimpleNamespace(jwt=expired))
+    refusal = refuse(access({"Jwt": []}), ("Authorization", "Bearer ann"))
 
     assert refusal.headers == {"WWW-Authenticate": f'Bearer realm="{document.NAME}"', "X-Reason": "expired"}
 
@@ -186,9 +199,9 @@ def test_401_of_a_function_names_the_schemes(monkeypatch: pytest.MonkeyPatch) ->
     ("requirements", "without"),
     [
         ([{"ApiKey": []}], []),
-        ([{"ApiKey": []}, {}], [{}]),
-        ([{"ApiKey": []}, {"Password": []}], [{"Password": []}]),
-        ([{"ApiKey": [], "HeaderKey": []}], [{"HeaderKey": []}]),
+        ([{"ApiKey": []}, {}], []),
+        ([{"ApiKey": []}, {"Password": []}], [{"ApiKey": []}, {"Password": []}]),
+        ([{"ApiKey": [], "HeaderKey": []}], [{"ApiKey": [], "HeaderKey": []}]),
         ([{"Jwt": []}], [{"Jwt": []}]),
         ([], []),
     ],
@@ -204,13 +217,13 @@ def test_api_keys_are_not_required_before_there_is_one(requirements: list[Any], 
     edited["paths"] = {"/a": {"parameters": [], "get": {"security": without}, "put": {}}}
     none = Keys(required=False)
 
-    assert without_keys(contract, FUNCTIONS) == edited
+    assert without_keys(contract) == edited
     assert without_keys({"paths": {}}) == {"paths": {}}
-    if without in ([], [{}]):
+    if not without:
         assert call(access(*requirements, keys=none)) is None
     else:
         assert refuse(access(*requirements, keys=none)).status_code == 401
-    assert none.refreshes == (requirements != without)
+    assert none.refreshes == ("ApiKey" in str(requirements))
 
 
 @pytest.mark.parametrize(
@@ -248,30 +261,27 @@ def test_api_keys_are_not_required_before_there_is_one(requirements: list[Any], 
         ),
     ],
 )
-def test_faults(requirement: dict[str, list[str]], change: dict[str, str], message: str) -> None:
+def test_faults(
+    requirement: dict[str, list[str]], change: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def one_argument(token: str) -> str:
         return token
 
     functions = SimpleNamespace(
         password=password, synchronous=lambda credential, scopes: credential, one_argument=one_argument
     )
-    schemes = SCHEMES | {name: change for name in requirement if change}
+    use(monkeypatch, SCHEMES | {name: change for name in requirement if change}, functions)
 
     with pytest.raises(FaultError) as fault:
-        Access("paths./a.get.security", [requirement], schemes, Keys(), functions)
+        Access("paths./a.get.security", [requirement], Keys())
 
     assert str(fault.value).startswith(message)
 
 
-def test_unused_schemes_need_no_function() -> None:
-    assert call(access({"ApiKey": []}, functions=None), ("Authorization", "Bearer key")) == "app"
+def test_unused_schemes_need_no_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, SCHEMES, None)
 
-
-def test_functions_are_those_of_the_optional_module(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert author_functions() is None
-    monkeypatch.setattr("handlers.access.security.find_spec", lambda _: True)
-    monkeypatch.setattr("handlers.access.security.import_module", lambda name: name)
-    assert author_functions() == "handlers.security"
+    assert call(access({"ApiKey": []}), ("Authorization", "Bearer key")) == "app"
 
 
 def test_pages_of_other_origins_may_send_api_keys(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,6 @@ from openapi_spec_validator import validate
 
 from handlers.contract import document
 from handlers.contract.validation import Rules
-from handlers.lookup import snake_case
 from tests.support.calls import METHODS
 from tests.support.contract import resolved
 from tests.support.project import ROOT
@@ -92,12 +91,12 @@ def test_operations_are_described() -> None:
 
 def test_every_handler_is_an_operation() -> None:
     for tag in document.raw()["tags"]:
-        module = import_module(f"handlers.{snake_case(tag['name'])}")
+        module = import_module(f"handlers.{document.snake_case(tag['name'])}")
         found = vars(getattr(module, "Handlers", module)).items()
         handlers = {name for name, value in found if iscoroutinefunction(value) and name[0] != "_"}
 
         assert handlers == {
-            snake_case(operation_id)
+            document.snake_case(operation_id)
             for operation_id, operation in document.operations().items()
             if operation.description["tags"] == [tag["name"]]
         }

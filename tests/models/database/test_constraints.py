@@ -43,20 +43,18 @@ PET = "INSERT INTO pet (name, {column}, born, tame) VALUES ('{name}', {id}, '', 
 
 
 @pytest.mark.parametrize(
-    ("sql", "error", "columns"),
+    ("sql", "error"),
     [
-        ("INSERT INTO owner (name) VALUES ('Ann')", DuplicateError, ("name",)),
-        ("INSERT INTO owner (id, name) VALUES (1, 'Cleo')", DuplicateError, ("id",)),
-        ("UPDATE owner SET name = 'Bob' WHERE name = 'Ann'", DuplicateError, ("name",)),
-        (PET.format(name="Rex", column="owner_id", id=1), DuplicateError, ("owner_id", "name")),
-        (PET.format(name="Max", column="owner_id", id=3), ForeignKeyError, ("owner_id",)),
-        (PET.format(name="Max", column="sitter_id", id=3), ForeignKeyError, ("sitter_id",)),
-        ("DELETE FROM owner WHERE name = 'Ann'", ForeignKeyError, ("id",)),
+        ("INSERT INTO owner (name) VALUES ('Ann')", DuplicateError),
+        ("INSERT INTO owner (id, name) VALUES (1, 'Cleo')", DuplicateError),
+        ("UPDATE owner SET name = 'Bob' WHERE name = 'Ann'", DuplicateError),
+        (PET.format(name="Rex", column="owner_id", id=1), DuplicateError),
+        (PET.format(name="Max", column="owner_id", id=3), ForeignKeyError),
+        (PET.format(name="Max", column="sitter_id", id=3), ForeignKeyError),
+        ("DELETE FROM owner WHERE name = 'Ann'", ForeignKeyError),
     ],
 )
-def test_violation_is_reported_at_once(
-    database: Database, backend: str, sql: str, error: type[ConstraintError], columns: tuple[str, ...]
-) -> None:
+def test_violation_is_reported_at_once(database: Database, sql: str, error: type[ConstraintError]) -> None:
     runs = []
 
     async def work(execute: Execute) -> None:
@@ -65,25 +63,22 @@ def test_violation_is_reported_at_once(
 
     async def write_in_both_ways() -> None:
         for write in (database.write, database.write_atomically):
-            with pytest.raises(error) as violation:
+            with pytest.raises(error):
                 await write(work)
-            assert violation.value.columns == (() if error is ForeignKeyError and backend == "sqlite" else columns)
 
     use(database, write_in_both_ways)
 
     assert len(runs) == 2
 
 
-def test_violation_of_an_index_on_an_expression_names_no_columns(database: Database, store: Store) -> None:
+def test_violation_of_an_index_on_an_expression_is_reported(database: Database, store: Store) -> None:
     store.execute("CREATE UNIQUE INDEX anything ON owner (lower(name))")
 
     async def work(execute: Execute) -> None:
         await execute("INSERT INTO owner (name) VALUES ('ANN')", [])
 
-    with pytest.raises(DuplicateError) as violation:
+    with pytest.raises(DuplicateError):
         use(database, lambda: database.write(work))
-
-    assert violation.value.columns == ()
 
 
 def test_work_may_handle_a_violation(database: Database) -> None:
