@@ -41,6 +41,8 @@ def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
     faults: list[str] = []
     handlers = find_handlers(Services(database, idempotency), faults)
     access = find_access(keys, faults)
+    if settings.validate_responses:
+        responses.check(faults)
     if faults:
         raise ConfigurationError("\n".join(f"{document.PATH.name}: {fault}" for fault in dict.fromkeys(faults)))
     open_routes = [*pages.routes(settings.public_url.rstrip("/"), keys), *health.routes(database)]

@@ -84,19 +84,15 @@ def _check_path(operation: Operation, shapes: dict[tuple[str, str], str]) -> Non
 
 
 def _unknown_refusals(module: ModuleType) -> Iterator[str]:
-    """Yield a sentence for each `Refusal(409, "Name")` whose example no operation of the module declares."""
-    declared = {
-        (int(status), name)
-        for operation in document.operations().values()
-        for status, response in operation.description["responses"].items()
-        if status.isdecimal()
-        for name in response.get("content", {}).get(problems.MEDIA_TYPE, {}).get("examples", ())
-    }
+    """Yield a sentence for each `Refusal(409)` or `Refusal(409, "Name")` that no operation of the contract declares."""
     for node in ast.walk(ast.parse(inspect.getsource(module))):
         match node:
-            case ast.Call(
-                func=ast.Name("Refusal") | ast.Attribute(attr="Refusal"),
-                args=[ast.Constant(int(status)), ast.Constant(str(name)), *_],
-            ) if (status, name) not in declared:
+            case ast.Call(ast.Name("Refusal") | ast.Attribute(attr="Refusal"), [ast.Constant(int(status)), *more]):
+                found = [document.response(operation_id, status) for operation_id in document.operations()]
+                contents = [response["content"].get(problems.MEDIA_TYPE, {}) for response in found if response]
+                name = more[0].value if more and isinstance(more[0], ast.Constant) else None
                 place = f"{_file(module)}:{node.lineno}"
-                yield f'{place}: no operation has a problem "{name}" of status {status}; add it to x-problems.'
+                if not contents:
+                    yield f"{place}: no operation has a response {status}; add it."
+                elif name and all(name not in content.get("examples", ()) for content in contents):
+                    yield f'{place}: no operation has a problem "{name!s}" of status {status}; add it to x-problems.'

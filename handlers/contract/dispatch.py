@@ -30,6 +30,7 @@ from handlers.contract.scope import state_of
 
 # Header parameters that OpenAPI ignores, because other parts describe them (Parameter Object).
 IGNORED = {"accept", "content-type", "authorization"}
+WITHOUT_CONTENT = {204, 304}  # RFC 9110, section 6.4.1
 
 
 class RequestContext:
@@ -75,6 +76,9 @@ class OperationHandler:
         hints = get_type_hints(function)
         self.context_argument = next((name for name, hint in hints.items() if hint is RequestContext), None)
         self.status = document.success_status(operation_id)
+        if not document.response(operation_id, self.status):
+            faults.append(f"{operation.place}.responses: it has no successful response; add one.")
+        number_of_faults = len(faults)
         self.headers: dict[int, dict[bytes, bytes]] = {}
         self.parameters: dict[str, Parameters] = {"path": {}, "query": {}, "header": {}, "cookie": {}}
         for place, description in operation.parameters.items():
@@ -92,6 +96,8 @@ class OperationHandler:
         self.keys = _query_keys(operation)
         with collected(faults):
             arguments = [parameter.argument for parameter in parameters] + ["body"] * bool(body)
+            if len(faults) > number_of_faults:
+                return
             _check_signature(operation, function, arguments, self.context_argument)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -113,6 +119,9 @@ class OperationHandler:
         body = reply.body
         if type(body) is not bytes:
             body = encoded(body, headers.get(b"content-type", b""))
+        if status in WITHOUT_CONTENT:
+            body = b""
+            headers.pop(b"content-type", None)
         if body:
             headers[b"content-length"] = b"%d" % len(body)
         await send({"type": "http.response.start", "status": status, "headers": list(headers.items())})

@@ -1,5 +1,6 @@
 """Load the contract, `openapi.yaml`, and look up operations, responses and headers in it."""
 
+import json
 import re
 import sys
 from collections.abc import Hashable, Mapping
@@ -14,8 +15,9 @@ from inflection import underscore
 from handlers.contract import standard, structure
 
 # In a wheel, the contract and its tests are in the folder `handlers`; in a checkout, they are one folder up.
-PATH = next(path for folder in Path(__file__).parents[1:3] if (path := folder / "openapi.yaml").exists())
-TESTS = next(path for name in ("contract_tests", "tests/contract") if (path := PATH.parent / name).exists())
+PATHS = [folder / "openapi.yaml" for folder in Path(__file__).parents[1:3]]
+PATH = next(filter(Path.exists, PATHS), PATHS[1])
+TESTS = next(filter(Path.exists, (PATH.with_name("contract_tests"), PATH.parent / "tests/contract")), PATH.parent)
 
 
 class Loader(yaml.CSafeLoader):
@@ -63,9 +65,12 @@ class Operation(NamedTuple):
 def raw() -> dict[str, Any]:
     """Return the contract with the standard parts, with references. Exit if it is not an OpenAPI document."""
     try:
-        written = yaml.load(PATH.read_bytes(), Loader=Loader)  # noqa: S506, a safe loader
+        written = yaml.load(PATH.read_text("utf-8-sig"), Loader=Loader)  # noqa: S506, a safe loader
+    except OSError as error:
+        sys.exit(f"{PATH} cannot be read: {error.strerror}; add the contract there.")
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        sys.exit(f"{PATH.name} is not valid YAML: {' '.join(str(error).split())}.")
+        sentence = " ".join(str(error).split()).replace('in "<unicode string>", ', "in ")
+        sys.exit(f"{PATH.name} is not valid YAML: {sentence}.")
     if faults := structure.faults(written):
         sys.exit("\n".join(f"{PATH.name}: {fault}" for fault in faults))
     return standard.merge(written, standard.PATH.read_bytes())
@@ -169,7 +174,8 @@ def constant_headers(operation_id: str | None, status: int) -> dict[str, str]:
     """Return the headers of a response whose values are constant: their schemas in the contract have a default."""
     headers = (response(operation_id, status) or {}).get("headers", {})
     schemas = {name: resolve(header.get("schema", {})) for name, header in headers.items()}
-    return {name: str(schema["default"]) for name, schema in schemas.items() if "default" in schema}
+    defaults = {name: schema["default"] for name, schema in schemas.items() if "default" in schema}
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in defaults.items()}
 
 
 def path_for(operation_id: str, **parameters: object) -> str:

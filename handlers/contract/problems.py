@@ -104,6 +104,8 @@ def _response(scope: Scope, error: BaseException) -> Response:
         case _:
             logger.error("%s failed", request, exc_info=error)
     found = problem(operation_id, status, getattr(error, "example", None), violations)
+    if found["status"] != status:
+        logger.error("%s failed: the contract declares no response %d of %s", request, status, operation_id)
     headers = document.constant_headers(operation_id, found["status"]) | headers
     return Response(to_json(found), found["status"], headers, MEDIA_TYPE)
 
@@ -115,11 +117,15 @@ def _example(operation_id: str | None, status: int, name: str | None) -> dict[st
     if not response:
         return _example(operation_id, 500, None)
     content = response["content"][MEDIA_TYPE]
-    examples = {key: document.resolve(example)["value"] for key, example in content.get("examples", {}).items()}
+    values = {key: document.resolve(example).get("value") for key, example in content.get("examples", {}).items()}
+    if not name:
+        # This example is only for the requests that name it.
+        values.pop("FirstRequestRunning", None)
+    choices = [values.get(name)] if name else [content.get("example"), *values.values()]
+    example = next((choice for choice in choices if isinstance(choice, dict)), {})
     title = standard.title_of(status)
-    made = {"type": "about:blank", "title": title, "status": status, "detail": title}
-    example: dict[str, Any] = examples[name] if name else content.get("example", next(iter(examples.values()), made))
-    return {key: value for key, value in example.items() if key != "errors"}
+    complete = {"type": "about:blank", "title": title, "detail": title, **example, "status": status}
+    return {key: complete[key] for key in ("type", "title", "status", *complete) if key != "errors"}
 
 
 @cache

@@ -4,6 +4,7 @@ This replaces Connexion's response validation, which does not check headers and 
 """
 
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from functools import cache
 from http import HTTPStatus
 from typing import Any
@@ -13,6 +14,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from handlers.contract import document
+from handlers.contract.faults import collected
 from handlers.contract.parameters import Parameter
 from handlers.contract.reply import is_json
 from handlers.contract.scope import operation_id_of
@@ -46,7 +48,7 @@ class ResponseValidation:
             body = b"".join(message.get("body", b"") for message in messages)
             faults = _faults(operation_id_of(scope), message["status"], Headers(raw=message["headers"]), body)
             if found := "; ".join(faults):
-                raise InvalidResponseError(found)
+                raise InvalidResponseError(f"{operation_id_of(scope)}: {found}")
         for message in messages:
             await send(message)
 
@@ -68,12 +70,27 @@ def _faults(operation_id: str | None, status: int, headers: Headers, body: bytes
     media_type = headers.get("content-type", "")
     if "content" not in response and not media_type and not body:
         return
-    if media_type not in response.get("content", ()):
+    described = next((name for name in response.get("content", ()) if fnmatchcase(media_type, name)), None)
+    if described is None:
         yield f"The contract declares no body of type {media_type} here"
         return
-    rules = _rules(operation_id, status, media_type)
+    rules = _rules(operation_id, status, described)
     value = jiter.from_json(body) if is_json(media_type) else body.decode("latin-1")
-    yield from (f"{'/'.join(path)}: {sentence}" for path, sentence in rules.violations(value))
+    yield from (f"{'/'.join(path) or 'the body'}: {sentence}" for path, sentence in rules.violations(value))
+
+
+def check(faults: list[str]) -> None:
+    """Add a sentence to `faults` for each declared response that cannot be validated."""
+    for operation_id, operation in document.operations().items():
+        for status, response in document.responses(operation_id).items():
+            place = f"{operation.place}.responses.{status}"
+            for name, header in response["headers"].items():
+                with collected(faults):
+                    Parameter({"name": name, "in": "header", **header}, f"{place}.headers.{name}", "response")
+            for media_type, content in response.get("content", {}).items():
+                with collected(faults):
+                    schema_place = f"{place}.content.{media_type}.schema"
+                    Rules(content.get("schema", {}), "The body", place=schema_place, direction="response")
 
 
 @cache

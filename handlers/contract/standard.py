@@ -53,7 +53,8 @@ def merge(contract: dict[str, Any], parts: bytes) -> dict[str, Any]:
                         declared[status] = _with_media_types(response, media_types)
                     elif condition == "idempotency":
                         declared[status] = _both(resolve(declared[status]), response)
-            operation["responses"] = dict(sorted(declared.items()))
+            # Extensions are left out, because they are no responses.
+            operation["responses"] = {key: declared[key] for key in sorted(declared) if not key.startswith("x-")}
             sets.append(operation["responses"])
     for responses in sets:
         for status, response in responses.items():
@@ -116,7 +117,8 @@ def _complete(response: dict[str, Any], statuses: set[str], headers: dict[str, A
 
 def title_of(status: int) -> str:
     """Return the title of a status (RFC 9110, section 15)."""
-    return TITLES.get(status) or HTTPStatus(status).phrase
+    known = {int(known): known.phrase for known in HTTPStatus} | TITLES
+    return known.get(status, "Error")
 
 
 def _add_components(merged: dict[str, Any], standard: dict[str, Any]) -> None:
