@@ -77,10 +77,6 @@ FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
         parameter(style="deepObject"),
         ['.parameters[0]: style "deepObject" is for objects; use "form".'],
     ),
-    "findPattern": (
-        parameter(schema={"type": "string", "pattern": "["}),
-        [".parameters[0].schema.pattern: the pattern is not a regular expression (ECMA-262)."],
-    ),
     "findFailure": (
         {"responses": {"409": {"description": "Never."}}},
         [".responses: it has no successful response; add one."],
