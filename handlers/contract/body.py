@@ -1,6 +1,7 @@
 """Read and validate the body of a request."""
 
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from functools import lru_cache
 from inspect import Parameter
 from typing import Any, Literal, NamedTuple
@@ -141,15 +142,11 @@ class RequestBody:
 def _violations(error: ValidationError, value: Any) -> Iterator[Violation]:
     """Yield what the handler's type adds to the schema, such as dates that the calendar lacks."""
     for found in error.errors(include_url=False, include_context=False, include_input=False):
-        path, node, name = [], value, messages()["body"]
+        path, node = [], value
         for step in found["loc"]:
             # Pydantic also names the alternatives of a union, which are no steps in the value.
-            try:
+            with suppress(KeyError, IndexError, TypeError):
                 node = node[step]
-            except (KeyError, IndexError, TypeError):
-                continue
-            path.append(str(step))
-            name = f"{name}[{step}]" if isinstance(step, int) else step
-        reason = found["msg"].removeprefix("Value error, ")
-        sentence = f"{name} {reason.removeprefix('Input ')}" if reason.startswith("Input ") else f"{name}: {reason}"
-        yield Violation(sentence, pointer(path))
+                path.append(str(step))
+        name = path[-1] if path else messages()["body"]
+        yield Violation(f"{name}: {found['msg'].removeprefix('Value error, ')}", pointer(path))

@@ -9,15 +9,12 @@ from typing import Any, Self
 from urllib.parse import parse_qsl
 
 import jiter
-from pydantic_core import CoreSchema, core_schema
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from handlers.contract import document
 from handlers.contract.faults import FaultError
 from handlers.contract.parameters import convert, properties_of, types_of
-from handlers.contract.problems import Refusal, pointer
-from handlers.contract.validation import Violation, message
 
 # The maximum number of fields, and of files.
 MAX_FIELDS = 1000
@@ -41,10 +38,6 @@ class File(bytes):
         file.content_type = content_type
         return file
 
-    @classmethod
-    def __get_pydantic_core_schema__(cls, *_: Any) -> CoreSchema:
-        return core_schema.is_instance_schema(cls)
-
 
 def form_reader(media_type: str, media: dict[str, Any], place: str) -> Callable[[bytes, bytes], Awaitable[Any]]:
     """Return a function that reads a form described by a Media Type Object."""
@@ -60,15 +53,7 @@ def form_reader(media_type: str, media: dict[str, Any], place: str) -> Callable[
         parts: dict[str, list[File]] = {}
         for name, part in await FORMS[media_type](content, content_type):
             parts.setdefault(name, []).append(part)
-        value, violations = {}, []
-        for name, found in parts.items():
-            try:
-                value[name] = fields.get(name, fields["*"])(found)
-            except ValueError as error:
-                violations.append(Violation(message("malformed", name, error), pointer([name])))
-        if violations:
-            raise Refusal(400, violations=violations)
-        return value
+        return {name: fields.get(name, fields["*"])(found) for name, found in parts.items()}
 
     return read
 
@@ -144,22 +129,22 @@ def _field(name: str, schema: Any, encoding: dict[str, Any], default: str, place
         raise FaultError(f"{place}.schema", f'the encoding of "{name}" is not supported; {sentence}')
 
     def convert_part(part: File) -> Any:
-        if is_json:
-            return jiter.from_json(part, allow_inf_nan=False, catch_duplicate_keys=True)
         sent = (part.content_type or "text/plain").lower().split(";")[0].strip()
         if is_file and not any(fnmatchcase(sent, pattern) for pattern in media_types):
-            raise ValueError(f"its Content-Type must be {' or '.join(media_types)}")
-        # Without a type in the schema, a file is whatever has a name.
-        return part if is_file or (part.filename and not types) else convert(part.decode(), types)
+            raise ValueError(f"the Content-Type of {name} must be {' or '.join(media_types)}")
+        try:
+            if is_json:
+                return jiter.from_json(part, allow_inf_nan=False, catch_duplicate_keys=True)
+            # Without a type in the schema, a file is whatever has a name.
+            return part if is_file or (part.filename and not types) else convert(part.decode(), types)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
 
     def value_of(parts: list[File]) -> Any:
         values = [convert_part(part) for part in parts]
-        # A part of JSON may hold the whole array.
-        if len(values) == 1 and (not is_array or isinstance(values[0], list)):
-            return values[0]
-        if types and not is_array:
-            raise ValueError("it is given more than once")
-        return values
+        # Several values of a property that is no array violate its type. A part of JSON may hold the whole array.
+        is_whole = len(values) == 1 and (not is_array or isinstance(values[0], list))
+        return values[0] if is_whole else values
 
     return value_of
 

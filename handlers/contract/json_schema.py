@@ -32,7 +32,7 @@ class Translation:
     """A translation of schemas of one contract, for requests or for responses.
 
     `definitions` collects the schemas that are referred to. A translated schema has its place in the contract as
-    `x-place`. A property that does not exist in this direction has the rule that it violates as `x-rule`.
+    `x-place`, and one of a property that does not exist in this direction the violated rule as `x-rule`.
     """
 
     def __init__(self, contract: dict[str, Any], direction: Direction) -> None:
@@ -45,13 +45,7 @@ class Translation:
     def translate(self, schema: Any, place: str, extending: frozenset[str] | None = None) -> Any:
         """Return the translation of a schema. Whatever is not a schema is left for the compiler to refuse.
 
-        Args:
-            schema: The schema.
-            place: The path to the schema in the contract.
-            extending: In `allOf`, the properties that do not exist in this direction, according to the whole schema.
-
-        Raises:
-            FaultError: The schema has a keyword that is not supported.
+        In `allOf`, `extending` has the properties that do not exist in this direction, according to the whole schema.
         """
         if not isinstance(schema, dict):
             return schema
@@ -138,14 +132,15 @@ def _choose(discriminator: dict[str, Any], branches: dict[str, Any]) -> list[dic
     A branch is chosen by its names in the mapping, or else by the last step of the reference.
     """
     tag, mapping = discriminator["propertyName"], discriminator.get("mapping", {})
-    names = {}
-    for reference in branches:
+
+    def is_named(names: list[str]) -> dict[str, Any]:
+        return {"type": "object", "required": [tag], "properties": {tag: {"enum": names}}}
+
+    names, conditions = [], []
+    for reference, branch in branches.items():
         last = reference.rpartition("/")[2]
-        names[reference] = [name for name, target in mapping.items() if target in (reference, last)] or [last]
-
-    def is_named(allowed: list[str]) -> dict[str, Any]:
-        return {"type": "object", "required": [tag], "properties": {tag: {"enum": allowed}}}
-
-    # JSON Schema Draft 4 has no "if".
-    chosen = [{"anyOf": [{"not": is_named(names[reference])}, branch]} for reference, branch in branches.items()]
-    return [is_named([name for own in names.values() for name in own]), *chosen]
+        own = [name for name, target in mapping.items() if target in (reference, last)] or [last]
+        names += own
+        # JSON Schema Draft 4 has no "if".
+        conditions.append({"anyOf": [{"not": is_named(own)}, branch]})
+    return [is_named(names), *conditions]
