@@ -73,8 +73,7 @@ def _parse(content_type: bytes) -> tuple[str, set[str]]:
 class RequestBody:
     """The request body of an operation, for a handler whose argument `body` has the annotation `hint`.
 
-    Raises:
-        FaultError: The body is not supported.
+    The constructor raises FaultError if the body is not supported.
     """
 
     def __init__(self, description: dict[str, Any], hint: Any = Parameter.empty, place: str = "") -> None:
@@ -94,11 +93,7 @@ class RequestBody:
         self.select = lru_cache(self._select)
 
     async def read(self, scope: Scope, receive: Receive) -> Any:
-        """Return the validated body as an object of the handler's type, or None for an optional body that is absent.
-
-        Raises:
-            Refusal: 415 for another media type, 413 as soon as the body is too large, 400 with all violations.
-        """
+        """Return the validated body as an object of the handler's type, or None for an optional body that is absent."""
         headers = scope["headers"]
         if not self.is_required and all(value == b"0" for name, value in headers if name in CONTENT):
             return None

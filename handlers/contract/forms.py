@@ -16,10 +16,8 @@ from handlers.contract import document
 from handlers.contract.faults import FaultError
 from handlers.contract.parameters import convert, properties_of, types_of
 
-# The maximum number of fields, and of files.
-MAX_FIELDS = 1000
-# The maximum number of parameters of Content-Disposition, which the parser splits in quadratic time.
-MAX_PARAMETERS = 100
+MAX_FIELDS = 1000  # also of files
+MAX_PARAMETERS = 100  # of Content-Disposition, which the parser splits in quadratic time
 
 # A malformed form is the client's problem, which the parser would log.
 logging.getLogger("python_multipart").setLevel(logging.ERROR)
@@ -113,10 +111,7 @@ FORMS = {"application/x-www-form-urlencoded": _urlencoded, "multipart/form-data"
 
 
 def _field(name: str, schema: Any, encoding: dict[str, Any], default: str, place: str) -> Callable[[list[File]], Any]:
-    """Return a function that makes the value of a property from its parts. It raises ValueError.
-
-    `default` is the Content-Type of objects in this form, according to OpenAPI.
-    """
+    """Return a function that makes the value of a property from its parts, in which objects have a default type."""
     is_array = "array" in types_of(schema)
     items = document.resolve(schema).get("items", {}) if is_array else schema
     types, is_file = types_of(items), _is_file(items)
@@ -125,8 +120,12 @@ def _field(name: str, schema: Any, encoding: dict[str, Any], default: str, place
     is_json = media_types == ["application/json"]
     is_exploded = encoding.get("style", "form") == "form" and encoding.get("explode", True)
     if not is_exploded or "headers" in encoding or (is_object and not is_json):
-        sentence = "use contentType: application/json for objects, and neither headers nor other styles than form."
-        raise FaultError(f"{place}.schema", f'the encoding of "{name}" is not supported; {sentence}')
+        supported = (
+            "contentType: application/json"
+            if is_object and not is_json
+            else 'style "form", explode: true and no headers'
+        )
+        raise FaultError(f"{place}.schema", f'the encoding of "{name}" is not supported; use {supported}.')
 
     def convert_part(part: File) -> Any:
         sent = (part.content_type or "text/plain").lower().split(";")[0].strip()

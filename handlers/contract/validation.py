@@ -1,7 +1,6 @@
 """Validate values against the schemas of the contract, and return a message for each violation.
 
-This replaces Connexion's validators, which report the first violation only and check few formats. The messages come
-from the contract: from the `x-messages` of the schema, or else from the `x-messages` at the top level.
+This replaces Connexion's validators, which report the first violation only and check few formats.
 """
 
 import json
@@ -43,11 +42,7 @@ class Rules:
     def __init__(
         self, schema: Any, name: str, *, place: str = "", direction: Direction = "request", contract: Any = None
     ) -> None:
-        """Compile a schema at a place in the contract, by default the one that is served.
-
-        Raises:
-            FaultError: The schema is invalid or not supported.
-        """
+        """Compile a schema at a place in the contract. Raise FaultError if it is invalid or not supported."""
         self.name = name
         self.schema: Any = None
         translation = Translation(contract or document.raw(), direction)
