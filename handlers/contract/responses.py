@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from functools import cache
 from http import HTTPStatus
-from typing import Any
 
 import jiter
 from starlette.datastructures import Headers
@@ -57,26 +56,24 @@ def _faults(operation_id: str | None, status: int, headers: Headers, body: bytes
     # Successful responses without an operation come from the documentation and the health probes.
     if not operation_id and status < HTTPStatus.BAD_REQUEST:
         return
-    response = document.response(operation_id, status)
-    if not response:
+    declared = _declared(operation_id, status)
+    if not declared:
         yield f"The contract declares no response {status} here"
         return
-    declared = _headers(operation_id, status)
-    for name in set(headers) - FRAMING - set(declared):
+    parameters, rules = declared
+    for name in set(headers) - FRAMING - set(parameters):
         yield f"The contract declares no header {name} here"
-    for name, header in declared.items():
-        _, violations = header.read(headers.getlist(name) or None)
-        yield from (violation.detail for violation in violations)
+    for name, parameter in parameters.items():
+        yield from (violation.detail for violation in parameter.read(headers.getlist(name) or None)[1])
     media_type = headers.get("content-type", "")
-    if "content" not in response and not media_type and not body:
-        return
-    described = next((name for name in response.get("content", ()) if fnmatchcase(media_type, name)), None)
-    if described is None:
+    # Parameters of the media type, such as a charset, do not matter.
+    plain = media_type.partition(";")[0]
+    if described := next((name for name in rules if name == media_type or fnmatchcase(plain, name)), None):
+        value = jiter.from_json(body) if is_json(media_type) else body.decode("latin-1")
+        found = rules[described].violations(value)
+        yield from (f"{'/'.join(path) or 'the body'}: {sentence}" for path, sentence in found)
+    elif rules or media_type or body:
         yield f"The contract declares no body of type {media_type} here"
-        return
-    rules = _rules(operation_id, status, described)
-    value = jiter.from_json(body) if is_json(media_type) else body.decode("latin-1")
-    yield from (f"{'/'.join(path) or 'the body'}: {sentence}" for path, sentence in rules.violations(value))
 
 
 def check(faults: list[str]) -> None:
@@ -94,18 +91,17 @@ def check(faults: list[str]) -> None:
 
 
 @cache
-def _headers(operation_id: str | None, status: int) -> dict[str, Parameter]:
-    headers: dict[str, Any] = (document.response(operation_id, status) or {}).get("headers", {})
-    declared = {
+def _declared(operation_id: str | None, status: int) -> tuple[dict[str, Parameter], dict[str, Rules]] | None:
+    """Return the headers, and the rules for the body by media type, that the contract declares for a response."""
+    response = document.response(operation_id, status)
+    if not response:
+        return None
+    headers = {
         name.lower(): Parameter({"name": name, "in": "header", **header}, direction="response")
-        for name, header in headers.items()
+        for name, header in response.get("headers", {}).items()
+        if name.lower() != "x-request-id"  # which the protocol adds after this validation
     }
-    # The protocol adds the header X-Request-ID to every response, after this validation.
-    declared.pop("x-request-id", None)
-    return declared
-
-
-@cache
-def _rules(operation_id: str | None, status: int, media_type: str) -> Rules:
-    content = (document.response(operation_id, status) or {})["content"]
-    return Rules(content[media_type].get("schema", {}), "The body", direction="response")
+    return headers, {
+        name: Rules(media.get("schema", {}), "The body", direction="response")
+        for name, media in response.get("content", {}).items()
+    }
