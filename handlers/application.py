@@ -31,8 +31,7 @@ from models.keys import KeyCache
 def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
     """Create the application. Without `settings`, read the settings from the environment.
 
-    Raises:
-        ConfigurationError: The contract cannot be served; the message has a line for each fault.
+    Raise ConfigurationError with a line for each fault if the contract cannot be served.
     """
     settings = settings or ServerSettings()
     database = open_database(settings.database_url, settings.database_connections)

@@ -112,26 +112,23 @@ class Resource:
 
     async def update(self, execute: Execute, id: Any, body: BaseModel, versions: Versions, **columns: Any) -> Stored:
         """Update a row, and return it. Raise MissingError if there is none, ChangedError if its version differs."""
-        values = self._values(body.__dict__ | columns)
-        return Stored(*await self._change(execute, self._update, id, values, versions))
+        return Stored(*await self._change(execute, self._update, id, body.__dict__ | columns, versions))
 
     async def patch(self, execute: Execute, id: Any, body: BaseModel, versions: Versions, **columns: Any) -> Stored:
         """Update only the columns whose properties the request has; otherwise like `update`."""
         given = {name: value for name, value in body.__dict__.items() if name in body.model_fields_set}
-        values = self._values(given | columns)
-        return Stored(*await self._change(execute, self._update, id, values, versions))
+        return Stored(*await self._change(execute, self._update, id, given | columns, versions))
 
     async def delete(self, execute: Execute, id: Any, versions: Versions) -> None:
         """Delete a row. Raise MissingError if there is none, ChangedError if its version differs."""
         await self._change(execute, self._delete, id, {}, versions)
 
     async def _change(
-        self, execute: Execute, change: Callable[..., Statement], id: Any, values: dict[str, Any], versions: Versions
+        self, execute: Execute, change: Callable[..., Statement], id: Any, columns: dict[str, Any], versions: Versions
     ) -> tuple[Any, ...]:
-        statement = change(None if versions is None else len(versions), *values)
-        for number, version in enumerate(versions or ()):
-            values[f"version{number}"] = version
-        values["id"] = id
+        statement = change(None if versions is None else len(versions), *columns)
+        allowed = {f"version{number}": version for number, version in enumerate(versions or ())}
+        values = {**self._values(columns), **allowed, "id": id}
         while not (rows := await execute(statement.sql, statement.order(values))):
             if versions is None or not (found := await execute(self._select.sql, [id])):
                 raise MissingError

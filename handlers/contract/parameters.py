@@ -45,7 +45,6 @@ class Parameter:
     def __init__(self, description: dict[str, Any], place: str = "", direction: Direction = "request") -> None:
         self.name: str = description["name"]
         self.argument = argument_name(self.name)
-        self.location: str = description["in"]
         # The lines of a list-based header field form one list (RFC 9110, section 5.3).
         self.is_list: bool = description.get("x-list", False)
         self.required: bool = description.get("required", False)
@@ -91,13 +90,9 @@ def read(
     arguments: dict[str, Any],
     others: set[str] | None = None,
 ) -> list[Violation]:
-    """Add the values of parameters to a handler's arguments, and return the violations.
+    """Add the values of a location's parameters to a handler's arguments, and return the violations.
 
-    Args:
-        parameters: The parameters of one location: path, query or header.
-        raw_values: The values in the request at this location, by name.
-        arguments: The arguments by name; changed in place.
-        others: Further names that the request may use; None for any.
+    A request may not use further names, except `others`; None allows all.
     """
     violations = []
     given: dict[Any, Any] = {}

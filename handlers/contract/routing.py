@@ -79,11 +79,7 @@ class Routing:
 
 
 async def without_operation(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer OPTIONS on a path of the contract.
-
-    Raises:
-        Refusal: 404 for another path, 405 for another method.
-    """
+    """Answer OPTIONS on a path of the contract. Raise Refusal for another path (404) or another method (405)."""
     found = match(scope)
     if not found:
         raise Refusal(404)
