@@ -7,8 +7,6 @@ from itertools import chain
 from math import isfinite
 from typing import Any
 
-import jiter
-
 from handlers.contract import document
 from handlers.contract.faults import FaultError
 from handlers.contract.validation import Direction, Rules, Violation, message
@@ -49,7 +47,7 @@ class Parameter:
         self.is_list: bool = description.get("x-list", False)
         self.required: bool = description.get("required", False)
         self.is_deep = description.get("style") == "deepObject"
-        schema = _schema_of(description, place)
+        schema = description.get("schema", {})
         self.default: Any = document.resolve(schema).get("default")
         self.is_repeatable, self.parse = _parser(description, schema, place)
         self.rules = Rules(schema, self.name, place=f"{place}.schema", direction=direction)
@@ -65,10 +63,7 @@ class Parameter:
             raw_values = [", ".join(raw_values).strip(" \t")]
         if len(raw_values) > 1 and not self.is_repeatable:
             return raw_values[0], [violation("repeated", self.name)]
-        try:
-            value = self.parse(raw_values)
-        except ValueError as error:
-            return None, [Violation(message("json", self.name, error), parameter=self.name)]
+        value = self.parse(raw_values)
         if self.rules.is_valid(value):
             return value, []
         return value, [Violation(detail=text, parameter=self.name) for _, text in self.rules.violations(value)]
@@ -119,8 +114,10 @@ def violation(rule: str, name: str) -> Violation:
 
 def convert(text: str, types: list[str]) -> Any:
     """Return a text as a value of the first of these types that it fits, or else unchanged."""
-    values = (CONVERTERS[name](text) for name in types if name in CONVERTERS)
-    return next((value for value in values if value is not text), text)
+    for name in types:
+        if name in CONVERTERS and (value := CONVERTERS[name](text)) is not text:
+            return value
+    return text
 
 
 def types_of(schema: Any) -> list[str]:
@@ -143,22 +140,15 @@ def _parts(schema: Any) -> Iterator[dict[str, Any]]:
         yield from _parts(part)
 
 
-def _schema_of(description: dict[str, Any], place: str) -> Any:
-    if "schema" in description:
-        return description["schema"]
-    content = description.get("content", {})
-    if [*content] != ["application/json"]:
-        raise FaultError(place, "it has no schema; add one, or content: application/json.")
-    return content["application/json"].get("schema", {})
-
-
 def _parser(description: dict[str, Any], schema: Any, place: str) -> tuple[bool, Callable[[Any], Any]]:
     """Return whether a parameter may be repeated, and the function that makes its value from its raw values."""
     location = description["in"]
     if location not in STYLES:
         raise FaultError(f"{place}.in", f'"{location}" is not supported; use {", ".join(STYLES)}.')
     if "content" in description:
-        return False, lambda raw_values: jiter.from_json(raw_values[0].encode(), allow_inf_nan=False)
+        raise FaultError(
+            place, "content is not supported in a parameter; use a schema, for objects in deepObject style."
+        )
     style = description.get("style", STYLES[location][0])
     if style not in STYLES[location]:
         raise FaultError(place, f'style "{style}" is not supported; use "{STYLES[location][0]}".')
@@ -171,8 +161,7 @@ def _parser(description: dict[str, Any], schema: Any, place: str) -> tuple[bool,
             for is_repeatable, parse in [parsers.get(name, other)]
         }
     if {"array", "object"} & {*types_of(document.resolve(schema).get("items", {}))} or "object" in types_of(schema):
-        sentence = f'objects and nested arrays in style "{style}" are not supported; use style "deepObject" or content.'
-        raise FaultError(place, sentence)
+        raise FaultError(place, f'objects and nested arrays in style "{style}" are not supported; use "deepObject".')
     if style != "form" or not description.get("explode", True):
         return _text_parser(schema, SEPARATORS[style], is_header=location == "header")
     if location == "cookie" and "array" in types_of(schema):

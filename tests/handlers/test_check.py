@@ -37,10 +37,8 @@ def parameter(**fields: Any) -> dict[str, Any]:
     return {"parameters": [{key: value for key, value in described.items() if value is not None}]}
 
 
-NESTED = (
-    '.parameters[0]: objects and nested arrays in style "form" are not supported; use style "deepObject" or content.'
-)
-NO_SCHEMA = ".parameters[0]: it has no schema; add one, or content: application/json."
+NESTED = '.parameters[0]: objects and nested arrays in style "form" are not supported; use "deepObject".'
+CONTENT = ".parameters[0]: content is not supported in a parameter; use a schema, for objects in deepObject style."
 # For each operation id, the operation, and the faults that are reported, after the place of the operation.
 FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "findFine": ({}, []),
@@ -58,9 +56,8 @@ FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "findXml": (
         parameter(schema=None, content={"application/xml": {}}),
-        [NO_SCHEMA],
+        [CONTENT],
     ),
-    "findNothing": (parameter(schema=None), [NO_SCHEMA]),
     "findInBody": (
         parameter(**{"in": "body"}),
         ['.parameters[0].in: "body" is not supported; use path, query, header, cookie.'],
@@ -84,11 +81,17 @@ FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "getSync": ({}, [": the handler handlers.cases.<lambda> is not asynchronous; write async def."]),
     "getStubborn": (
         parameter(),
-        [": the handler handlers.cases.get_stubborn has no argument x; add it."],
+        [
+            ": the handler handlers.cases.get_stubborn does not fit: got an unexpected keyword argument 'x';"
+            " its arguments must be x."
+        ],
     ),
     "getNeedless": (
         {},
-        [": the handler handlers.cases.get_needless has an argument needless that is no parameter; remove it."],
+        [
+            ": the handler handlers.cases.get_needless does not fit: missing a required argument: 'needless';"
+            " its arguments must be none."
+        ],
     ),
     "untagged": (
         {"tags": []},

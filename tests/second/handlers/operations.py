@@ -23,7 +23,6 @@ async def search(
     numbers: list[int] | None,
     labels: list[str] | None,
     size: dict[str, Any] | None,
-    filter: dict[str, Any] | None,
     context: RequestContext,
 ) -> dict[str, Any]:
     """Return the arguments that the request set."""
