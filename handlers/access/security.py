@@ -118,13 +118,12 @@ class Access:
 
 def find_access(keys: KeyCache, faults: list[str]) -> dict[str | None, Access]:
     """Return the access to each operation, and under None that to everything else; add what is faulty to `faults`."""
-    required: dict[str | None, tuple[str, Any]] = {None: ("security", document.raw().get("security", []))}
-    for name, operation in document.operations().items():
-        required[name] = (f"{operation.place}.security", operation.description["security"])
     found: dict[str | None, Access] = {}
-    for operation_id, (place, requirements) in required.items():
+    with collected(faults):
+        found[None] = Access("security", document.raw().get("security", []), keys)
+    for operation_id, operation in document.operations().items():
         with collected(faults):
-            found[operation_id] = Access(place, requirements, keys)
+            found[operation_id] = Access(f"{operation.place}.security", operation.description["security"], keys)
     return found
 
 

@@ -146,9 +146,7 @@ def _parser(description: dict[str, Any], schema: Any, place: str) -> tuple[bool,
     if location not in STYLES:
         raise FaultError(f"{place}.in", f'"{location}" is not supported; use {", ".join(STYLES)}.')
     if "content" in description:
-        raise FaultError(
-            place, "content is not supported in a parameter; use a schema, for objects in deepObject style."
-        )
+        raise FaultError(place, "content is not supported in a parameter; use a schema, for objects with deepObject.")
     style = description.get("style", STYLES[location][0])
     if style not in STYLES[location]:
         raise FaultError(place, f'style "{style}" is not supported; use "{STYLES[location][0]}".')

@@ -5,7 +5,7 @@ The merged contract is what the service serves and publishes, so that it also de
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from http import HTTPStatus
+from http.client import responses as PHRASES  # noqa: N812, a constant
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,7 @@ def _complete(response: dict[str, Any], statuses: set[str], headers: dict[str, A
 
 def title_of(status: int) -> str:
     """Return the title of a status (RFC 9110, section 15)."""
-    return TITLES.get(status) or HTTPStatus(status).phrase
+    return TITLES.get(status) or PHRASES.get(status, "Error")
 
 
 def _add_components(merged: dict[str, Any], standard: dict[str, Any]) -> None:

@@ -38,7 +38,7 @@ def parameter(**fields: Any) -> dict[str, Any]:
 
 
 NESTED = '.parameters[0]: objects and nested arrays in style "form" are not supported; use "deepObject".'
-CONTENT = ".parameters[0]: content is not supported in a parameter; use a schema, for objects in deepObject style."
+CONTENT = ".parameters[0]: content is not supported in a parameter; use a schema, for objects with deepObject."
 # For each operation id, the operation, and the faults that are reported, after the place of the operation.
 FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "findFine": ({}, []),
