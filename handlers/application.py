@@ -91,13 +91,12 @@ def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
 
 
 def _routed_parts() -> dict[str, Any]:
-    """Return the parts of the contract that Connexion uses: paths and operation ids.
+    """Return the parts of the contract that Connexion uses: operation ids, and full paths.
 
     Connexion refuses OpenAPI 3.1, and would resolve every reference in the schemas again.
     """
     paths: dict[str, dict[str, Any]] = {}
     for operation_id, operation in document.operations().items():
         routed = {"operationId": operation_id, "responses": {"default": {"description": ""}}}
-        paths.setdefault(operation.path.removeprefix(document.base_path()), {})[operation.method.lower()] = routed
-    information, servers = {"title": "", "version": ""}, [{"url": document.base_path() or "/"}]
-    return {"openapi": "3.0.3", "info": information, "servers": servers, "paths": paths}
+        paths.setdefault(operation.path, {})[operation.method.lower()] = routed
+    return {"openapi": "3.0.3", "info": {"title": "", "version": ""}, "paths": paths}

@@ -65,11 +65,10 @@ class Routing:
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self.base_path = document.base_path()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            context = {"api_base_path": self.base_path}
+            context = {"api_base_path": ""}
             if found := match(scope):
                 scope["path_params"] = found.parameters
                 if operation_id := found.operations.get(scope["method"]):
