@@ -86,10 +86,9 @@ def _check_path(operation: Operation, shapes: dict[tuple[str, str], str]) -> Non
 def _unknown_refusals(module: ModuleType) -> Iterator[str]:
     """Yield a sentence for each `Refusal(409, "Name")` whose example no operation of the module declares."""
     declared = {
-        (int(status), name)
+        (status, name)
         for operation in document.operations().values()
         for status, response in operation.description["responses"].items()
-        if status.isdecimal()
         for name in response.get("content", {}).get(problems.MEDIA_TYPE, {}).get("examples", ())
     }
     for node in ast.walk(ast.parse(inspect.getsource(module))):
@@ -97,6 +96,6 @@ def _unknown_refusals(module: ModuleType) -> Iterator[str]:
             case ast.Call(
                 func=ast.Name("Refusal") | ast.Attribute(attr="Refusal"),
                 args=[ast.Constant(int(status)), ast.Constant(str(name)), *_],
-            ) if (status, name) not in declared:
+            ) if (str(status), name) not in declared:
                 place = f"{_file(module)}:{node.lineno}"
                 yield f'{place}: no operation has a problem "{name}" of status {status}; add it to x-problems.'
