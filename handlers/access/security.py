@@ -143,11 +143,13 @@ class Security:
 
 def _credentials(scope: Scope, kind: str, scheme: Mapping[str, Any]) -> Sequence[str]:
     """Return the token or key, or the user and the password, of a request; nothing if they are missing or malformed."""
-    request, name, location = HTTPConnection(scope), scheme.get("name", "Authorization"), scheme.get("in", "header")
-    if location == "cookie":
-        values = [request.cookies.get(name, "")]
+    name, location = scheme.get("name", "Authorization"), scheme.get("in", "header")
+    if location == "header":
+        field = name.lower().encode()
+        values = [value.decode("latin-1") for key, value in scope["headers"] if key == field]
     else:
-        values = (request.headers if location == "header" else request.query_params).getlist(name)
+        request = HTTPConnection(scope)
+        values = [request.cookies.get(name, "")] if location == "cookie" else request.query_params.getlist(name)
     pattern = "([!-~]+)" if kind == "apiKey" else f"{CHALLENGES[kind]} +{TOKEN} *"
     found = re.fullmatch(pattern, values[0], re.ASCII | re.IGNORECASE) if len(values) == 1 else None
     if found and kind == "basic":
