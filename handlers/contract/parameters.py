@@ -24,16 +24,11 @@ STYLES = {
     "cookie": ("form",),
 }
 
-
-def _number(text: str) -> float | str:
-    return value if NUMBER.fullmatch(text) and isfinite(value := float(text)) else text
-
-
 # A value that cannot be converted stays a string, and then violates the schema's `type`.
 CONVERTERS: dict[str, Callable[[str], Any]] = {
     "boolean": lambda text: {"true": True, "false": False}.get(text, text),
     "integer": lambda text: int(text) if INTEGER.fullmatch(text) else text,
-    "number": _number,
+    "number": lambda text: value if NUMBER.fullmatch(text) and isfinite(value := float(text)) else text,
 }
 
 
