@@ -14,12 +14,8 @@ WITHOUT_TABLES = {"database", "migrations", "transfer"}
 
 def all_tables(package: ModuleType = models) -> list[type[peewee.Model]]:
     """Return all models; a table comes after those that it refers to. A model from which others derive is no table."""
-    found = set()
-    for module in walk_packages(package.__path__, f"{package.__name__}."):
-        if module.name.split(".")[1] not in WITHOUT_TABLES:
-            found |= {item for item in vars(import_module(module.name)).values() if _is_model(item)}
-    return [*peewee.sort_models(model for model in found if not model.__subclasses__())]  # type: ignore[attr-defined]
-
-
-def _is_model(item: object) -> bool:
-    return isinstance(item, type) and issubclass(item, peewee.Model)
+    names = [module.name for module in walk_packages(package.__path__, f"{package.__name__}.")]
+    modules = [import_module(name) for name in names if name.split(".")[1] not in WITHOUT_TABLES]
+    found = {item for module in modules for item in vars(module).values() if isinstance(item, type)}
+    tables = [item for item in found if issubclass(item, peewee.Model) and not item.__subclasses__()]
+    return [*peewee.sort_models(tables)]  # type: ignore[attr-defined]

@@ -6,7 +6,7 @@ replaces Connexion's own conversion of parameters, bodies and responses, which t
 
 import inspect
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache, lru_cache
 from http import HTTPStatus
 from itertools import chain
 from typing import Any, get_type_hints
@@ -62,13 +62,7 @@ def _without(query_string: bytes, *names: str) -> str:
 
 
 class OperationHandler:
-    """An ASGI application that serves one operation.
-
-    Args:
-        operation_id: The operation id.
-        function: The handler, which must accept the operation's parameters and body.
-        faults: A list to which sentences are added about what cannot be served.
-    """
+    """An ASGI application that serves one operation with its handler. It adds what it cannot serve to `faults`."""
 
     def __init__(self, operation_id: str, function: Callable[..., Any], faults: list[str]) -> None:
         operation = document.operations()[operation_id]
@@ -79,7 +73,6 @@ class OperationHandler:
         if not document.response(operation_id, self.status):
             faults.append(f"{operation.place}.responses: it has no successful response; add one.")
         number_of_faults = len(faults)
-        self.headers: dict[int, dict[bytes, bytes]] = {}
         self.parameters: dict[str, Parameters] = {"path": {}, "query": {}, "header": {}, "cookie": {}}
         for place, description in operation.parameters.items():
             with collected(faults):
@@ -108,14 +101,14 @@ class OperationHandler:
         reply = await self.function(**arguments)
         if type(reply) is not Reply:
             if isinstance(reply, Response):
-                for name, value in self._headers_of(reply.status_code).items():
+                for name, value in _headers(self.operation_id, reply.status_code).items():
                     reply.headers.setdefault(name.decode(), value.decode())
                 await reply(scope, receive, send)
                 return
             reply = Reply(reply)
         status = reply.status or self.status
         own = {field.lower().encode(): text.encode() for field, text in reply.headers.items()}
-        headers = {**self._headers_of(status), **own}
+        headers = {**_headers(self.operation_id, status), **own}
         body = reply.body
         if type(body) is not bytes:
             body = encoded(body, headers.get(b"content-type", b""))
@@ -126,14 +119,6 @@ class OperationHandler:
             headers[b"content-length"] = b"%d" % len(body)
         await send({"type": "http.response.start", "status": status, "headers": list(headers.items())})
         await send({"type": "http.response.body", "body": body})
-
-    def _headers_of(self, status: int) -> dict[bytes, bytes]:
-        """Return the headers that are the same in all responses with a status."""
-        if status not in self.headers:
-            if not document.response(self.operation_id, status):
-                raise LookupError(f"The contract declares no response {status} of {self.operation_id}.")
-            self.headers[status] = _headers(self.operation_id, status)
-        return self.headers[status]
 
     async def _arguments(self, scope: Scope, receive: Receive) -> dict[str, Any]:
         arguments = self.defaults.copy()
@@ -168,10 +153,13 @@ class OperationHandler:
         return arguments
 
 
+@cache
 def _headers(operation_id: str, status: int) -> dict[bytes, bytes]:
     """Return the headers that are the same in all of an operation's responses with this status."""
-    headers = document.constant_headers(operation_id, status)
-    content = (document.response(operation_id, status) or {}).get("content", {})
+    response = document.response(operation_id, status)
+    if not response:
+        raise LookupError(f"The contract declares no response {status} of {operation_id}.")
+    headers, content = document.constant_headers(operation_id, status), response.get("content", {})
     if media_type := next((name for name in content if name != problems.MEDIA_TYPE), None):
         headers = {"Content-Type": "application/octet-stream" if "*" in media_type else media_type, **headers}
     return {name.lower().encode(): value.encode() for name, value in headers.items()}
@@ -192,15 +180,12 @@ def _check_signature(
         raise FaultError(operation.place, f"{handler} is not asynchronous; write async def.")
     if twice := {name for name in arguments if arguments.count(name) > 1}:
         raise FaultError(operation.place, f"two parameters become the argument {twice.pop()}; rename one.")
-    accepted = inspect.signature(function).parameters
-    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in accepted.values()):
-        return
-    for name in arguments:
-        if name not in accepted:
-            raise FaultError(operation.place, f"{handler} has no argument {name}; add it.")
-    for name, parameter in accepted.items():
-        if parameter.default is inspect.Parameter.empty and name not in [*arguments, context_argument]:
-            raise FaultError(operation.place, f"{handler} has an argument {name} that is no parameter; remove it.")
+    given = [*arguments, context_argument] if context_argument else arguments
+    try:
+        inspect.signature(function).bind(**dict.fromkeys(given))
+    except TypeError as error:
+        names = ", ".join(arguments) or "none"
+        raise FaultError(operation.place, f"{handler} does not fit: {error}; its arguments must be {names}.") from error
 
 
 class OperationHandlers(RoutedAPI[OperationHandler]):

@@ -151,10 +151,8 @@ def _response(response: dict[str, Any]) -> dict[str, Any]:
 @cache
 def responses(operation_id: str | None) -> dict[str, dict[str, Any]]:
     """Return an operation's responses by status. None returns those to requests that match no operation."""
-    if operation_id:
-        found: dict[str, dict[str, Any]] = operations()[operation_id].description["responses"]
-        return found
-    return {status: _response(response) for status, response in raw()["x-responses"].items()}
+    declared = operations()[operation_id].description["responses"] if operation_id else raw()["x-responses"]
+    return {status: _response(response) for status, response in declared.items()}
 
 
 def response(operation_id: str | None, status: int) -> dict[str, Any] | None:

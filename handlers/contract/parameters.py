@@ -28,16 +28,11 @@ STYLES = {
     "cookie": ("form",),
 }
 
-
-def _number(text: str) -> float | str:
-    return value if NUMBER.fullmatch(text) and isfinite(value := float(text)) else text
-
-
 # A value that cannot be converted stays a string, and then violates the schema's `type`.
 CONVERTERS: dict[str, Callable[[str], Any]] = {
     "boolean": lambda text: {"true": True, "false": False}.get(text, text),
     "integer": lambda text: int(text) if INTEGER.fullmatch(text) else text,
-    "number": _number,
+    "number": lambda text: value if NUMBER.fullmatch(text) and isfinite(value := float(text)) else text,
 }
 
 
@@ -47,7 +42,6 @@ class Parameter:
     def __init__(self, description: dict[str, Any], place: str = "", direction: Direction = "request") -> None:
         self.name: str = description["name"]
         self.argument = argument_name(self.name)
-        self.location: str = description["in"]
         # The lines of a list-based header field form one list (RFC 9110, section 5.3).
         self.is_list: bool = description.get("x-list", False)
         self.required: bool = description.get("required", False)
@@ -70,10 +64,7 @@ class Parameter:
             raw_values = [", ".join(raw_values).strip(" \t")]
         if len(raw_values) > 1 and not self.is_repeatable:
             return raw_values[0], [violation("repeated", self.name)]
-        try:
-            value = self.parse(raw_values)
-        except ValueError as error:
-            return None, [Violation(message("json", self.name, error), parameter=self.name)]
+        value = self.parse(raw_values)
         if self.rules.is_valid(value):
             return value, []
         return value, [Violation(detail=text, parameter=self.name) for _, text in self.rules.violations(value)]
@@ -97,13 +88,9 @@ def read(
     arguments: dict[str, Any],
     others: set[str] | None = None,
 ) -> list[Violation]:
-    """Add the values of parameters to a handler's arguments, and return the violations.
+    """Add the values of a location's parameters to a handler's arguments, and return the violations.
 
-    Args:
-        parameters: The parameters of one location: path, query or header.
-        raw_values: The values in the request at this location, by name.
-        arguments: The arguments by name; changed in place.
-        others: Further names that the request may use; None for any.
+    A request may not use further names, except `others`; None allows all.
     """
     violations = []
     given: dict[Any, Any] = {}
@@ -130,8 +117,10 @@ def violation(rule: str, name: str) -> Violation:
 
 def convert(text: str, types: list[str]) -> Any:
     """Return a text as a value of the first of these types that it fits, or else unchanged."""
-    values = (CONVERTERS[name](text) for name in types if name in CONVERTERS)
-    return next((value for value in values if value is not text), text)
+    for name in types:
+        if name in CONVERTERS and (value := CONVERTERS[name](text)) is not text:
+            return value
+    return text
 
 
 def types_of(schema: Any) -> list[str]:

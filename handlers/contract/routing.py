@@ -65,11 +65,10 @@ class Routing:
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self.base_path = document.base_path()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            context = {"api_base_path": self.base_path}
+            context = {"api_base_path": ""}
             if found := match(scope):
                 scope["path_params"] = found.parameters
                 if operation_id := found.operations.get(scope["method"]):
@@ -79,11 +78,7 @@ class Routing:
 
 
 async def without_operation(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer OPTIONS on a path of the contract.
-
-    Raises:
-        Refusal: 404 for another path, 405 for another method.
-    """
+    """Answer OPTIONS on a path of the contract. Raise Refusal for another path (404) or another method (405)."""
     found = match(scope)
     if not found:
         raise Refusal(404)

@@ -15,8 +15,9 @@ from handlers.contract.structure import follow, references
 
 PATH = Path(__file__).with_suffix(".yaml")
 PROBLEM = "application/problem+json"
-# Titles of RFC 9110 that older releases of Python do not have.
-TITLES = {413: "Content Too Large", 414: "URI Too Long", 422: "Unprocessable Content"}
+# The titles of statuses, with those of RFC 9110 that older releases of Python do not have.
+TITLES: dict[int, str] = {status: status.phrase for status in HTTPStatus}
+TITLES |= {413: "Content Too Large", 414: "URI Too Long", 422: "Unprocessable Content"}
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 Resolve = Callable[[Any], Any]
 
@@ -117,8 +118,7 @@ def _complete(response: dict[str, Any], statuses: set[str], headers: dict[str, A
 
 def title_of(status: int) -> str:
     """Return the title of a status (RFC 9110, section 15)."""
-    known = {int(known): known.phrase for known in HTTPStatus} | TITLES
-    return known.get(status, "Error")
+    return TITLES.get(status, "Error")
 
 
 def _add_components(merged: dict[str, Any], standard: dict[str, Any]) -> None:

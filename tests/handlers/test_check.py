@@ -60,7 +60,6 @@ FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
         parameter(schema=None, content={"application/xml": {}}),
         [NO_SCHEMA],
     ),
-    "findNothing": (parameter(schema=None), [NO_SCHEMA]),
     "findInBody": (
         parameter(**{"in": "body"}),
         ['.parameters[0].in: "body" is not supported; use path, query, header, cookie.'],
@@ -96,11 +95,17 @@ FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "getSync": ({}, [": the handler handlers.cases.<lambda> is not asynchronous; write async def."]),
     "getStubborn": (
         parameter(),
-        [": the handler handlers.cases.get_stubborn has no argument x; add it."],
+        [
+            ": the handler handlers.cases.get_stubborn does not fit: got an unexpected keyword argument 'x';"
+            " its arguments must be x."
+        ],
     ),
     "getNeedless": (
         {},
-        [": the handler handlers.cases.get_needless has an argument needless that is no parameter; remove it."],
+        [
+            ": the handler handlers.cases.get_needless does not fit: missing a required argument: 'needless';"
+            " its arguments must be none."
+        ],
     ),
     "untagged": (
         {"tags": []},

@@ -113,6 +113,7 @@ def test_file_is_sent(tmp_path: Path) -> None:
         ("Refusal(409)", {"409": {"description": "It is locked."}}, 409, "It is locked."),
         ("Refusal(409)", {"4XX": {"description": "No."}}, 409, "Conflict"),
         ("Refusal(418)", {"default": response()}, 418, "I'm a Teapot"),
+        ("Refusal(499)", {"499": {"description": "The client has gone."}}, 499, "The client has gone."),
         ("Refusal(int('409'))", {}, 500, "The service failed"),
         ("DuplicateError('secret')", {"409": CONFLICT}, 409, "It is in use"),
         ("ForeignKeyError('secret')", {}, 500, "The service failed"),
