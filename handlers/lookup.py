@@ -32,7 +32,7 @@ def find_handlers(services: Services, faults: list[str]) -> dict[str, OperationH
     """Return the handlers by operation id, and add a sentence to `faults` for everything that cannot be served."""
     found: dict[str, OperationHandler] = {}
     owners: dict[ModuleType, Any] = {}
-    shapes: dict[tuple[str, str], str] = {}
+    shapes: dict[str, str] = {}
     for operation_id, operation in document.operations().items():
         with collected(faults):
             if operation.description.get("operationId", operation_id) != operation_id:
@@ -60,8 +60,9 @@ def _module(operation: Operation) -> ModuleType:
         name += "_operations"
     try:
         return import_module(f"handlers.{name}")
-    except ImportError as error:
-        sentence = f"handlers/{name}.py cannot be imported: {error}; if the contract has changed, run make generate."
+    except Exception as error:
+        hint = "if the contract has changed, run make generate" if isinstance(error, ImportError) else "correct it"
+        sentence = f"handlers/{name}.py cannot be imported: {error}; {hint}."
         if find_spec(f"handlers.{name}") is None:
             sentence = f"the module handlers/{name}.py is missing; add it with the handler."
         raise FaultError(operation.place, sentence) from error
@@ -71,16 +72,16 @@ def _file(module: ModuleType) -> str:
     return f"{module.__name__.replace('.', '/')}.py"
 
 
-def _check_path(operation: Operation, shapes: dict[tuple[str, str], str]) -> None:
+def _check_path(operation: Operation, shapes: dict[str, str]) -> None:
     """Raise FaultError if the path parameters do not fit the path, or another path matches the same requests."""
     named = re.findall("{(.*?)}", operation.path)
     described = [parameter["name"] for parameter in operation.parameters.values() if parameter["in"] == "path"]
     if sorted(named) != sorted(described):
         message = f"the path has the parameters {named}, but describes {described}; write each once in both."
         raise FaultError(operation.place, message)
-    other = shapes.setdefault((re.sub("{.*?}", "{}", operation.path), operation.method), operation.place)
-    if other != operation.place:
-        raise FaultError(operation.place, f"it matches the same requests as {other}; remove one.")
+    other = shapes.setdefault(re.sub("{.*?}", "{}", operation.path), operation.path)
+    if other != operation.path:
+        raise FaultError(operation.place, f"{other} matches the same requests; give the parameters the same names.")
 
 
 def _unknown_refusals(module: ModuleType) -> Iterator[str]:

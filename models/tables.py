@@ -1,4 +1,4 @@
-"""Find the tables of the database: the Peewee models in this package."""
+"""Find the tables of the database, which are the Peewee models in this package, and check that it has their columns."""
 
 from importlib import import_module
 from pkgutil import walk_packages
@@ -7,6 +7,8 @@ from types import ModuleType
 import peewee
 
 import models
+from models.database.address import connected
+from models.database.errors import ConfigurationError
 
 # These parts of the package define no tables of the current release.
 WITHOUT_TABLES = {"database", "migrations", "transfer"}
@@ -19,3 +21,16 @@ def all_tables(package: ModuleType = models) -> list[type[peewee.Model]]:
     found = {item for module in modules for item in vars(module).values() if isinstance(item, type)}
     tables = [item for item in found if issubclass(item, peewee.Model) and not item.__subclasses__()]
     return [*peewee.sort_models(tables)]  # type: ignore[attr-defined]
+
+
+def check_columns(url: str) -> None:
+    """Raise ConfigurationError if the database at a URL lacks a column of a model: a migration is missing."""
+    with connected(url) as database:
+        for table in all_tables():
+            name = table._meta.table_name
+            columns = {column.name for column in database.get_columns(name)}
+            if missing := [
+                field.column_name for field in table._meta.sorted_fields if field.column_name not in columns
+            ]:
+                message = f"The table {name} has no column {', '.join(missing)}: add a migration to models/migrations."
+                raise ConfigurationError(message)

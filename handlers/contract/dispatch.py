@@ -41,10 +41,11 @@ class RequestContext:
 
     @property
     def caller(self) -> bytes:
-        """The identity of the client: the name of its API key, or else its Authorization header, which may be empty."""
+        """The identity of the client: the name of its API key, or else its Authorization header; empty without both."""
         if name := state_of(self._scope).get("key_name"):
             return f"key {name}".encode()
-        return b"\n".join(value for name, value in self._scope["headers"] if name == b"authorization")
+        credentials = [value for name, value in self._scope["headers"] if name == b"authorization"]
+        return b"header " + b"\n".join(credentials) if credentials else b""
 
     def url(self, **query: int | None) -> str:
         """Return the request's URL with some query parameters replaced. It is relative if there is no Host header."""
@@ -67,7 +68,7 @@ class OperationHandler:
     def __init__(self, operation_id: str, function: Callable[..., Any], faults: list[str]) -> None:
         operation = document.operations()[operation_id]
         self.operation_id, self.function = operation_id, function
-        hints = get_type_hints(function)
+        hints = _hints(operation, function, faults)
         self.context_argument = next((name for name, hint in hints.items() if hint is RequestContext), None)
         self.status = document.success_status(operation_id)
         if not document.response(operation_id, self.status):
@@ -103,7 +104,9 @@ class OperationHandler:
             if isinstance(reply, Response):
                 for name, value in _headers(self.operation_id, reply.status_code).items():
                     reply.headers.setdefault(name.decode(), value.decode())
-                await reply(scope, receive, send)
+                # Ranges are not declared, so a file is always sent as a whole (RFC 9110, section 14.2).
+                headers = [field for field in scope["headers"] if field[0] != b"range"]
+                await reply({**scope, "headers": headers}, receive, send)
                 return
             reply = Reply(reply)
         status = reply.status or self.status
@@ -165,6 +168,16 @@ def _headers(operation_id: str, status: int) -> dict[bytes, bytes]:
     return {name.lower().encode(): value.encode() for name, value in headers.items()}
 
 
+def _hints(operation: Operation, function: Callable[..., Any], faults: list[str]) -> dict[str, Any]:
+    try:
+        return get_type_hints(function)
+    except (NameError, TypeError) as error:
+        faults.append(
+            f"{operation.place}: the annotations of its handler cannot be read: {error}; import what they name."
+        )
+        return {}
+
+
 def _query_keys(operation: Operation) -> set[str]:
     """Return the names of query parameters that hold API keys."""
     used = [document.security_schemes().get(name, {}) for item in operation.description["security"] for name in item]
@@ -175,7 +188,7 @@ def _check_signature(
     operation: Operation, function: Callable[..., Any], arguments: list[str], context_argument: str | None
 ) -> None:
     """Raise FaultError if a handler does not fit its operation."""
-    handler = f"the handler {function.__module__}.{function.__name__}"
+    handler = f"the handler {function.__module__}.{getattr(function, '__name__', function)}"
     if not inspect.iscoroutinefunction(function):
         raise FaultError(operation.place, f"{handler} is not asynchronous; write async def.")
     if twice := {name for name in arguments if arguments.count(name) > 1}:

@@ -1,6 +1,7 @@
 """Load the contract, `openapi.yaml`, and look up operations, responses and headers in it."""
 
 import json
+import keyword
 import re
 import sys
 from collections.abc import Hashable, Mapping
@@ -24,14 +25,18 @@ class Loader(yaml.CSafeLoader):
     """A loader of YAML 1.2, as OpenAPI requires: dates and words such as `no` are strings, and here all keys are."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        if twice := {key for key in keys if keys.count(key) > 1}:
+            raise yaml.MarkedYAMLError(problem=f"{twice.pop()} occurs twice", problem_mark=node.start_mark)
         return {str(key): value for key, value in super().construct_mapping(node, deep).items()}
 
 
 Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":bool"))]
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":bool", ":int"))]
     for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
 }
-Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("true|false|True|False|TRUE|FALSE"), list("tTfF"))
+Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("(true|false|True|False|TRUE|FALSE)$"), list("tTfF"))
+Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile("[-+]?(0|[1-9][0-9]*)$"), list("-+0123456789"))
 
 
 class Dumper(yaml.CSafeDumper):
@@ -71,9 +76,12 @@ def raw() -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         sentence = " ".join(str(error).split()).replace('in "<unicode string>", ', "in ")
         sys.exit(f"{PATH.name} is not valid YAML: {sentence}.")
-    if faults := structure.faults(written):
-        sys.exit("\n".join(f"{PATH.name}: {fault}" for fault in faults))
-    return standard.merge(written, standard.PATH.read_bytes())
+    try:
+        if faults := structure.faults(written):
+            sys.exit("\n".join(f"{PATH.name}: {fault}" for fault in faults))
+        return standard.merge(written, standard.PATH.read_bytes())
+    except RecursionError:
+        sys.exit(f"{PATH.name} is nested too deeply, or an anchor contains itself; use references instead.")
 
 
 def resolve(node: Any) -> Any:
@@ -84,8 +92,11 @@ def resolve(node: Any) -> Any:
 
 
 def snake_case(name: str) -> str:
-    """Return a name of the contract as a Python name."""
-    return re.sub(r"\W+", "_", underscore(name)).strip("_")
+    """Return a name of the contract as a Python name: in snake case, with an underscore where Python needs one."""
+    found = re.sub(r"\W+", "_", underscore(name)).strip("_")
+    if keyword.iskeyword(found):
+        return f"{found}_"
+    return found if found.isidentifier() else f"_{found}"
 
 
 def name_of(contract: Mapping[str, Any]) -> str:
@@ -105,7 +116,8 @@ def base_path() -> str:
     """Return the path of the first server, without a final slash."""
     server = next(iter(raw().get("servers") or [{"url": ""}]))
     variables = {name: variable["default"] for name, variable in server.get("variables", {}).items()}
-    return urlsplit(re.sub(r"{(.*?)}", lambda name: variables.get(name[1], ""), server["url"])).path.rstrip("/")
+    path = urlsplit(re.sub(r"{(.*?)}", lambda name: variables.get(name[1], ""), server["url"])).path.strip("/.")
+    return f"/{path}" if path else ""
 
 
 @cache

@@ -1,6 +1,5 @@
 """Read and validate the parameters of a request."""
 
-import keyword
 import re
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
@@ -41,7 +40,7 @@ class Parameter:
 
     def __init__(self, description: dict[str, Any], place: str = "", direction: Direction = "request") -> None:
         self.name: str = description["name"]
-        self.argument = argument_name(self.name)
+        self.argument = document.snake_case(self.name)
         # The lines of a list-based header field form one list (RFC 9110, section 5.3).
         self.is_list: bool = description.get("x-list", False)
         self.required: bool = description.get("required", False)
@@ -64,7 +63,10 @@ class Parameter:
             raw_values = [", ".join(raw_values).strip(" \t")]
         if len(raw_values) > 1 and not self.is_repeatable:
             return raw_values[0], [violation("repeated", self.name)]
-        value = self.parse(raw_values)
+        try:
+            value = self.parse(raw_values)
+        except ValueError as error:
+            return None, [Violation(message("json", self.name, error), parameter=self.name)]
         if self.rules.is_valid(value):
             return value, []
         return value, [Violation(detail=text, parameter=self.name) for _, text in self.rules.violations(value)]
@@ -72,14 +74,6 @@ class Parameter:
 
 # Parameters by name. The names of header parameters are bytes in lower case.
 Parameters = dict[Any, Parameter]
-
-
-def argument_name(name: str) -> str:
-    """Return the handler's argument for a parameter: its name in snake case, with an underscore if Python needs one."""
-    argument = document.snake_case(name)
-    if keyword.iskeyword(argument):
-        return f"{argument}_"
-    return argument if argument.isidentifier() else f"_{argument}"
 
 
 def read(

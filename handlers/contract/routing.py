@@ -50,14 +50,28 @@ def _paths() -> tuple[dict[str, Match], list[tuple[re.Pattern[str], list[str], s
         if operation.method == "GET":
             methods[operation.path].setdefault("HEAD", operation_id)
     exact, patterns = {}, []
-    # Paths with fewer parameters take precedence: /pets/{id}/photo over /pets/{id}/{part}.
-    for path, operations in sorted(methods.items(), key=lambda item: item[0].count("{")):
-        pattern = re.compile("([^/]+)".join(map(re.escape, PARAMETER.split(path)[::2])))
+    # Paths with more fixed characters take precedence: /pets/{id}/photo over /pets/{id}/{part}.
+    for path, operations in sorted(methods.items(), key=lambda item: -len(PARAMETER.sub("", item[0]))):
+        pattern = re.compile("/".join(map(_segment, path.split("/"))))
         if pattern.groups:
             patterns.append((pattern, PARAMETER.findall(path), path, operations))
         else:
             exact[path] = Match(path, operations, {})
     return exact, patterns
+
+
+def _segment(segment: str) -> str:
+    """Return the regular expression of a path segment.
+
+    A parameter that another one follows ends at the next fixed character. With several parameters that may contain any
+    character, the time of a match would grow with a power of the length.
+    """
+    *literals, last = PARAMETER.split(segment)[::2]
+    ends = [re.escape(literal[:1]) for literal in literals[1:]]
+    patterns = [f"([^/{end}]+)" for end in ends] + ["([^/]+)"] * bool(literals)
+    return "".join(
+        re.escape(literal) + pattern for literal, pattern in zip(literals, patterns, strict=True)
+    ) + re.escape(last)
 
 
 class Routing:
@@ -82,7 +96,7 @@ async def without_operation(scope: Scope, receive: Receive, send: Send) -> None:
     found = match(scope)
     if not found:
         raise Refusal(404)
-    allow = {"Allow": ", ".join([*found.operations, "OPTIONS"])}
+    allow = {"Allow": ", ".join(dict.fromkeys([*found.operations, "OPTIONS"]))}
     if scope["method"] != "OPTIONS":
         raise Refusal(405, headers=allow)
     headers = document.constant_headers(None, 204) | allow

@@ -29,7 +29,11 @@ def merge(contract: dict[str, Any], parts: bytes) -> dict[str, Any]:
     for part in ("x-headers", "x-headers-tls", "x-messages", "x-responses"):
         merged[part] = {**standard[part], **merged.get(part, {})}
     merged.setdefault("x-max-bytes", standard["x-max-bytes"])
-    merged.setdefault("paths", {})
+    merged["paths"] = {path: item for path, item in merged.get("paths", {}).items() if not path.startswith("x-")}
+    # A response that replaces a standard one keeps its limits.
+    for status, response in standard["x-responses"].items():
+        limits = {key: value for key, value in response.items() if key.startswith("x-") and key != "x-problems"}
+        merged["x-responses"][status] = limits | merged["x-responses"][status]
 
     def resolve(node: Any) -> Any:
         while "$ref" in node:

@@ -67,6 +67,8 @@ def _meta_schema(version: str) -> dict[str, Any]:
         definitions[name]["properties"] |= properties
     schema["properties"] |= {"x-messages": TEXTS, "x-max-bytes": SIZE, "x-name": {"type": "string"}}
     schema["properties"]["x-responses"] = {"$ref": "#/definitions/Responses"}
+    headers = {"type": "object", "additionalProperties": {"$ref": "#/definitions/Header"}}
+    schema["properties"] |= {"x-headers": headers, "x-headers-tls": headers}
     return schema
 
 

@@ -58,8 +58,11 @@ class Rules:
 
     def violations(self, value: Any) -> Iterator[tuple[list[str], str]]:
         """Yield the path and the message of each violation, without repetition."""
-        found = [violation for error in self.validator.iter_errors(value) for violation in self._explain(error, value)]
-        yield from {(*path, text): (list(map(str, path)), text) for path, text in found}.values()
+        seen = set()
+        for path, text in chain.from_iterable(self._explain(each, value) for each in self.validator.iter_errors(value)):
+            if (*path, text) not in seen:
+                seen.add((*path, text))
+                yield list(map(str, path)), text
 
     def _explain(self, error: ValidationError, value: Any) -> Iterator[tuple[Path, str]]:
         """Yield the path and the message of each violation behind one of the library's errors."""

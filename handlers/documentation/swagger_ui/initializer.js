@@ -1,19 +1,21 @@
 // Move the example of an optional parameter into its description: Swagger UI would send the example by default, and the
 // service rejects an invented `If-Match`. Drop `anyOf`, of which Swagger UI would offer only the first alternative.
 const inWords = (parameter, schemas) => {
-  if (parameter.required) return parameter;
-  const { example, ...rest } = parameter;
-  const { example: _, anyOf, ...schema } = schemas[rest.schema.$ref?.split("/").pop()] ?? rest.schema;
-  return { ...rest, schema, description: `${rest.description.trim()} Example: \`${example}\`.` };
+  if (parameter.required || !parameter.schema || !("example" in parameter)) return parameter;
+  const { example, description = "", ...rest } = parameter;
+  const { example: _, anyOf, ...schema } = schemas?.[rest.schema.$ref?.split("/").pop()] ?? rest.schema;
+  return { ...rest, schema, description: `${description.trim()} Example: \`${example}\`.` };
 };
 
 const prepared = (contract) => {
-  const { parameters, securitySchemes, ...components } = contract.components;
+  const { parameters, securitySchemes, ...components } = contract.components ?? {};
   components.parameters = Object.fromEntries(
-    Object.entries(parameters).map(([name, parameter]) => [name, inWords(parameter, components.schemas)]),
+    Object.entries(parameters ?? {}).map(([name, parameter]) => [name, inWords(parameter, components.schemas)]),
   );
   // Hide the Authorize button if the service requires no API key.
-  return { ...contract, components: contract.security.length ? { ...components, securitySchemes } : components };
+  const operations = Object.values(contract.paths).flatMap((item) => Object.values(item));
+  const isProtected = [contract, ...operations].some((part) => part.security?.length);
+  return { ...contract, components: isProtected ? { ...components, securitySchemes } : components };
 };
 
 const Preparation = () => ({
@@ -32,7 +34,7 @@ const FoldedRefusals = () => ({
         const button = React.createElement(
           "button",
           { className: "unfold", type: "button", "aria-expanded": false, onClick: () => fold(false) },
-          response.get("description").trim().replaceAll("`", ""),
+          (response.get("description") ?? "").trim().replaceAll("`", ""),
         );
         return React.createElement(
           "tr",
