@@ -28,9 +28,7 @@ def check_columns(url: str) -> None:
     with connected(url) as database:
         for table in all_tables():
             name = table._meta.table_name
-            columns = {column.name for column in database.get_columns(name)}
-            if missing := [
-                field.column_name for field in table._meta.sorted_fields if field.column_name not in columns
-            ]:
+            present = {column.name for column in database.get_columns(name)}
+            if missing := [column for column in table._meta.columns if column not in present]:
                 message = f"The table {name} has no column {', '.join(missing)}: add a migration to models/migrations."
                 raise ConfigurationError(message)

@@ -7,7 +7,7 @@ from inspect import Parameter
 from typing import Any, Literal, NamedTuple
 
 import jiter
-from pydantic import PydanticUserError, TypeAdapter, ValidationError
+from pydantic import BaseModel, PydanticUserError, RootModel, TypeAdapter, ValidationError
 from starlette.requests import Request
 from starlette.types import Receive, Scope
 
@@ -64,6 +64,16 @@ def _make_media(name: str, description: dict[str, Any], place: str) -> Media:
     return Media("text" if name.startswith("text/") else "bytes", rules)
 
 
+def _check_model(hint: Any, schema: Any, place: str) -> None:
+    """Raise FaultError if a generated model is older than its schema."""
+    if isinstance(hint, type) and issubclass(hint, BaseModel) and hint.__module__ == "models.schemas":
+        names = {info.alias or name for name, info in hint.model_fields.items()}
+        properties = {name: document.resolve(part) for name, part in properties_of(schema).items()}
+        missing = [name for name, part in properties.items() if not part.get("readOnly") and name not in names]
+        if missing and not issubclass(hint, RootModel):
+            raise FaultError(place, f"the model {hint.__name__} has no {missing[0]}; run make generate.")
+
+
 def _parse(content_type: bytes) -> tuple[str, set[str]]:
     """Return the media type of a Content-Type and its `charset`, in lower case, ignoring other parameters."""
     media_type, *parameters = (part.strip() for part in content_type.decode("latin-1").lower().split(";"))
@@ -85,6 +95,7 @@ class RequestBody:
             if name in self.media:
                 raise FaultError(f"{place}.content", f"{name} occurs twice; parameters do not distinguish media types.")
             self.media[name] = _make_media(name, media, f"{place}.content.{key}")
+            _check_model(hint, media.get("schema", {}), f"{place}.content.{key}.schema")
         try:
             self.convert = TypeAdapter(Any if hint is Parameter.empty else hint).validator.validate_python
         except PydanticUserError as error:

@@ -105,8 +105,8 @@ class OperationHandler:
                 for name, value in _headers(self.operation_id, reply.status_code).items():
                     reply.headers.setdefault(name.decode(), value.decode())
                 # Ranges are not declared, so a file is always sent as a whole (RFC 9110, section 14.2).
-                headers = [field for field in scope["headers"] if field[0] != b"range"]
-                await reply({**scope, "headers": headers}, receive, send)
+                kept = [field for field in scope["headers"] if field[0] != b"range"]
+                await reply({**scope, "headers": kept}, receive, send)
                 return
             reply = Reply(reply)
         status = reply.status or self.status
@@ -172,9 +172,7 @@ def _hints(operation: Operation, function: Callable[..., Any], faults: list[str]
     try:
         return get_type_hints(function)
     except (NameError, TypeError) as error:
-        faults.append(
-            f"{operation.place}: the annotations of its handler cannot be read: {error}; import what they name."
-        )
+        faults.append(f"{operation.place}: an annotation of its handler cannot be read: {error}; import what it names.")
         return {}
 
 

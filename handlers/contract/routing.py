@@ -66,12 +66,9 @@ def _segment(segment: str) -> str:
     A parameter that another one follows ends at the next fixed character. With several parameters that may contain any
     character, the time of a match would grow with a power of the length.
     """
-    *literals, last = PARAMETER.split(segment)[::2]
-    ends = [re.escape(literal[:1]) for literal in literals[1:]]
-    patterns = [f"([^/{end}]+)" for end in ends] + ["([^/]+)"] * bool(literals)
-    return "".join(
-        re.escape(literal) + pattern for literal, pattern in zip(literals, patterns, strict=True)
-    ) + re.escape(last)
+    first, *literals = map(re.escape, PARAMETER.split(segment)[::2])
+    ends = [literal[: 1 + literal.startswith("\\")] for literal in literals[:-1]]
+    return first + "".join(f"([^/{end}]+){literal}" for end, literal in zip([*ends, ""], literals, strict=False))
 
 
 class Routing:
