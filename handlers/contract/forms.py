@@ -117,12 +117,9 @@ def _field(name: str, schema: Any, encoding: dict[str, Any], default: str, place
     media_types = encoding.get("contentType", default if is_object else "*").lower().replace(" ", "").split(",")
     is_json = media_types == ["application/json"]
     is_exploded = encoding.get("style", "form") == "form" and encoding.get("explode", True)
-    if not is_exploded or "headers" in encoding or (is_object and not is_json):
-        supported = (
-            "contentType: application/json"
-            if is_object and not is_json
-            else 'style "form", explode: true and no headers'
-        )
+    is_other = is_object and not is_json
+    if is_other or not is_exploded or "headers" in encoding:
+        supported = "contentType: application/json" if is_other else 'style "form", explode: true and no headers'
         raise FaultError(f"{place}.schema", f'the encoding of "{name}" is not supported; use {supported}.')
 
     def convert_part(part: File) -> Any:

@@ -52,7 +52,7 @@ class Rules:
             if isinstance(self.schema, dict):
                 self.schema["definitions"] = translation.definitions
             self.validator = dialect(self.schema, validate_formats=True, formats=FORMATS, mask="the value")
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
             raise _fault(self.schema, place, error) from error
         self.is_valid: Callable[[Any], bool] = self.validator.is_valid
 
