@@ -86,12 +86,9 @@ async def _multipart(content: bytes, content_type: bytes) -> list[tuple[str, Fil
         form = await parser.parse()
     except MultiPartException as error:
         raise ValueError(error.message) from error
-    try:
-        if not parser.is_complete:
-            raise ValueError("The last boundary is missing.")
-        parts = [(_utf8(name), _part(value)) for name, value in form.multi_items()]
-    finally:
-        await form.close()
+    parts = [(_utf8(name), _part(value)) for name, value in form.multi_items()]
+    if not parser.is_complete:
+        raise ValueError("The last boundary is missing.")
     # A browser sends a nameless, empty file if the user chose none.
     return [(name, part) for name, part in parts if part or part.filename or not part.content_type]
 
@@ -99,11 +96,12 @@ async def _multipart(content: bytes, content_type: bytes) -> list[tuple[str, Fil
 def _part(value: str | UploadFile) -> File:
     if isinstance(value, str):
         return File(value.encode("latin-1"))
-    return File(value.file.read(), _utf8(value.filename or ""), value.content_type or "")
+    with value.file as file:
+        return File(file.read(), _utf8(value.filename or ""), value.content_type or "")
 
 
-def _utf8(text: str) -> str:
-    return text.encode("latin-1").decode()
+def _utf8(name: str) -> str:
+    return name.encode("latin-1").decode(errors="replace")
 
 
 # For each media type, the function that returns the names and contents of the parts of a form with this Content-Type.
@@ -119,12 +117,9 @@ def _field(name: str, schema: Any, encoding: dict[str, Any], default: str, place
     media_types = encoding.get("contentType", default if is_object else "*").lower().replace(" ", "").split(",")
     is_json = media_types == ["application/json"]
     is_exploded = encoding.get("style", "form") == "form" and encoding.get("explode", True)
-    if not is_exploded or "headers" in encoding or (is_object and not is_json):
-        supported = (
-            "contentType: application/json"
-            if is_object and not is_json
-            else 'style "form", explode: true and no headers'
-        )
+    is_other = is_object and not is_json
+    if is_other or not is_exploded or "headers" in encoding:
+        supported = "contentType: application/json" if is_other else 'style "form", explode: true and no headers'
         raise FaultError(f"{place}.schema", f'the encoding of "{name}" is not supported; use {supported}.')
 
     def convert_part(part: File) -> Any:
