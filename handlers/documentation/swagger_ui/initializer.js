@@ -1,21 +1,30 @@
 // Move the example of an optional parameter into its description: Swagger UI would send the example by default, and the
 // service rejects an invented `If-Match`. Drop `anyOf`, of which Swagger UI would offer only the first alternative.
 const inWords = (parameter, schemas) => {
-  if (parameter.required || !parameter.schema || !("example" in parameter)) return parameter;
+  if (parameter.required || !parameter.schema) return parameter;
   const { example, description = "", ...rest } = parameter;
   const { example: _, anyOf, ...schema } = schemas?.[rest.schema.$ref?.split("/").pop()] ?? rest.schema;
-  return { ...rest, schema, description: `${description.trim()} Example: \`${example}\`.` };
+  const words = example === undefined ? "" : ` Example: \`${example}\`.`;
+  return { ...rest, schema, description: description.trim() + words };
 };
 
+const mapValues = (object, map) =>
+  Object.fromEntries(Object.entries(object ?? {}).map(([name, value]) => [name, map(value, name)]));
+
 const prepared = (contract) => {
-  const { parameters, securitySchemes, ...components } = contract.components ?? {};
-  components.parameters = Object.fromEntries(
-    Object.entries(parameters ?? {}).map(([name, parameter]) => [name, inWords(parameter, components.schemas)]),
+  const { securitySchemes, ...components } = contract.components ?? {};
+  const change = (parameter) => inWords(parameter, components.schemas);
+  components.parameters = mapValues(components.parameters, change);
+  const paths = mapValues(contract.paths, (item) =>
+    mapValues(item, (node, name) => {
+      if (name === "parameters") return node.map(change);
+      return node?.parameters ? { ...node, parameters: node.parameters.map(change) } : node;
+    }),
   );
   // Hide the Authorize button if the service requires no API key.
-  const operations = Object.values(contract.paths).flatMap((item) => Object.values(item));
-  const isProtected = [contract, ...operations].some((part) => part.security?.length);
-  return { ...contract, components: isProtected ? { ...components, securitySchemes } : components };
+  const operations = Object.values(paths).flatMap((item) => Object.values(item));
+  const isProtected = [contract, ...operations].some((part) => part?.security?.length);
+  return { ...contract, paths, components: isProtected ? { ...components, securitySchemes } : components };
 };
 
 const Preparation = () => ({
