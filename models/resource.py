@@ -114,9 +114,11 @@ class Resource:
         """Update a row, and return it. Raise MissingError if there is none, ChangedError if its version differs."""
         return Stored(*await self._change(execute, self._update, id, body.__dict__ | columns, versions))
 
-    async def patch(self, execute: Execute, id: Any, body: BaseModel, versions: Versions, **columns: Any) -> Stored:
-        """Update only the columns whose properties the request has; otherwise like `update`."""
-        given = {name: value for name, value in body.__dict__.items() if name in body.model_fields_set}
+    async def patch(
+        self, execute: Execute, id: Any, body: BaseModel | None, versions: Versions, **columns: Any
+    ) -> Stored:
+        """Update only the columns whose properties the body has, and further columns; otherwise like `update`."""
+        given = {name: getattr(body, name) for name in body.model_fields_set} if body else {}
         return Stored(*await self._change(execute, self._update, id, given | columns, versions))
 
     async def delete(self, execute: Execute, id: Any, versions: Versions) -> None:
