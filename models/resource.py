@@ -118,7 +118,7 @@ class Resource:
         self, execute: Execute, id: Any, body: BaseModel | None, versions: Versions, **columns: Any
     ) -> Stored:
         """Update only the columns whose properties the body has, and further columns; otherwise like `update`."""
-        given = {name: getattr(body, name) for name in body.model_fields_set} if body else {}
+        given = {name: value for name, value in vars(body).items() if name in body.model_fields_set} if body else {}
         return Stored(*await self._change(execute, self._update, id, given | columns, versions))
 
     async def delete(self, execute: Execute, id: Any, versions: Versions) -> None:

@@ -107,11 +107,12 @@ def test_update_replaces_and_patch_keeps_what_is_not_given(use: Use) -> None:
         patched = await database.write(pets.patch, 1, PetInput(name="Max"), None)
         assert json.loads(patched.json)["ownerId"] == 1
         assert json.loads(patched.json)["weight"] == 3.5
-        patched = await database.write(pets.patch, 1, PetInput.model_validate({"name": "Max", "weight": None}), {2})
+        assert await database.write(partial(pets.patch, name="Max"), 1, None, {2}) == patched._replace(version=3)
+        patched = await database.write(pets.patch, 1, PetInput.model_validate({"name": "Max", "weight": None}), {3})
         assert json.loads(patched.json)["weight"] is None
-        assert patched.version == 3
-        replaced = await database.write(partial(pets.update, born="2025-01-01"), 1, PetInput(name="Moe"), [1, 3])
-        assert (replaced.version, json.loads(replaced.json)["ownerId"]) == (4, None)
+        assert patched.version == 4
+        replaced = await database.write(partial(pets.update, born="2025-01-01"), 1, PetInput(name="Moe"), [1, 4])
+        assert (replaced.version, json.loads(replaced.json)["ownerId"]) == (5, None)
         assert json.loads(replaced.json)["born"] == "2025-01-01"
 
         for change in (pets.update, pets.patch):
@@ -121,7 +122,7 @@ def test_update_replaces_and_patch_keeps_what_is_not_given(use: Use) -> None:
                 await database.write(change, 2, PetInput(name="Rex"), None)
         with pytest.raises(ChangedError):
             await database.write(pets.delete, 1, {3})
-        await database.write(pets.delete, 1, {4})
+        await database.write(pets.delete, 1, {5})
         with pytest.raises(MissingError):
             await pets.select(1)
 
