@@ -31,8 +31,7 @@ from models.keys import KeyCache
 def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
     """Create the application. Without `settings`, read the settings from the environment.
 
-    Raises:
-        ConfigurationError: The contract cannot be served; the message has a line for each fault.
+    Raise ConfigurationError with a line for each fault if the contract cannot be served.
     """
     settings = settings or ServerSettings()
     database = open_database(settings.database_url, settings.database_connections)
@@ -41,6 +40,8 @@ def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
     faults: list[str] = []
     handlers = find_handlers(Services(database, idempotency), faults)
     access = find_access(keys, faults)
+    if settings.validate_responses:
+        responses.check(faults)
     if faults:
         raise ConfigurationError("\n".join(f"{document.PATH.name}: {fault}" for fault in dict.fromkeys(faults)))
     open_routes = [*pages.routes(settings.public_url.rstrip("/"), keys), *health.routes(database)]
@@ -92,13 +93,12 @@ def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
 
 
 def _routed_parts() -> dict[str, Any]:
-    """Return the parts of the contract that Connexion uses: paths and operation ids.
+    """Return the parts of the contract that Connexion uses: operation ids, and full paths.
 
     Connexion refuses OpenAPI 3.1, and would resolve every reference in the schemas again.
     """
     paths: dict[str, dict[str, Any]] = {}
     for operation_id, operation in document.operations().items():
         routed = {"operationId": operation_id, "responses": {"default": {"description": ""}}}
-        paths.setdefault(operation.path.removeprefix(document.base_path()), {})[operation.method.lower()] = routed
-    information, servers = {"title": "", "version": ""}, [{"url": document.base_path() or "/"}]
-    return {"openapi": "3.0.3", "info": information, "servers": servers, "paths": paths}
+        paths.setdefault(operation.path, {})[operation.method.lower()] = routed
+    return {"openapi": "3.0.3", "info": {"title": "", "version": ""}, "paths": paths}

@@ -47,7 +47,7 @@ class Check(ServerSettings):
     """Check that the contract can be served, without serving it."""
 
     def cli_cmd(self) -> None:
-        create_app(self)
+        create_app(self.model_copy(update={"validate_responses": True}))
         print(f"{document.PATH.name}: {len(document.operations())} operations, no faults.")
 
 

@@ -32,7 +32,7 @@ def find_handlers(services: Services, faults: list[str]) -> dict[str, OperationH
     """Return the handlers by operation id, and add a sentence to `faults` for everything that cannot be served."""
     found: dict[str, OperationHandler] = {}
     owners: dict[ModuleType, Any] = {}
-    shapes: dict[tuple[str, str], str] = {}
+    shapes: dict[str, str] = {}
     for operation_id, operation in document.operations().items():
         with collected(faults):
             if operation.description.get("operationId", operation_id) != operation_id:
@@ -60,8 +60,9 @@ def _module(operation: Operation) -> ModuleType:
         name += "_operations"
     try:
         return import_module(f"handlers.{name}")
-    except ImportError as error:
-        sentence = f"handlers/{name}.py cannot be imported: {error}; if the contract has changed, run make generate."
+    except Exception as error:
+        hint = "if the contract has changed, run make generate" if isinstance(error, ImportError) else "correct it"
+        sentence = f"handlers/{name}.py cannot be imported: {error}; {hint}."
         if find_spec(f"handlers.{name}") is None:
             sentence = f"the module handlers/{name}.py is missing; add it with the handler."
         raise FaultError(operation.place, sentence) from error
@@ -71,32 +72,28 @@ def _file(module: ModuleType) -> str:
     return f"{module.__name__.replace('.', '/')}.py"
 
 
-def _check_path(operation: Operation, shapes: dict[tuple[str, str], str]) -> None:
+def _check_path(operation: Operation, shapes: dict[str, str]) -> None:
     """Raise FaultError if the path parameters do not fit the path, or another path matches the same requests."""
     named = re.findall("{(.*?)}", operation.path)
     described = [parameter["name"] for parameter in operation.parameters.values() if parameter["in"] == "path"]
     if sorted(named) != sorted(described):
         message = f"the path has the parameters {named}, but describes {described}; write each once in both."
         raise FaultError(operation.place, message)
-    other = shapes.setdefault((re.sub("{.*?}", "{}", operation.path), operation.method), operation.place)
-    if other != operation.place:
-        raise FaultError(operation.place, f"it matches the same requests as {other}; remove one.")
+    other = shapes.setdefault(re.sub("{.*?}", "{}", operation.path), operation.path)
+    if other != operation.path:
+        raise FaultError(operation.place, f"{other} matches the same requests; give the parameters the same names.")
 
 
 def _unknown_refusals(module: ModuleType) -> Iterator[str]:
-    """Yield a sentence for each `Refusal(409, "Name")` whose example no operation of the module declares."""
-    declared = {
-        (int(status), name)
-        for operation in document.operations().values()
-        for status, response in operation.description["responses"].items()
-        if status.isdecimal()
-        for name in response.get("content", {}).get(problems.MEDIA_TYPE, {}).get("examples", ())
-    }
+    """Yield a sentence for each `Refusal(409)` or `Refusal(409, "Name")` that no operation of the contract declares."""
     for node in ast.walk(ast.parse(inspect.getsource(module))):
         match node:
-            case ast.Call(
-                func=ast.Name("Refusal") | ast.Attribute(attr="Refusal"),
-                args=[ast.Constant(int(status)), ast.Constant(str(name)), *_],
-            ) if (status, name) not in declared:
+            case ast.Call(ast.Name("Refusal") | ast.Attribute(attr="Refusal"), [ast.Constant(int(status)), *more]):
+                found = [document.response(operation_id, status) for operation_id in document.operations()]
+                contents = [response["content"].get(problems.MEDIA_TYPE, {}) for response in found if response]
+                name = more[0].value if more and isinstance(more[0], ast.Constant) else None
                 place = f"{_file(module)}:{node.lineno}"
-                yield f'{place}: no operation has a problem "{name}" of status {status}; add it to x-problems.'
+                if not contents:
+                    yield f"{place}: no operation has a response {status}; add it."
+                elif name and all(name not in content.get("examples", ()) for content in contents):
+                    yield f'{place}: no operation has a problem "{name!s}" of status {status}; add it to x-problems.'

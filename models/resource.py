@@ -63,12 +63,12 @@ class Resource:
         self._filters = filters or {}
         # Every name of a field and of a column, such as `project` and `project_id` of a foreign key.
         self._fields: dict[str, Field] = table._meta.combined
-        self._properties = {info.alias or name: name for name, info in response.model_fields.items()}
-        if missing := self._properties.values() - self._fields.keys():
+        names = {info.alias or name: name for name, info in response.model_fields.items()}
+        if missing := names.values() - self._fields.keys():
             name = f"{table._meta.table_name} ({table.__module__})"
             raise ConfigurationError(f"Add the columns {', '.join(sorted(missing))} of {response.__name__} to {name}.")
-        columns = {name: self._fields[name] for name in self._properties.values()}
-        stored = self._key, self._version, database.as_bytes(self._json(columns))
+        self._properties = {alias: self._fields[name] for alias, name in names.items()}
+        stored = self._key, self._version, database.as_bytes(self._json(lambda field: field))
         self._select = Statement(table.select(*stored).where(self._by_key()), database)
         # The fingerprint of the JSON format is part of every entity tag, so the tags change with the format.
         self.fingerprint = sha256(self._select.sql.encode()).hexdigest()[:8]
@@ -112,26 +112,23 @@ class Resource:
 
     async def update(self, execute: Execute, id: Any, body: BaseModel, versions: Versions, **columns: Any) -> Stored:
         """Update a row, and return it. Raise MissingError if there is none, ChangedError if its version differs."""
-        values = self._values(body.__dict__ | columns)
-        return Stored(*await self._change(execute, self._update, id, values, versions))
+        return Stored(*await self._change(execute, self._update, id, body.__dict__ | columns, versions))
 
     async def patch(self, execute: Execute, id: Any, body: BaseModel, versions: Versions, **columns: Any) -> Stored:
         """Update only the columns whose properties the request has; otherwise like `update`."""
         given = {name: value for name, value in body.__dict__.items() if name in body.model_fields_set}
-        values = self._values(given | columns)
-        return Stored(*await self._change(execute, self._update, id, values, versions))
+        return Stored(*await self._change(execute, self._update, id, given | columns, versions))
 
     async def delete(self, execute: Execute, id: Any, versions: Versions) -> None:
         """Delete a row. Raise MissingError if there is none, ChangedError if its version differs."""
         await self._change(execute, self._delete, id, {}, versions)
 
     async def _change(
-        self, execute: Execute, change: Callable[..., Statement], id: Any, values: dict[str, Any], versions: Versions
+        self, execute: Execute, change: Callable[..., Statement], id: Any, columns: dict[str, Any], versions: Versions
     ) -> tuple[Any, ...]:
-        statement = change(None if versions is None else len(versions), *values)
-        for number, version in enumerate(versions or ()):
-            values[f"version{number}"] = version
-        values["id"] = id
+        statement = change(None if versions is None else len(versions), *columns)
+        allowed = {f"version{number}": version for number, version in enumerate(versions or ())}
+        values = {**self._values(columns), **allowed, "id": id}
         while not (rows := await execute(statement.sql, statement.order(values))):
             if versions is None or not (found := await execute(self._select.sql, [id])):
                 raise MissingError
@@ -153,11 +150,9 @@ class Resource:
             condition &= self._version.in_([parameter(f"version{number}") for number in range(versions)])
         return condition
 
-    def _json(self, columns: Mapping[str, ColumnBase]) -> ColumnBase:
-        """Return an SQL expression for a row as the contract's JSON object."""
-        return self._database.json_object(
-            {alias: (columns[name], self._fields[name]) for alias, name in self._properties.items()}
-        )
+    def _json(self, column: Callable[[Field], ColumnBase]) -> ColumnBase:
+        """Return an SQL expression for a row as the contract's JSON object, with the columns of the fields."""
+        return self._database.json_object({alias: (column(field), field) for alias, field in self._properties.items()})
 
     def _page(self, filters: tuple[str, ...]) -> Query:
         """Return the query of a page, with conditions for the named filters."""
@@ -178,8 +173,8 @@ class Resource:
 
         rows = narrow(self._table.select(), parameter("after")).limit(parameter("limit"))
         key_column = getattr(rows.c, key.column_name)
-        columns = {name: getattr(rows.c, self._fields[name].column_name) for name in self._properties.values()}
-        array = database.as_bytes(database.json_array(self._json(columns), key_column))
+        objects = self._json(lambda field: getattr(rows.c, field.column_name))
+        array = database.as_bytes(database.json_array(objects, key_column))
         page = Select([rows], [array.alias("json"), fn.max(key_column).alias("last")])
         # With EXISTS, PostgreSQL would scan the whole table if the last page is requested.
         more = NodeList((narrow(self._table.select(key), page.c.last).limit(SQL("1")), SQL("IS NOT NULL")))

@@ -118,13 +118,12 @@ class Access:
 
 def find_access(keys: KeyCache, faults: list[str]) -> dict[str | None, Access]:
     """Return the access to each operation, and under None that to everything else; add what is faulty to `faults`."""
-    required: dict[str | None, tuple[str, Any]] = {None: ("security", document.raw().get("security", []))}
-    for name, operation in document.operations().items():
-        required[name] = (f"{operation.place}.security", operation.description["security"])
     found: dict[str | None, Access] = {}
-    for operation_id, (place, requirements) in required.items():
+    with collected(faults):
+        found[None] = Access("security", document.raw().get("security", []), keys)
+    for operation_id, operation in document.operations().items():
         with collected(faults):
-            found[operation_id] = Access(place, requirements, keys)
+            found[operation_id] = Access(f"{operation.place}.security", operation.description["security"], keys)
     return found
 
 
@@ -144,11 +143,13 @@ class Security:
 
 def _credentials(scope: Scope, kind: str, scheme: Mapping[str, Any]) -> Sequence[str]:
     """Return the token or key, or the user and the password, of a request; nothing if they are missing or malformed."""
-    request, name, location = HTTPConnection(scope), scheme.get("name", "Authorization"), scheme.get("in", "header")
-    if location == "cookie":
-        values = [request.cookies.get(name, "")]
+    name, location = scheme.get("name", "Authorization"), scheme.get("in", "header")
+    if location == "header":
+        field = name.lower().encode()
+        values = [value.decode("latin-1") for key, value in scope["headers"] if key == field]
     else:
-        values = (request.headers if location == "header" else request.query_params).getlist(name)
+        request = HTTPConnection(scope)
+        values = [request.cookies.get(name, "")] if location == "cookie" else request.query_params.getlist(name)
     pattern = "([!-~]+)" if kind == "apiKey" else f"{CHALLENGES[kind]} +{TOKEN} *"
     found = re.fullmatch(pattern, values[0], re.ASCII | re.IGNORECASE) if len(values) == 1 else None
     if found and kind == "basic":

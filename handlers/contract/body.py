@@ -1,12 +1,13 @@
 """Read and validate the body of a request."""
 
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from functools import lru_cache
 from inspect import Parameter
 from typing import Any, Literal, NamedTuple
 
 import jiter
-from pydantic import PydanticUserError, TypeAdapter, ValidationError
+from pydantic import BaseModel, PydanticUserError, RootModel, TypeAdapter, ValidationError
 from starlette.requests import Request
 from starlette.types import Receive, Scope
 
@@ -63,6 +64,16 @@ def _make_media(name: str, description: dict[str, Any], place: str) -> Media:
     return Media("text" if name.startswith("text/") else "bytes", rules)
 
 
+def _check_model(hint: Any, schema: Any, place: str) -> None:
+    """Raise FaultError if a generated model is older than its schema."""
+    if isinstance(hint, type) and issubclass(hint, BaseModel) and hint.__module__ == "models.schemas":
+        names = {info.alias or name for name, info in hint.model_fields.items()}
+        properties = {name: document.resolve(part) for name, part in properties_of(schema).items()}
+        missing = [name for name, part in properties.items() if not part.get("readOnly") and name not in names]
+        if missing and not issubclass(hint, RootModel):
+            raise FaultError(place, f"the model {hint.__name__} has no {missing[0]}; run make generate.")
+
+
 def _parse(content_type: bytes) -> tuple[str, set[str]]:
     """Return the media type of a Content-Type and its `charset`, in lower case, ignoring other parameters."""
     media_type, *parameters = (part.strip() for part in content_type.decode("latin-1").lower().split(";"))
@@ -72,8 +83,7 @@ def _parse(content_type: bytes) -> tuple[str, set[str]]:
 class RequestBody:
     """The request body of an operation, for a handler whose argument `body` has the annotation `hint`.
 
-    Raises:
-        FaultError: The body is not supported.
+    The constructor raises FaultError if the body is not supported.
     """
 
     def __init__(self, description: dict[str, Any], hint: Any = Parameter.empty, place: str = "") -> None:
@@ -85,6 +95,7 @@ class RequestBody:
             if name in self.media:
                 raise FaultError(f"{place}.content", f"{name} occurs twice; parameters do not distinguish media types.")
             self.media[name] = _make_media(name, media, f"{place}.content.{key}")
+            _check_model(hint, media.get("schema", {}), f"{place}.content.{key}.schema")
         try:
             self.convert = TypeAdapter(Any if hint is Parameter.empty else hint).validator.validate_python
         except PydanticUserError as error:
@@ -93,11 +104,7 @@ class RequestBody:
         self.select = lru_cache(self._select)
 
     async def read(self, scope: Scope, receive: Receive) -> Any:
-        """Return the validated body as an object of the handler's type, or None for an optional body that is absent.
-
-        Raises:
-            Refusal: 415 for another media type, 413 as soon as the body is too large, 400 with all violations.
-        """
+        """Return the validated body as an object of the handler's type, or None for an optional body that is absent."""
         headers = scope["headers"]
         if not self.is_required and all(value == b"0" for name, value in headers if name in CONTENT):
             return None
@@ -141,15 +148,11 @@ class RequestBody:
 def _violations(error: ValidationError, value: Any) -> Iterator[Violation]:
     """Yield what the handler's type adds to the schema, such as dates that the calendar lacks."""
     for found in error.errors(include_url=False, include_context=False, include_input=False):
-        path, node, name = [], value, messages()["body"]
+        path, node = [], value
         for step in found["loc"]:
             # Pydantic also names the alternatives of a union, which are no steps in the value.
-            try:
+            with suppress(KeyError, IndexError, TypeError):
                 node = node[step]
-            except (KeyError, IndexError, TypeError):
-                continue
-            path.append(str(step))
-            name = f"{name}[{step}]" if isinstance(step, int) else step
-        reason = found["msg"].removeprefix("Value error, ")
-        sentence = f"{name} {reason.removeprefix('Input ')}" if reason.startswith("Input ") else f"{name}: {reason}"
-        yield Violation(sentence, pointer(path))
+                path.append(str(step))
+        name = path[-1] if path else messages()["body"]
+        yield Violation(f"{name}: {found['msg'].removeprefix('Value error, ')}", pointer(path))

@@ -6,7 +6,7 @@ replaces Connexion's own conversion of parameters, bodies and responses, which t
 
 import inspect
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache, lru_cache
 from http import HTTPStatus
 from itertools import chain
 from typing import Any, get_type_hints
@@ -30,6 +30,7 @@ from handlers.contract.scope import state_of
 
 # Header parameters that OpenAPI ignores, because other parts describe them (Parameter Object).
 IGNORED = {"accept", "content-type", "authorization"}
+WITHOUT_CONTENT = {204, 304}  # RFC 9110, section 6.4.1
 
 
 class RequestContext:
@@ -40,10 +41,11 @@ class RequestContext:
 
     @property
     def caller(self) -> bytes:
-        """The identity of the client: the name of its API key, or else its Authorization header, which may be empty."""
+        """The identity of the client: the name of its API key, or else its Authorization header; empty without both."""
         if name := state_of(self._scope).get("key_name"):
             return f"key {name}".encode()
-        return b"\n".join(value for name, value in self._scope["headers"] if name == b"authorization")
+        credentials = [value for name, value in self._scope["headers"] if name == b"authorization"]
+        return b"header " + b"\n".join(credentials) if credentials else b""
 
     def url(self, **query: int | None) -> str:
         """Return the request's URL with some query parameters replaced. It is relative if there is no Host header."""
@@ -61,21 +63,17 @@ def _without(query_string: bytes, *names: str) -> str:
 
 
 class OperationHandler:
-    """An ASGI application that serves one operation.
-
-    Args:
-        operation_id: The operation id.
-        function: The handler, which must accept the operation's parameters and body.
-        faults: A list to which sentences are added about what cannot be served.
-    """
+    """An ASGI application that serves one operation with its handler. It adds what it cannot serve to `faults`."""
 
     def __init__(self, operation_id: str, function: Callable[..., Any], faults: list[str]) -> None:
         operation = document.operations()[operation_id]
         self.operation_id, self.function = operation_id, function
-        hints = get_type_hints(function)
+        hints = _hints(operation, function, faults)
         self.context_argument = next((name for name, hint in hints.items() if hint is RequestContext), None)
         self.status = document.success_status(operation_id)
-        self.headers: dict[int, dict[bytes, bytes]] = {}
+        if not document.response(operation_id, self.status):
+            faults.append(f"{operation.place}.responses: it has no successful response; add one.")
+        number_of_faults = len(faults)
         self.parameters: dict[str, Parameters] = {"path": {}, "query": {}, "header": {}, "cookie": {}}
         for place, description in operation.parameters.items():
             with collected(faults):
@@ -92,6 +90,8 @@ class OperationHandler:
         self.keys = _query_keys(operation)
         with collected(faults):
             arguments = [parameter.argument for parameter in parameters] + ["body"] * bool(body)
+            if len(faults) > number_of_faults:
+                return
             _check_signature(operation, function, arguments, self.context_argument)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -102,29 +102,26 @@ class OperationHandler:
         reply = await self.function(**arguments)
         if type(reply) is not Reply:
             if isinstance(reply, Response):
-                for name, value in self._headers_of(reply.status_code).items():
+                for name, value in _headers(self.operation_id, reply.status_code).items():
                     reply.headers.setdefault(name.decode(), value.decode())
-                await reply(scope, receive, send)
+                # Ranges are not declared, so a file is always sent as a whole (RFC 9110, section 14.2).
+                kept = [field for field in scope["headers"] if field[0] != b"range"]
+                await reply({**scope, "headers": kept}, receive, send)
                 return
             reply = Reply(reply)
         status = reply.status or self.status
         own = {field.lower().encode(): text.encode() for field, text in reply.headers.items()}
-        headers = {**self._headers_of(status), **own}
+        headers = {**_headers(self.operation_id, status), **own}
         body = reply.body
         if type(body) is not bytes:
             body = encoded(body, headers.get(b"content-type", b""))
+        if status in WITHOUT_CONTENT:
+            body = b""
+            headers.pop(b"content-type", None)
         if body:
             headers[b"content-length"] = b"%d" % len(body)
         await send({"type": "http.response.start", "status": status, "headers": list(headers.items())})
         await send({"type": "http.response.body", "body": body})
-
-    def _headers_of(self, status: int) -> dict[bytes, bytes]:
-        """Return the headers that are the same in all responses with a status."""
-        if status not in self.headers:
-            if not document.response(self.operation_id, status):
-                raise LookupError(f"The contract declares no response {status} of {self.operation_id}.")
-            self.headers[status] = _headers(self.operation_id, status)
-        return self.headers[status]
 
     async def _arguments(self, scope: Scope, receive: Receive) -> dict[str, Any]:
         arguments = self.defaults.copy()
@@ -159,13 +156,24 @@ class OperationHandler:
         return arguments
 
 
+@cache
 def _headers(operation_id: str, status: int) -> dict[bytes, bytes]:
     """Return the headers that are the same in all of an operation's responses with this status."""
-    headers = document.constant_headers(operation_id, status)
-    content = (document.response(operation_id, status) or {}).get("content", {})
+    response = document.response(operation_id, status)
+    if not response:
+        raise LookupError(f"The contract declares no response {status} of {operation_id}.")
+    headers, content = document.constant_headers(operation_id, status), response.get("content", {})
     if media_type := next((name for name in content if name != problems.MEDIA_TYPE), None):
         headers = {"Content-Type": "application/octet-stream" if "*" in media_type else media_type, **headers}
     return {name.lower().encode(): value.encode() for name, value in headers.items()}
+
+
+def _hints(operation: Operation, function: Callable[..., Any], faults: list[str]) -> dict[str, Any]:
+    try:
+        return get_type_hints(function)
+    except (NameError, TypeError) as error:
+        faults.append(f"{operation.place}: an annotation of its handler cannot be read: {error}; import what it names.")
+        return {}
 
 
 def _query_keys(operation: Operation) -> set[str]:
@@ -178,20 +186,17 @@ def _check_signature(
     operation: Operation, function: Callable[..., Any], arguments: list[str], context_argument: str | None
 ) -> None:
     """Raise FaultError if a handler does not fit its operation."""
-    handler = f"the handler {function.__module__}.{function.__name__}"
+    handler = f"the handler {function.__module__}.{getattr(function, '__name__', function)}"
     if not inspect.iscoroutinefunction(function):
         raise FaultError(operation.place, f"{handler} is not asynchronous; write async def.")
     if twice := {name for name in arguments if arguments.count(name) > 1}:
         raise FaultError(operation.place, f"two parameters become the argument {twice.pop()}; rename one.")
-    accepted = inspect.signature(function).parameters
-    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in accepted.values()):
-        return
-    for name in arguments:
-        if name not in accepted:
-            raise FaultError(operation.place, f"{handler} has no argument {name}; add it.")
-    for name, parameter in accepted.items():
-        if parameter.default is inspect.Parameter.empty and name not in [*arguments, context_argument]:
-            raise FaultError(operation.place, f"{handler} has an argument {name} that is no parameter; remove it.")
+    given = [*arguments, context_argument] if context_argument else arguments
+    try:
+        inspect.signature(function).bind(**dict.fromkeys(given))
+    except TypeError as error:
+        names = ", ".join(arguments) or "none"
+        raise FaultError(operation.place, f"{handler} does not fit: {error}; its arguments must be {names}.") from error
 
 
 class OperationHandlers(RoutedAPI[OperationHandler]):

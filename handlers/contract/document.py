@@ -1,5 +1,7 @@
 """Load the contract, `openapi.yaml`, and look up operations, responses and headers in it."""
 
+import json
+import keyword
 import re
 import sys
 from collections.abc import Hashable, Mapping
@@ -14,22 +16,27 @@ from inflection import underscore
 from handlers.contract import standard, structure
 
 # In a wheel, the contract and its tests are in the folder `handlers`; in a checkout, they are one folder up.
-PATH = next(path for folder in Path(__file__).parents[1:3] if (path := folder / "openapi.yaml").exists())
-TESTS = next(path for name in ("contract_tests", "tests/contract") if (path := PATH.parent / name).exists())
+PATHS = [folder / "openapi.yaml" for folder in Path(__file__).parents[1:3]]
+PATH = next(filter(Path.exists, PATHS), PATHS[1])
+TESTS = next(filter(Path.exists, (PATH.with_name("contract_tests"), PATH.parent / "tests/contract")), PATH.parent)
 
 
 class Loader(yaml.CSafeLoader):
     """A loader of YAML 1.2, as OpenAPI requires: dates and words such as `no` are strings, and here all keys are."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        if twice := {key for key in keys if keys.count(key) > 1}:
+            raise yaml.MarkedYAMLError(problem=f"{twice.pop()} occurs twice", problem_mark=node.start_mark)
         return {str(key): value for key, value in super().construct_mapping(node, deep).items()}
 
 
 Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":bool"))]
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":bool", ":int"))]
     for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
 }
-Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("true|false|True|False|TRUE|FALSE"), list("tTfF"))
+Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("(true|false|True|False|TRUE|FALSE)$"), list("tTfF"))
+Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile("[-+]?(0|[1-9][0-9]*)$"), list("-+0123456789"))
 
 
 class Dumper(yaml.CSafeDumper):
@@ -63,12 +70,18 @@ class Operation(NamedTuple):
 def raw() -> dict[str, Any]:
     """Return the contract with the standard parts, with references. Exit if it is not an OpenAPI document."""
     try:
-        written = yaml.load(PATH.read_bytes(), Loader=Loader)  # noqa: S506, a safe loader
+        written = yaml.load(PATH.read_text("utf-8-sig"), Loader=Loader)  # noqa: S506, a safe loader
+    except OSError as error:
+        sys.exit(f"{PATH} cannot be read: {error.strerror}; add the contract there.")
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        sys.exit(f"{PATH.name} is not valid YAML: {' '.join(str(error).split())}.")
-    if faults := structure.faults(written):
-        sys.exit("\n".join(f"{PATH.name}: {fault}" for fault in faults))
-    return standard.merge(written, standard.PATH.read_bytes())
+        sentence = " ".join(str(error).split()).replace('in "<unicode string>", ', "in ")
+        sys.exit(f"{PATH.name} is not valid YAML: {sentence}.")
+    try:
+        if faults := structure.faults(written):
+            sys.exit("\n".join(f"{PATH.name}: {fault}" for fault in faults))
+        return standard.merge(written, standard.PATH.read_bytes())
+    except RecursionError:
+        sys.exit(f"{PATH.name} is nested too deeply, or an anchor contains itself; use references instead.")
 
 
 def resolve(node: Any) -> Any:
@@ -79,8 +92,11 @@ def resolve(node: Any) -> Any:
 
 
 def snake_case(name: str) -> str:
-    """Return a name of the contract as a Python name."""
-    return re.sub(r"\W+", "_", underscore(name)).strip("_")
+    """Return a name of the contract as a Python name: in snake case, with an underscore where Python needs one."""
+    found = re.sub(r"\W+", "_", underscore(name)).strip("_")
+    if keyword.iskeyword(found):
+        return f"{found}_"
+    return found if found.isidentifier() else f"_{found}"
 
 
 def name_of(contract: Mapping[str, Any]) -> str:
@@ -100,7 +116,8 @@ def base_path() -> str:
     """Return the path of the first server, without a final slash."""
     server = next(iter(raw().get("servers") or [{"url": ""}]))
     variables = {name: variable["default"] for name, variable in server.get("variables", {}).items()}
-    return urlsplit(re.sub(r"{(.*?)}", lambda name: variables.get(name[1], ""), server["url"])).path.rstrip("/")
+    path = urlsplit(re.sub(r"{(.*?)}", lambda name: variables.get(name[1], ""), server["url"])).path.strip("/.")
+    return f"/{path}" if path else ""
 
 
 @cache
@@ -146,10 +163,8 @@ def _response(response: dict[str, Any]) -> dict[str, Any]:
 @cache
 def responses(operation_id: str | None) -> dict[str, dict[str, Any]]:
     """Return an operation's responses by status. None returns those to requests that match no operation."""
-    if operation_id:
-        found: dict[str, dict[str, Any]] = operations()[operation_id].description["responses"]
-        return found
-    return {status: _response(response) for status, response in raw()["x-responses"].items()}
+    declared = operations()[operation_id].description["responses"] if operation_id else raw()["x-responses"]
+    return {status: _response(response) for status, response in declared.items()}
 
 
 def response(operation_id: str | None, status: int) -> dict[str, Any] | None:
@@ -169,7 +184,8 @@ def constant_headers(operation_id: str | None, status: int) -> dict[str, str]:
     """Return the headers of a response whose values are constant: their schemas in the contract have a default."""
     headers = (response(operation_id, status) or {}).get("headers", {})
     schemas = {name: resolve(header.get("schema", {})) for name, header in headers.items()}
-    return {name: str(schema["default"]) for name, schema in schemas.items() if "default" in schema}
+    defaults = {name: schema["default"] for name, schema in schemas.items() if "default" in schema}
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in defaults.items()}
 
 
 def path_for(operation_id: str, **parameters: object) -> str:

@@ -7,9 +7,7 @@ from contextlib import contextmanager
 class FaultError(Exception):
     """A part of the contract that cannot be served.
 
-    Args:
-        place: The path to that part in the contract, such as `paths./toys.get.parameters[3]`.
-        sentence: What is wrong and what to do, such as `style "matrix" is not supported; use "simple".`
+    `place` is its path, such as `paths./toys.get.parameters[3]`; `sentence` says what is wrong and what to do.
     """
 
     def __init__(self, place: str, sentence: str) -> None:

@@ -9,20 +9,15 @@ from typing import Any, Self
 from urllib.parse import parse_qsl
 
 import jiter
-from pydantic_core import CoreSchema, core_schema
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from handlers.contract import document
 from handlers.contract.faults import FaultError
 from handlers.contract.parameters import convert, properties_of, types_of
-from handlers.contract.problems import Refusal, pointer
-from handlers.contract.validation import Violation, message
 
-# The maximum number of fields, and of files.
-MAX_FIELDS = 1000
-# The maximum number of parameters of Content-Disposition, which the parser splits in quadratic time.
-MAX_PARAMETERS = 100
+MAX_FIELDS = 1000  # also of files
+MAX_PARAMETERS = 100  # of Content-Disposition, which the parser splits in quadratic time
 
 # A malformed form is the client's problem, which the parser would log.
 logging.getLogger("python_multipart").setLevel(logging.ERROR)
@@ -41,10 +36,6 @@ class File(bytes):
         file.content_type = content_type
         return file
 
-    @classmethod
-    def __get_pydantic_core_schema__(cls, *_: Any) -> CoreSchema:
-        return core_schema.is_instance_schema(cls)
-
 
 def form_reader(media_type: str, media: dict[str, Any], place: str) -> Callable[[bytes, bytes], Awaitable[Any]]:
     """Return a function that reads a form described by a Media Type Object."""
@@ -60,15 +51,7 @@ def form_reader(media_type: str, media: dict[str, Any], place: str) -> Callable[
         parts: dict[str, list[File]] = {}
         for name, part in await FORMS[media_type](content, content_type):
             parts.setdefault(name, []).append(part)
-        value, violations = {}, []
-        for name, found in parts.items():
-            try:
-                value[name] = fields.get(name, fields["*"])(found)
-            except ValueError as error:
-                violations.append(Violation(message("malformed", name, error), pointer([name])))
-        if violations:
-            raise Refusal(400, violations=violations)
-        return value
+        return {name: fields.get(name, fields["*"])(found) for name, found in parts.items()}
 
     return read
 
@@ -103,12 +86,9 @@ async def _multipart(content: bytes, content_type: bytes) -> list[tuple[str, Fil
         form = await parser.parse()
     except MultiPartException as error:
         raise ValueError(error.message) from error
-    try:
-        if not parser.is_complete:
-            raise ValueError("The last boundary is missing.")
-        parts = [(_utf8(name), _part(value)) for name, value in form.multi_items()]
-    finally:
-        await form.close()
+    parts = [(_utf8(name), _part(value)) for name, value in form.multi_items()]
+    if not parser.is_complete:
+        raise ValueError("The last boundary is missing.")
     # A browser sends a nameless, empty file if the user chose none.
     return [(name, part) for name, part in parts if part or part.filename or not part.content_type]
 
@@ -116,11 +96,12 @@ async def _multipart(content: bytes, content_type: bytes) -> list[tuple[str, Fil
 def _part(value: str | UploadFile) -> File:
     if isinstance(value, str):
         return File(value.encode("latin-1"))
-    return File(value.file.read(), _utf8(value.filename or ""), value.content_type or "")
+    with value.file as file:
+        return File(file.read(), _utf8(value.filename or ""), value.content_type or "")
 
 
-def _utf8(text: str) -> str:
-    return text.encode("latin-1").decode()
+def _utf8(name: str) -> str:
+    return name.encode("latin-1").decode(errors="replace")
 
 
 # For each media type, the function that returns the names and contents of the parts of a form with this Content-Type.
@@ -128,10 +109,7 @@ FORMS = {"application/x-www-form-urlencoded": _urlencoded, "multipart/form-data"
 
 
 def _field(name: str, schema: Any, encoding: dict[str, Any], default: str, place: str) -> Callable[[list[File]], Any]:
-    """Return a function that makes the value of a property from its parts. It raises ValueError.
-
-    `default` is the Content-Type of objects in this form, according to OpenAPI.
-    """
+    """Return a function that makes the value of a property from its parts, in which objects have a default type."""
     is_array = "array" in types_of(schema)
     items = document.resolve(schema).get("items", {}) if is_array else schema
     types, is_file = types_of(items), _is_file(items)
@@ -139,27 +117,28 @@ def _field(name: str, schema: Any, encoding: dict[str, Any], default: str, place
     media_types = encoding.get("contentType", default if is_object else "*").lower().replace(" ", "").split(",")
     is_json = media_types == ["application/json"]
     is_exploded = encoding.get("style", "form") == "form" and encoding.get("explode", True)
-    if not is_exploded or "headers" in encoding or (is_object and not is_json):
-        sentence = "use contentType: application/json for objects, and neither headers nor other styles than form."
-        raise FaultError(f"{place}.schema", f'the encoding of "{name}" is not supported; {sentence}')
+    is_other = is_object and not is_json
+    if is_other or not is_exploded or "headers" in encoding:
+        supported = "contentType: application/json" if is_other else 'style "form", explode: true and no headers'
+        raise FaultError(f"{place}.schema", f'the encoding of "{name}" is not supported; use {supported}.')
 
     def convert_part(part: File) -> Any:
-        if is_json:
-            return jiter.from_json(part, allow_inf_nan=False, catch_duplicate_keys=True)
         sent = (part.content_type or "text/plain").lower().split(";")[0].strip()
         if is_file and not any(fnmatchcase(sent, pattern) for pattern in media_types):
-            raise ValueError(f"its Content-Type must be {' or '.join(media_types)}")
-        # Without a type in the schema, a file is whatever has a name.
-        return part if is_file or (part.filename and not types) else convert(part.decode(), types)
+            raise ValueError(f"the Content-Type of {name} must be {' or '.join(media_types)}")
+        try:
+            if is_json:
+                return jiter.from_json(part, allow_inf_nan=False, catch_duplicate_keys=True)
+            # Without a type in the schema, a file is whatever has a name.
+            return part if is_file or (part.filename and not types) else convert(part.decode(), types)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
 
     def value_of(parts: list[File]) -> Any:
         values = [convert_part(part) for part in parts]
-        # A part of JSON may hold the whole array.
-        if len(values) == 1 and (not is_array or isinstance(values[0], list)):
-            return values[0]
-        if types and not is_array:
-            raise ValueError("it is given more than once")
-        return values
+        # Several values of a property that is no array violate its type. A part of JSON may hold the whole array.
+        is_whole = len(values) == 1 and (not is_array or isinstance(values[0], list))
+        return values[0] if is_whole else values
 
     return value_of
 

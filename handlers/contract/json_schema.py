@@ -23,7 +23,6 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "float": (-(2 - 2.0**-23) * 2.0**127, (2 - 2.0**-23) * 2.0**127),
     "number": (-(2 - 2.0**-52) * 2.0**1023, (2 - 2.0**-52) * 2.0**1023),
 }
-
 # Which properties a schema allows: those of requests are not read-only, those of responses not write-only.
 Direction = Literal["request", "response"]
 
@@ -31,8 +30,8 @@ Direction = Literal["request", "response"]
 class Translation:
     """A translation of schemas of one contract, for requests or for responses.
 
-    `definitions` collects the schemas that are referred to. A translated schema has its place in the contract as
-    `x-place`. A property that does not exist in this direction has the rule that it violates as `x-rule`.
+    `definitions` collects the schemas that are referred to. `x-place` is the place of a schema in the contract, and
+    `x-rule` the rule that a property violates because it does not exist in this direction.
     """
 
     def __init__(self, contract: dict[str, Any], direction: Direction) -> None:
@@ -45,13 +44,7 @@ class Translation:
     def translate(self, schema: Any, place: str, extending: frozenset[str] | None = None) -> Any:
         """Return the translation of a schema. Whatever is not a schema is left for the compiler to refuse.
 
-        Args:
-            schema: The schema.
-            place: The path to the schema in the contract.
-            extending: In `allOf`, the properties that do not exist in this direction, according to the whole schema.
-
-        Raises:
-            FaultError: The schema has a keyword that is not supported.
+        In `allOf`, `extending` has the properties that do not exist in this direction, according to the whole schema.
         """
         if not isinstance(schema, dict):
             return schema
@@ -59,7 +52,9 @@ class Translation:
             raise FaultError(f"{place}.{keyword}", f"{keyword} is not supported; use $ref with a JSON Pointer.")
         result: dict[str, Any] = {"x-place": place}
         if "$ref" in schema:
-            if extending is None and _is_abstract(follow(self.contract, schema["$ref"])):
+            target = follow(self.contract, schema["$ref"])
+            keywords = target.keys() if isinstance(target, dict) else set()
+            if extending is None and "discriminator" in keywords and not {"oneOf", "anyOf"} & keywords:
                 sentence = "a discriminator without oneOf and anyOf is not supported; add oneOf with all alternatives."
                 raise FaultError(f"{place}.$ref", sentence)
             result["$ref"] = self._define(schema["$ref"])
@@ -119,10 +114,6 @@ class Translation:
         return frozenset(name for name, each in properties if any(part.get(self.mark) for part in self._parts(each)))
 
 
-def _is_abstract(schema: Any) -> bool:
-    return isinstance(schema, dict) and "discriminator" in schema and not {"oneOf", "anyOf"} & schema.keys()
-
-
 def _add_bounds(schema: dict[str, Any]) -> None:
     """Add the bounds of numeric formats, except where the schema's own are tighter."""
     for name in (schema.get("format"), "number" if "number" in str(schema.get("type")) else None):
@@ -133,19 +124,16 @@ def _add_bounds(schema: dict[str, Any]) -> None:
 
 
 def _choose(discriminator: dict[str, Any], branches: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return parts of `allOf` by which a discriminator chooses among branches, by reference.
-
-    A branch is chosen by its names in the mapping, or else by the last step of the reference.
-    """
+    """Return parts of `allOf` by which a discriminator chooses among branches, which are by reference."""
     tag, mapping = discriminator["propertyName"], discriminator.get("mapping", {})
-    names = {}
-    for reference in branches:
+
+    def is_named(names: list[str]) -> dict[str, Any]:
+        return {"type": "object", "required": [tag], "properties": {tag: {"enum": names}}}
+
+    names, conditions = [], []
+    for reference, branch in branches.items():
         last = reference.rpartition("/")[2]
-        names[reference] = [name for name, target in mapping.items() if target in (reference, last)] or [last]
-
-    def is_named(allowed: list[str]) -> dict[str, Any]:
-        return {"type": "object", "required": [tag], "properties": {tag: {"enum": allowed}}}
-
-    # JSON Schema Draft 4 has no "if".
-    chosen = [{"anyOf": [{"not": is_named(names[reference])}, branch]} for reference, branch in branches.items()]
-    return [is_named([name for own in names.values() for name in own]), *chosen]
+        own = [name for name, target in mapping.items() if target in (reference, last)] or [last]
+        names += own
+        conditions.append({"anyOf": [{"not": is_named(own)}, branch]})  # Draft 4 has no `if`
+    return [is_named(names), *conditions]

@@ -1,6 +1,5 @@
 """Read and validate the parameters of a request."""
 
-import keyword
 import re
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
@@ -17,6 +16,7 @@ from handlers.contract.validation import Rules, Violation, message
 # Numbers in JSON notation, with no more digits than Python can convert.
 INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,4000})")
 NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+TYPES = {bool: "boolean", int: "integer", float: "number"}
 # The separator of an array in one value, by the style of the parameter.
 SEPARATORS = {"simple": ",", "form": ",", "spaceDelimited": " ", "pipeDelimited": "|"}
 # The styles that are supported in each location; the first is the default.
@@ -27,16 +27,11 @@ STYLES = {
     "cookie": ("form",),
 }
 
-
-def _number(text: str) -> float | str:
-    return value if NUMBER.fullmatch(text) and isfinite(value := float(text)) else text
-
-
 # A value that cannot be converted stays a string, and then violates the schema's `type`.
 CONVERTERS: dict[str, Callable[[str], Any]] = {
     "boolean": lambda text: {"true": True, "false": False}.get(text, text),
     "integer": lambda text: int(text) if INTEGER.fullmatch(text) else text,
-    "number": _number,
+    "number": lambda text: value if NUMBER.fullmatch(text) and isfinite(value := float(text)) else text,
 }
 
 
@@ -45,16 +40,17 @@ class Parameter:
 
     def __init__(self, description: dict[str, Any], place: str = "", direction: Direction = "request") -> None:
         self.name: str = description["name"]
-        self.argument = argument_name(self.name)
-        self.location: str = description["in"]
+        self.argument = document.snake_case(self.name)
         # The lines of a list-based header field form one list (RFC 9110, section 5.3).
         self.is_list: bool = description.get("x-list", False)
         self.required: bool = description.get("required", False)
         self.is_deep = description.get("style") == "deepObject"
         schema = _schema_of(description, place)
-        self.default: Any = document.resolve(schema).get("default")
+        self.default: Any = next((part["default"] for part in _parts(schema) if "default" in part), None)
         self.is_repeatable, self.parse = _parser(description, schema, place)
         self.rules = Rules(schema, self.name, place=f"{place}.schema", direction=direction)
+        if self.default is not None and not self.rules.is_valid(self.default):
+            raise FaultError(f"{place}.schema.default", "the default violates the schema; correct it.")
 
     def read(self, raw_values: Any) -> tuple[Any, list[Violation]]:
         """Return the parameter's value and its violations.
@@ -80,25 +76,15 @@ class Parameter:
 Parameters = dict[Any, Parameter]
 
 
-def argument_name(name: str) -> str:
-    """Return the name of the handler's argument for a parameter: in snake case, with an underscore after a keyword."""
-    argument = document.snake_case(name)
-    return f"{argument}_" if keyword.iskeyword(argument) else argument
-
-
 def read(
     parameters: Parameters,
     raw_values: Mapping[Any, list[str]],
     arguments: dict[str, Any],
     others: set[str] | None = None,
 ) -> list[Violation]:
-    """Add the values of parameters to a handler's arguments, and return the violations.
+    """Add the values of a location's parameters to a handler's arguments, and return the violations.
 
-    Args:
-        parameters: The parameters of one location: path, query or header.
-        raw_values: The values in the request at this location, by name.
-        arguments: The arguments by name; changed in place.
-        others: Further names that the request may use; None for any.
+    A request may not use further names, except `others`; None allows all.
     """
     violations = []
     given: dict[Any, Any] = {}
@@ -125,14 +111,21 @@ def violation(rule: str, name: str) -> Violation:
 
 def convert(text: str, types: list[str]) -> Any:
     """Return a text as a value of the first of these types that it fits, or else unchanged."""
-    values = (CONVERTERS[name](text) for name in types if name in CONVERTERS)
-    return next((value for value in values if value is not text), text)
+    for name in types:
+        if name in CONVERTERS and (value := CONVERTERS[name](text)) is not text:
+            return value
+    return text
 
 
 def types_of(schema: Any) -> list[str]:
     """Return all types that a schema mentions for the value itself, in any of its alternatives."""
-    found = [part.get("type", []) for part in _parts(schema)]
+    found = [part.get("type") or [TYPES.get(type(item), "string") for item in _values(part)] for part in _parts(schema)]
     return [name for types in found for name in ([types] if isinstance(types, str) else types)]
+
+
+def _values(schema: dict[str, Any]) -> list[Any]:
+    """Return the values that a schema lists."""
+    return [*schema.get("enum", ()), *([schema["const"]] if "const" in schema else ())]
 
 
 def properties_of(schema: Any) -> dict[str, Any]:
@@ -141,21 +134,20 @@ def properties_of(schema: Any) -> dict[str, Any]:
     return {name: value for properties in reversed(found) for name, value in properties.items()}
 
 
-def _parts(schema: Any) -> Iterator[dict[str, Any]]:
-    """Yield a schema, and its alternatives."""
+def _parts(schema: Any, *seen: int) -> Iterator[dict[str, Any]]:
+    """Yield a schema, and its alternatives. A schema may contain itself."""
     found = document.resolve(schema)
-    yield found
-    for part in chain.from_iterable(found.get(key, ()) for key in ("allOf", "anyOf", "oneOf")):
-        yield from _parts(part)
+    if id(found) not in seen and isinstance(found, dict):
+        yield found
+        for part in chain.from_iterable(found.get(key, ()) for key in ("allOf", "anyOf", "oneOf")):
+            yield from _parts(part, *seen, id(found))
 
 
 def _schema_of(description: dict[str, Any], place: str) -> Any:
-    if "schema" in description:
-        return description["schema"]
-    content = description.get("content", {})
-    if [*content] != ["application/json"]:
-        raise FaultError(place, "it has no schema; add one, or content: application/json.")
-    return content["application/json"].get("schema", {})
+    content = description.get("content")
+    if ("schema" in description) == (content is not None) or (content and [*content] != ["application/json"]):
+        raise FaultError(place, "it needs either a schema, or content: application/json.")
+    return content["application/json"].get("schema", {}) if content else description["schema"]
 
 
 def _parser(description: dict[str, Any], schema: Any, place: str) -> tuple[bool, Callable[[Any], Any]]:
@@ -163,23 +155,30 @@ def _parser(description: dict[str, Any], schema: Any, place: str) -> tuple[bool,
     location = description["in"]
     if location not in STYLES:
         raise FaultError(f"{place}.in", f'"{location}" is not supported; use {", ".join(STYLES)}.')
+    if location == "path" and not description.get("required"):
+        raise FaultError(place, "a path parameter is always required; add required: true.")
     if "content" in description:
-        return False, lambda raw_values: jiter.from_json(raw_values[0].encode(), allow_inf_nan=False)
+        return False, lambda texts: jiter.from_json(texts[0].encode(), allow_inf_nan=False, catch_duplicate_keys=True)
     style = description.get("style", STYLES[location][0])
     if style not in STYLES[location]:
         raise FaultError(place, f'style "{style}" is not supported; use "{STYLES[location][0]}".')
     if style == "deepObject":
         parsers = {name: _text_parser(part, None) for name, part in properties_of(schema).items()}
-        other = _text_parser({}, None)
+        if types_of(schema) and "object" not in types_of(schema):
+            raise FaultError(place, 'style "deepObject" is for objects; use "form".')
+        others: Any = next(
+            (part["additionalProperties"] for part in _parts(schema) if "additionalProperties" in part), {}
+        )
+        other = _text_parser(others, None)
         return True, lambda raw_values: {
             name: parse(texts) if is_repeatable or len(texts) == 1 else texts
             for name, texts in raw_values.items()
             for is_repeatable, parse in [parsers.get(name, other)]
         }
     if {"array", "object"} & {*types_of(document.resolve(schema).get("items", {}))} or "object" in types_of(schema):
-        sentence = f'objects and nested arrays in style "{style}" are not supported; use style "deepObject" or content.'
-        raise FaultError(place, sentence)
-    if style != "form" or not description.get("explode", True):
+        others = 'style "deepObject" or content' if location == "query" else "content: application/json"
+        raise FaultError(place, f'objects and nested arrays in style "{style}" are not supported; use {others}.')
+    if style == "simple" or not description.get("explode", style == "form"):
         return _text_parser(schema, SEPARATORS[style], is_header=location == "header")
     if location == "cookie" and "array" in types_of(schema):
         raise FaultError(place, "an exploded array in a cookie is not supported; add explode: false.")

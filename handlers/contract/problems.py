@@ -28,11 +28,8 @@ logger = logging.getLogger(__name__)
 class Refusal(HTTPException):
     """An exception that is answered with a problem document.
 
-    Args:
-        status: The status of the response.
-        example: The name of the example that the contract has for this problem; by default the first one.
-        violations: What a 400 lists in `errors`, up to the contract's limit.
-        headers: Further header fields of the response.
+    `example` is the name of the example that the contract has for this problem, by default the first one. `violations`
+    are listed in `errors`, up to the contract's limit.
     """
 
     def __init__(
@@ -45,7 +42,8 @@ class Refusal(HTTPException):
     ) -> None:
         super().__init__(status, headers=headers)
         self.example = example
-        self.violations = list(islice(violations, _max_violations()))
+        properties = document.raw()["components"]["schemas"]["Problem"].get("properties", {})
+        self.violations = list(islice(violations, properties.get("errors", {}).get("maxItems", 100)))
 
 
 class Problems:
@@ -55,21 +53,20 @@ class Problems:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
         try:
             await self.app(scope, receive, send)
         except (Exception, asyncio.CancelledError) as error:
+            if scope["type"] != "http":
+                raise
             await _response(scope, error)(scope, receive, send)
 
 
 def problem(
     operation_id: str | None, status: int, example: str | None = None, violations: Iterable[Violation] = ()
 ) -> dict[str, Any]:
-    """Return a problem document. `operation_id` is None if the request matched no operation.
+    """Return a problem document, with status 500 if the contract does not declare the status.
 
-    A status that the contract does not declare becomes 500.
+    `operation_id` is None if the request matched no operation.
     """
     found = _example(operation_id, status, example)
     errors = [{key: value for key, value in error._asdict().items() if value is not None} for error in violations]
@@ -104,6 +101,8 @@ def _response(scope: Scope, error: BaseException) -> Response:
         case _:
             logger.error("%s failed", request, exc_info=error)
     found = problem(operation_id, status, getattr(error, "example", None), violations)
+    if found["status"] != status:
+        logger.error("%s failed: the contract declares no response %d of %s", request, status, operation_id)
     headers = document.constant_headers(operation_id, found["status"]) | headers
     return Response(to_json(found), found["status"], headers, MEDIA_TYPE)
 
@@ -115,15 +114,12 @@ def _example(operation_id: str | None, status: int, name: str | None) -> dict[st
     if not response:
         return _example(operation_id, 500, None)
     content = response["content"][MEDIA_TYPE]
-    examples = {key: document.resolve(example)["value"] for key, example in content.get("examples", {}).items()}
+    values = {key: document.resolve(example).get("value") for key, example in content.get("examples", {}).items()}
+    if not name:
+        # This example is only for the requests that name it.
+        values.pop("FirstRequestRunning", None)
+    choices = [values.get(name)] if name else [content.get("example"), *values.values()]
+    example = next((choice for choice in choices if isinstance(choice, dict)), {})
     title = standard.title_of(status)
-    made = {"type": "about:blank", "title": title, "status": status, "detail": title}
-    example: dict[str, Any] = examples[name] if name else content.get("example", next(iter(examples.values()), made))
-    return {key: value for key, value in example.items() if key != "errors"}
-
-
-@cache
-def _max_violations() -> int:
-    properties = document.raw()["components"]["schemas"]["Problem"].get("properties", {})
-    limit: int = properties.get("errors", {}).get("maxItems", 100)
-    return limit
+    complete = {"type": "about:blank", "title": title, "detail": title, **example, "status": status}
+    return {key: complete[key] for key in ("type", "title", "status", *complete) if key != "errors"}

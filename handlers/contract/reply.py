@@ -26,7 +26,7 @@ def encoded(body: Any, media_type: bytes) -> bytes:
         return body
     if (body is None or isinstance(body, str)) and not is_json(media_type.decode()):
         return (body or "").encode()
-    return to_json(_plain(body))
+    return to_json(_plain(body), inf_nan_mode="null")
 
 
 def is_json(media_type: str) -> bool:

@@ -4,15 +4,16 @@ This replaces Connexion's response validation, which does not check headers and 
 """
 
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from functools import cache
 from http import HTTPStatus
-from typing import Any
 
 import jiter
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from handlers.contract import document
+from handlers.contract.faults import collected
 from handlers.contract.parameters import Parameter
 from handlers.contract.reply import is_json
 from handlers.contract.scope import operation_id_of
@@ -46,7 +47,7 @@ class ResponseValidation:
             body = b"".join(message.get("body", b"") for message in messages)
             faults = _faults(operation_id_of(scope), message["status"], Headers(raw=message["headers"]), body)
             if found := "; ".join(faults):
-                raise InvalidResponseError(found)
+                raise InvalidResponseError(f"{operation_id_of(scope)}: {found}")
         for message in messages:
             await send(message)
 
@@ -55,40 +56,52 @@ def _faults(operation_id: str | None, status: int, headers: Headers, body: bytes
     # Successful responses without an operation come from the documentation and the health probes.
     if not operation_id and status < HTTPStatus.BAD_REQUEST:
         return
-    response = document.response(operation_id, status)
-    if not response:
+    declared = _declared(operation_id, status)
+    if not declared:
         yield f"The contract declares no response {status} here"
         return
-    declared = _headers(operation_id, status)
-    for name in set(headers) - FRAMING - set(declared):
+    parameters, rules = declared
+    for name in set(headers) - FRAMING - set(parameters):
         yield f"The contract declares no header {name} here"
-    for name, header in declared.items():
-        _, violations = header.read(headers.getlist(name) or None)
-        yield from (violation.detail for violation in violations)
+    for name, parameter in parameters.items():
+        yield from (violation.detail for violation in parameter.read(headers.getlist(name) or None)[1])
     media_type = headers.get("content-type", "")
-    if "content" not in response and not media_type and not body:
-        return
-    if media_type not in response.get("content", ()):
+    # Parameters of the media type, such as a charset, do not matter.
+    plain = media_type.partition(";")[0]
+    if described := next((name for name in rules if name == media_type or fnmatchcase(plain, name)), None):
+        value = jiter.from_json(body) if is_json(media_type) else body.decode("latin-1")
+        found = rules[described].violations(value)
+        yield from (f"{'/'.join(path) or 'the body'}: {sentence}" for path, sentence in found)
+    elif rules or media_type or body:
         yield f"The contract declares no body of type {media_type} here"
-        return
-    rules = _rules(operation_id, status, media_type)
-    value = jiter.from_json(body) if is_json(media_type) else body.decode("latin-1")
-    yield from (f"{'/'.join(path)}: {sentence}" for path, sentence in rules.violations(value))
+
+
+def check(faults: list[str]) -> None:
+    """Add a sentence to `faults` for each declared response that cannot be validated."""
+    for operation_id, operation in document.operations().items():
+        for status, response in document.responses(operation_id).items():
+            place = f"{operation.place}.responses.{status}"
+            for name, header in response["headers"].items():
+                with collected(faults):
+                    Parameter({"name": name, "in": "header", **header}, f"{place}.headers.{name}", "response")
+            for media_type, content in response.get("content", {}).items():
+                with collected(faults):
+                    schema_place = f"{place}.content.{media_type}.schema"
+                    Rules(content.get("schema", {}), "The body", place=schema_place, direction="response")
 
 
 @cache
-def _headers(operation_id: str | None, status: int) -> dict[str, Parameter]:
-    headers: dict[str, Any] = (document.response(operation_id, status) or {}).get("headers", {})
-    declared = {
+def _declared(operation_id: str | None, status: int) -> tuple[dict[str, Parameter], dict[str, Rules]] | None:
+    """Return the headers, and the rules for the body by media type, that the contract declares for a response."""
+    response = document.response(operation_id, status)
+    if not response:
+        return None
+    headers = {
         name.lower(): Parameter({"name": name, "in": "header", **header}, direction="response")
-        for name, header in headers.items()
+        for name, header in response.get("headers", {}).items()
+        if name.lower() != "x-request-id"  # which the protocol adds after this validation
     }
-    # The protocol adds the header X-Request-ID to every response, after this validation.
-    declared.pop("x-request-id", None)
-    return declared
-
-
-@cache
-def _rules(operation_id: str | None, status: int, media_type: str) -> Rules:
-    content = (document.response(operation_id, status) or {})["content"]
-    return Rules(content[media_type].get("schema", {}), "The body", direction="response")
+    return headers, {
+        name: Rules(media.get("schema", {}), "The body", direction="response")
+        for name, media in response.get("content", {}).items()
+    }

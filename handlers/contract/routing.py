@@ -50,9 +50,9 @@ def _paths() -> tuple[dict[str, Match], list[tuple[re.Pattern[str], list[str], s
         if operation.method == "GET":
             methods[operation.path].setdefault("HEAD", operation_id)
     exact, patterns = {}, []
-    # Paths with fewer parameters take precedence: /pets/{id}/photo over /pets/{id}/{part}.
-    for path, operations in sorted(methods.items(), key=lambda item: item[0].count("{")):
-        pattern = re.compile("([^/]+)".join(map(re.escape, PARAMETER.split(path)[::2])))
+    # Paths with more fixed characters take precedence: /pets/{id}/photo over /pets/{id}/{part}.
+    for path, operations in sorted(methods.items(), key=lambda item: -len(PARAMETER.sub("", item[0]))):
+        pattern = re.compile("/".join(map(_segment, path.split("/"))))
         if pattern.groups:
             patterns.append((pattern, PARAMETER.findall(path), path, operations))
         else:
@@ -60,16 +60,26 @@ def _paths() -> tuple[dict[str, Match], list[tuple[re.Pattern[str], list[str], s
     return exact, patterns
 
 
+def _segment(segment: str) -> str:
+    """Return the regular expression of a path segment.
+
+    A parameter that another one follows ends at the next fixed character. With several parameters that may contain any
+    character, the time of a match would grow with a power of the length.
+    """
+    first, *literals = map(re.escape, PARAMETER.split(segment)[::2])
+    ends = [literal[: 1 + literal.startswith("\\")] for literal in literals[:-1]]
+    return first + "".join(f"([^/{end}]+){literal}" for end, literal in zip([*ends, ""], literals, strict=False))
+
+
 class Routing:
     """Middleware that adds the operation id and the path parameters to the scope."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self.base_path = document.base_path()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            context = {"api_base_path": self.base_path}
+            context = {"api_base_path": ""}
             if found := match(scope):
                 scope["path_params"] = found.parameters
                 if operation_id := found.operations.get(scope["method"]):
@@ -79,15 +89,11 @@ class Routing:
 
 
 async def without_operation(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer OPTIONS on a path of the contract.
-
-    Raises:
-        Refusal: 404 for another path, 405 for another method.
-    """
+    """Answer OPTIONS on a path of the contract. Raise Refusal for another path (404) or another method (405)."""
     found = match(scope)
     if not found:
         raise Refusal(404)
-    allow = {"Allow": ", ".join([*found.operations, "OPTIONS"])}
+    allow = {"Allow": ", ".join(dict.fromkeys([*found.operations, "OPTIONS"]))}
     if scope["method"] != "OPTIONS":
         raise Refusal(405, headers=allow)
     headers = document.constant_headers(None, 204) | allow

@@ -15,8 +15,9 @@ from handlers.contract.structure import follow, references
 
 PATH = Path(__file__).with_suffix(".yaml")
 PROBLEM = "application/problem+json"
-# Titles of RFC 9110 that older releases of Python do not have.
-TITLES = {413: "Content Too Large", 414: "URI Too Long", 422: "Unprocessable Content"}
+# The titles of statuses, with those of RFC 9110 that older releases of Python do not have.
+TITLES: dict[int, str] = {status: status.phrase for status in HTTPStatus}
+TITLES |= {413: "Content Too Large", 414: "URI Too Long", 422: "Unprocessable Content"}
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 Resolve = Callable[[Any], Any]
 
@@ -28,7 +29,11 @@ def merge(contract: dict[str, Any], parts: bytes) -> dict[str, Any]:
     for part in ("x-headers", "x-headers-tls", "x-messages", "x-responses"):
         merged[part] = {**standard[part], **merged.get(part, {})}
     merged.setdefault("x-max-bytes", standard["x-max-bytes"])
-    merged.setdefault("paths", {})
+    merged["paths"] = {path: item for path, item in merged.get("paths", {}).items() if not path.startswith("x-")}
+    # A response that replaces a standard one keeps its limits.
+    for status, response in standard["x-responses"].items():
+        limits = {key: value for key, value in response.items() if key.startswith("x-") and key != "x-problems"}
+        merged["x-responses"][status] = limits | merged["x-responses"][status]
 
     def resolve(node: Any) -> Any:
         while "$ref" in node:
@@ -53,7 +58,8 @@ def merge(contract: dict[str, Any], parts: bytes) -> dict[str, Any]:
                         declared[status] = _with_media_types(response, media_types)
                     elif condition == "idempotency":
                         declared[status] = _both(resolve(declared[status]), response)
-            operation["responses"] = dict(sorted(declared.items()))
+            # Extensions are left out, because they are no responses.
+            operation["responses"] = {key: declared[key] for key in sorted(declared) if not key.startswith("x-")}
             sets.append(operation["responses"])
     for responses in sets:
         for status, response in responses.items():
@@ -116,7 +122,7 @@ def _complete(response: dict[str, Any], statuses: set[str], headers: dict[str, A
 
 def title_of(status: int) -> str:
     """Return the title of a status (RFC 9110, section 15)."""
-    return TITLES.get(status) or HTTPStatus(status).phrase
+    return TITLES.get(status, "Error")
 
 
 def _add_components(merged: dict[str, Any], standard: dict[str, Any]) -> None:

@@ -10,6 +10,21 @@ from jsonschema_rs import Draft7Validator
 VERSIONS = ("3.0.", "3.1.")
 REFERENCE = {"$ref": "#/definitions/Reference"}
 VALUES = ("example", "default", "enum", "const", "value")
+# The JSON Schemas of this service's extensions, by the object of OpenAPI to which they belong.
+TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
+SIZE = {"type": "integer", "minimum": 1}
+EXTENSIONS = {
+    "Schema": {"x-messages": TEXTS},
+    "Parameter": {"x-list": {"type": "boolean"}, "x-retention-hours": {"type": "number", "minimum": 0}},
+    "RequestBody": {"x-max-bytes": SIZE},
+    "Response": {
+        "x-max-bytes": SIZE,
+        "x-seconds": SIZE,
+        "x-problems": {"type": "object", "minProperties": 1, "additionalProperties": {"type": ["string", "object"]}},
+    },
+}
+# The kinds of components to which references in these places must lead; all others lead to schemas or path items.
+KINDS = {"requestBody": "requestBodies", "parameters": "parameters", "responses": "responses", "headers": "headers"}
 # Objects that OpenAPI 3.1 extends.
 EXTENDED = ("Info", "License", "Components", "Reference")
 
@@ -22,7 +37,7 @@ def faults(document: Any) -> list[str]:
     errors = Draft7Validator(_meta_schema(str(version))).iter_errors(document)
     found = [f"{place(error.instance_path)}: {error.message}; correct it." for error in errors]
     if not found:
-        checked = {place(path): _reference_fault(document, reference) for path, reference in references(document)}
+        checked = {place(path): _reference_fault(document, reference, path) for path, reference in references(document)}
         found = [f"{name}: {fault}" for name, fault in checked.items() if fault]
     return found
 
@@ -44,10 +59,16 @@ def _meta_schema(version: str) -> dict[str, Any]:
     if version.startswith("3.1."):
         schema |= {"additionalProperties": True, "required": ["openapi", "info"]}
         schema["properties"]["openapi"] = {}
-        definitions["Schema"] = {"type": ["object", "boolean"]}
+        definitions["Schema"] = {"type": ["object", "boolean"], "properties": {}}
         definitions["Operation"]["required"] = []
         for name in EXTENDED:
             definitions[name]["additionalProperties"] = True
+    for name, properties in EXTENSIONS.items():
+        definitions[name]["properties"] |= properties
+    schema["properties"] |= {"x-messages": TEXTS, "x-max-bytes": SIZE, "x-name": {"type": "string"}}
+    schema["properties"]["x-responses"] = {"$ref": "#/definitions/Responses"}
+    headers = {"type": "object", "additionalProperties": {"$ref": "#/definitions/Header"}}
+    schema["properties"] |= {"x-headers": headers, "x-headers-tls": headers}
     return schema
 
 
@@ -79,7 +100,10 @@ def references(node: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tu
                 yield from references(value, (*path, key))
 
 
-def _reference_fault(document: dict[str, Any], reference: str) -> str | None:
+def _reference_fault(document: dict[str, Any], reference: str, path: Sequence[str | int]) -> str | None:
+    kind = KINDS.get(str(path[-1])) or KINDS.get(str(path[-2]), "schemas") if len(path) > 1 else "schemas"
+    if reference.startswith("#/components/") and kind != "schemas" and f"/{kind}/" not in reference:
+        return f'the reference "{reference}" leads to another kind of object; name one of components.{kind}.'
     if not reference.startswith("#/"):
         return f'the reference "{reference}" leads out of the document; bundle all parts into one document.'
     seen = [reference]

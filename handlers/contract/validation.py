@@ -1,7 +1,6 @@
 """Validate values against the schemas of the contract, and return a message for each violation.
 
-This replaces Connexion's validators, which report the first violation only and check few formats. The messages come
-from the contract: from the `x-messages` of the schema, or else from the `x-messages` at the top level.
+This replaces Connexion's validators, which report the first violation only and check few formats.
 """
 
 import json
@@ -15,6 +14,7 @@ from jsonschema_rs import Draft4Validator, Draft202012Validator, ValidationError
 from handlers.contract import document
 from handlers.contract.faults import FaultError
 from handlers.contract.json_schema import Direction, Translation
+from handlers.contract.structure import place as place_of
 
 BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 # Formats that are missing in JSON Schema Draft 4, on which OpenAPI 3.0 is based; and `byte`, OpenAPI's name for Base64.
@@ -23,8 +23,7 @@ LATER += ["uri-template", "uuid"]
 FORMATS: dict[str, Callable[[str], bool]] = {
     name: Draft202012Validator({"format": name}, validate_formats=True).is_valid for name in LATER
 } | {"byte": lambda text: BASE64.fullmatch(text) is not None}
-# The longest name, and the largest number of options, that a message contains.
-MAX_NAME, MAX_OPTIONS = 100, 20
+MAX_NAME = 100  # the longest name in a message
 
 Path = list[str | int]
 
@@ -41,36 +40,29 @@ class Rules:
     """A compiled schema. `name` is what messages call the validated value."""
 
     def __init__(
-        self,
-        schema: Any,
-        name: str,
-        *,
-        place: str = "",
-        direction: Direction = "request",
-        contract: dict[str, Any] | None = None,
+        self, schema: Any, name: str, *, place: str = "", direction: Direction = "request", contract: Any = None
     ) -> None:
-        """Compile a schema at a place in the contract, by default the one that is served.
-
-        Raises:
-            FaultError: The schema is invalid or not supported.
-        """
+        """Compile a schema at a place in the contract. Raise FaultError if it is invalid or not supported."""
         self.name = name
         self.schema: Any = None
-        translation = Translation(document.raw() if contract is None else contract, direction)
+        translation = Translation(contract or document.raw(), direction)
         dialect = Draft4Validator if translation.is_3_0 else Draft202012Validator
         try:
             self.schema = translation.translate(schema, place)
             if isinstance(self.schema, dict):
                 self.schema["definitions"] = translation.definitions
             self.validator = dialect(self.schema, validate_formats=True, formats=FORMATS, mask="the value")
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
             raise _fault(self.schema, place, error) from error
         self.is_valid: Callable[[Any], bool] = self.validator.is_valid
 
     def violations(self, value: Any) -> Iterator[tuple[list[str], str]]:
         """Yield the path and the message of each violation, without repetition."""
-        found = [violation for error in self.validator.iter_errors(value) for violation in self._explain(error, value)]
-        yield from {(*path, text): (list(map(str, path)), text) for path, text in found}.values()
+        seen = set()
+        for path, text in chain.from_iterable(self._explain(each, value) for each in self.validator.iter_errors(value)):
+            if (*path, text) not in seen:
+                seen.add((*path, text))
+                yield list(map(str, path)), text
 
     def _explain(self, error: ValidationError, value: Any) -> Iterator[tuple[Path, str]]:
         """Yield the path and the message of each violation behind one of the library's errors."""
@@ -95,17 +87,20 @@ class Rules:
         self, error: ValidationError, value: Any, path: Path, schema: dict[str, Any]
     ) -> Iterator[tuple[Path, str]]:
         """Explain the only branch for the type of the value, if there is one."""
-        own = [[each for each in branch if each.instance_path == error.instance_path] for branch in error.kind.value]
-        # A discriminator chooses by a branch `not`.
-        excluded = [[each for each in branch if each.kind.name in ("type", "not")] for branch in own]
-        meant = [branch for branch, reasons in zip(error.kind.value, excluded, strict=True) if not reasons]
+        branches: list[list[ValidationError]] = error.kind.value
+
+        def excludes(reason: ValidationError) -> bool:
+            # A discriminator chooses by a branch `not`.
+            return reason.kind.name in ("type", "not") and reason.instance_path == error.instance_path
+
+        meant = [branch for branch in branches if not any(map(excludes, branch))]
+        types = [reason.kind.value for reason in chain(*branches) if excludes(reason) and reason.kind.name == "type"]
         if len(meant) == 1:
-            yield from chain.from_iterable(self._explain(each, value) for each in meant[0])
-        elif meant:
-            yield path, self._message(error.kind.name, None, path, schema)
+            yield from chain.from_iterable(self._explain(reason, value) for reason in meant[0])
+        elif types and not meant:
+            yield path, self._message("type", sorted(set(chain(*types))), path, schema)
         else:
-            types = {name for reasons in excluded for each in reasons for name in each.kind.value}
-            yield path, self._message("type", sorted(types), path, schema)
+            yield path, self._message(error.kind.name, None, path, schema)
 
     def _message(self, keyword: str, limit: Any, path: Path, schema: dict[str, Any]) -> str:
         while "$ref" in schema:
@@ -132,8 +127,6 @@ def _words(limit: Any) -> str:
     """Return the value of a keyword as words, such as `red, green or blue`."""
     options = limit if isinstance(limit, list) else [limit]
     words = [option if isinstance(option, str) else json.dumps(option, default=str) for option in options]
-    if len(words) > MAX_OPTIONS:
-        return ", ".join([*words[:MAX_OPTIONS], "…"])
     return " or ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
@@ -150,11 +143,9 @@ def _fault(schema: Any, place: str, error: Exception) -> FaultError:
     """Return the fault of a schema that cannot be translated or compiled."""
     while isinstance(error, ValidationError) and error.kind.name == "anyOf":
         error = max((each for branch in error.kind.value for each in branch), key=lambda each: len(each.instance_path))
-    steps: Path = []
+    steps: Path = [place]
     for step in getattr(error, "instance_path", ()):
         _, schema = _walk(schema, [step])
-        steps.append(step)
-        if isinstance(schema, dict) and "x-place" in schema:
-            place, steps = schema["x-place"], []
-    place += "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
-    return FaultError(place, f"this is not a valid schema ({getattr(error, 'message', error)}); correct it.")
+        is_schema = isinstance(schema, dict) and "x-place" in schema
+        steps = [schema["x-place"]] if is_schema else [*steps, step]
+    return FaultError(place_of(steps), f"this is not a valid schema ({getattr(error, 'message', error)}); correct it.")

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from html import escape
 from pathlib import Path
 
 from starlette.requests import Request
@@ -32,7 +33,8 @@ def routes(public_url: str, keys: KeyCache) -> list[BaseRoute]:
     if public_url:
         first, *others = contract.get("servers") or [{}]
         kept = {key: value for key, value in first.items() if key != "variables"}
-        contract = {**contract, "servers": [{**kept, "url": public_url}, *others]}
+        contract = {**contract, "servers": [{**kept, "url": public_url + document.base_path()}, *others]}
+    index = (ASSETS / "index.html").read_text().replace("{title}", escape(contract["info"]["title"])).encode()
     tests = [path for path in document.TESTS.iterdir() if path.is_file()]
     to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
     open_contract = without_keys(contract)
@@ -51,16 +53,14 @@ def routes(public_url: str, keys: KeyCache) -> list[BaseRoute]:
 
     return [
         Route("/", RedirectResponse(PATH), methods=["GET"]),
-        Route(PATH, _page(ASSETS / "index.html", "text/html", {"Content-Security-Policy": CONTENT_SECURITY_POLICY})),
+        Route(PATH, _page(index, "text/html", {"Content-Security-Policy": CONTENT_SECURITY_POLICY})),
         Mount(f"{PATH}/assets", StaticFiles(directory=ASSETS)),
         *(Route(path, contract_page) for path in published),
-        *(Route(f"{PATH}/contract/{path.name}", _page(path, "text/plain", {})) for path in tests),
+        *(Route(f"{PATH}/contract/{path.name}", _page(path.read_bytes(), "text/plain", {})) for path in tests),
     ]
 
 
-def _page(path: Path, media_type: str, headers: Mapping[str, str]) -> Callable[[Request], Awaitable[Response]]:
-    content = path.read_bytes()
-
+def _page(content: bytes, media_type: str, headers: Mapping[str, str]) -> Callable[[Request], Awaitable[Response]]:
     async def page(request: Request) -> Response:
         response = _respond(request, content, media_type)
         response.headers.update(headers)

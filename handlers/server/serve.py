@@ -26,6 +26,7 @@ from handlers.settings import ServerSettings, variable
 from models import keys
 from models.database.errors import ConfigurationError
 from models.database.migrate import prepare
+from models.tables import check_columns
 
 # Seconds for which an idle connection stays open. Clients and proxies usually keep connections in their pools for up to
 # a minute, and a request on a connection that is being closed would be lost.
@@ -102,6 +103,7 @@ def serve(settings: ServerSettings) -> None:
     create_app(settings)
     _raise_file_limit(settings)
     prepare(settings.database_url)
+    check_columns(settings.database_url)
     listener = _bind(settings.host, settings.port)
     address, port = listener.getsockname()[:2]
     contract = document.raw()

@@ -28,11 +28,8 @@ POLL_INTERVAL = 0.001
 # Seconds between checks that the file still exists. A check takes a tenth of the time that a read takes.
 CHECK_TTL = 0.001
 PRAGMAS = {"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1}
-CONSTRAINTS = {
-    sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY: DuplicateError,
-    sqlite3.SQLITE_CONSTRAINT_UNIQUE: DuplicateError,
-    sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY: ForeignKeyError,
-}
+# The errors by SQLite's message, because the code may be that of a trigger.
+CONSTRAINTS = {"UNIQUE constraint failed": DuplicateError, "FOREIGN KEY constraint failed": ForeignKeyError}
 
 
 class Write(NamedTuple):
@@ -264,7 +261,7 @@ def _retry_while_busy(call: Callable[[], T]) -> T:
 def _translate(error: Exception) -> Exception:
     if _is_busy(error):
         return UnavailableError(str(error))
-    kind = CONSTRAINTS.get(getattr(error, "sqlite_errorcode", 0))
+    kind = CONSTRAINTS.get(str(error).partition(":")[0])
     return kind(str(error)) if kind else error
 
 

@@ -17,16 +17,11 @@ class Statement:
     """A rendered query. The values that differ from run to run are each a `parameter` in the query."""
 
     def __init__(self, query: Query, database: Database) -> None:
-        self.sql, values = query.bind(database).sql()
-        # Constants get their position as their name.
-        self._constants = {str(place): value for place, value in enumerate(values) if not isinstance(value, Name)}
-        self._names = [str(value if isinstance(value, Name) else place) for place, value in enumerate(values)]
+        self.sql, self._values = query.bind(database).sql()
 
     def order(self, values: Mapping[str, Any]) -> list[Any]:
         """Return the values in the order of the parameters."""
-        if self._constants:
-            values = {**self._constants, **values}
-        return [values[name] for name in self._names]
+        return [values[value] if isinstance(value, Name) else value for value in self._values]
 
 
 class Name(str):

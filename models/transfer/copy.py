@@ -19,15 +19,10 @@ STRINGS = {"TEXT", "VARCHAR", "CHAR"}
 
 
 def copy(source: str, target: str, tables: Tables) -> Iterator[tuple[int, int]]:
-    """Copy all rows in one transaction, then read them back and compare. The source is locked against writes.
+    """Copy all rows from a file to a server, by their URLs, in one transaction; then read them back and compare.
 
-    Args:
-        source: The URL of the SQLite file.
-        target: The URL of the server.
-        tables: All tables; a table comes after those that it refers to.
-
-    Yields:
-        The number of rows copied or compared so far, and the total number.
+    The source is locked against writes. A table comes after those that it refers to. Yield the number of rows copied
+    or compared so far, and the total number.
     """
     existing_database(source, "--from")
     with connected(source) as file, connected(target) as server:

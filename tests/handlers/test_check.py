@@ -23,7 +23,7 @@ get_sync = lambda **_: None
 get_unknown_argument = accept
 
 
-async def get_needless(needless): raise Refusal(409, "NoSuchProblem")
+async def get_needless(needless): raise Refusal(409, "NoSuchProblem") if needless else Refusal(418)
 
 
 async def get_stubborn(): ...
@@ -40,7 +40,7 @@ def parameter(**fields: Any) -> dict[str, Any]:
 NESTED = (
     '.parameters[0]: objects and nested arrays in style "form" are not supported; use style "deepObject" or content.'
 )
-NO_SCHEMA = ".parameters[0]: it has no schema; add one, or content: application/json."
+NO_SCHEMA = ".parameters[0]: it needs either a schema, or content: application/json."
 # For each operation id, the operation, and the faults that are reported, after the place of the operation.
 FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "findFine": ({}, []),
@@ -60,7 +60,6 @@ FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
         parameter(schema=None, content={"application/xml": {}}),
         [NO_SCHEMA],
     ),
-    "findNothing": (parameter(schema=None), [NO_SCHEMA]),
     "findInBody": (
         parameter(**{"in": "body"}),
         ['.parameters[0].in: "body" is not supported; use path, query, header, cookie.'],
@@ -68,6 +67,18 @@ FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "findCookies": (
         parameter(**{"in": "cookie", "schema": {"type": "array", "items": {"type": "string"}}}),
         [".parameters[0]: an exploded array in a cookie is not supported; add explode: false."],
+    ),
+    "findDefault": (
+        parameter(schema={"type": "integer", "minimum": 1, "default": 0}),
+        [".parameters[0].schema.default: the default violates the schema; correct it."],
+    ),
+    "findDeepText": (
+        parameter(style="deepObject"),
+        ['.parameters[0]: style "deepObject" is for objects; use "form".'],
+    ),
+    "findFailure": (
+        {"responses": {"409": {"description": "Never."}}},
+        [".responses: it has no successful response; add one."],
     ),
     "findTwice": (
         {"parameters": [*parameter(name="a-b")["parameters"], *parameter(name="a_b")["parameters"]]},
@@ -84,11 +95,17 @@ FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "getSync": ({}, [": the handler handlers.cases.<lambda> is not asynchronous; write async def."]),
     "getStubborn": (
         parameter(),
-        [": the handler handlers.cases.get_stubborn has no argument x; add it."],
+        [
+            ": the handler handlers.cases.get_stubborn does not fit: got an unexpected keyword argument 'x';"
+            " its arguments must be x."
+        ],
     ),
     "getNeedless": (
         {},
-        [": the handler handlers.cases.get_needless has an argument needless that is no parameter; remove it."],
+        [
+            ": the handler handlers.cases.get_needless does not fit: missing a required argument: 'needless';"
+            " its arguments must be none."
+        ],
     ),
     "untagged": (
         {"tags": []},
@@ -97,6 +114,7 @@ FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
 }
 OTHER_FAULTS = [
     'handlers/cases.py:12: no operation has a problem "NoSuchProblem" of status 409; add it to x-problems.',
+    "handlers/cases.py:12: no operation has a response 418; add it.",
     "paths./findNamed/{name}.get: it matches the same requests as paths./findNamed/{id}.get; remove one.",
     "paths./again.get: another operation has the same operationId; change one.",
 ]

@@ -94,6 +94,8 @@ EVERY = yaml.safe_load(Path(__file__).with_name("every_schema.yaml").read_text()
 EVERY_SCHEMA = EVERY["components"]["schemas"]
 # Their models accept only the names by which a discriminator chooses them, even where they are used without it.
 CHOSEN = {"Circle", "Square"}
+# The service refuses to use it: its discriminator has no list of alternatives.
+ABSTRACT = {"Vehicle"}
 # By type, values that are valid for some of its schemas, or nearly.
 PARTS: dict[str, st.SearchStrategy[Any]] = {
     "string": st.sampled_from(["", "x", "two", "abcd", "\0", "circle", "box", *EVERY_SCHEMA]),
@@ -168,7 +170,7 @@ def objects(draw: st.DrawFn, schema: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("direction", ["request", "response"])
-@pytest.mark.parametrize("name", sorted(EVERY_SCHEMA.keys() - CHOSEN))
+@pytest.mark.parametrize("name", sorted(EVERY_SCHEMA.keys() - CHOSEN - ABSTRACT))
 def test_generated_model_accepts_what_its_schema_accepts(
     generated: ModuleType, name: str, direction: Literal["request", "response"]
 ) -> None:

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.edits import next_migration
 from tests.support.pages import assert_calls_give_the_documented_responses, section
-from tests.support.project import ROOT, RUN_FROM_SOURCE
-from tests.support.recipes import PAGE, RECIPES, follow, new_files
+from tests.support.project import RUN_FROM_SOURCE
+from tests.support.recipes import PAGE, RECIPES, follow
 from tests.support.service import Start
 from tests.support.stores import Store
 from tests.tools.changes import CHANGES, copy, copy_with_change, find_failures
@@ -34,14 +33,6 @@ def test_recipe_gives_the_documented_responses(change: str, start: Start, tmp_pa
     service = start(folder=project, command=RUN_FROM_SOURCE)
 
     assert_calls_give_the_documented_responses(section(PAGE, RECIPES[change]), service.url)
-
-
-def test_recipes_name_the_next_migration() -> None:
-    files = {file for change in CHANGES for file in new_files(RECIPES[change]) if "/migrations/" in file}
-    following = next_migration(ROOT / "models/migrations", "").stem
-
-    # The first recipe that somebody follows takes the number of the others.
-    assert list(RECIPES) != CHANGES or {Path(file).name[:4] for file in files} == {following[:4], "0001"}
 
 
 @pytest.mark.slow

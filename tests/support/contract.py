@@ -6,7 +6,7 @@ from typing import Any
 from connexion.json_schema import resolve_refs
 
 from handlers.contract import document
-from handlers.lookup import snake_case
+from handlers.contract.document import snake_case
 from models.answers import KeptAnswer
 from models.keys import ApiKey
 from models.tables import all_tables

@@ -22,8 +22,9 @@ const prepared = (contract) => {
     }),
   );
   // Hide the Authorize button if the service requires no API key.
-  const open = contract.security?.length === 0;
-  return { ...contract, paths, components: open ? components : { ...components, securitySchemes } };
+  const operations = Object.values(paths).flatMap((item) => Object.values(item));
+  const isProtected = [contract, ...operations].some((part) => part?.security?.length);
+  return { ...contract, paths, components: isProtected ? { ...components, securitySchemes } : components };
 };
 
 const Preparation = () => ({
@@ -42,7 +43,7 @@ const FoldedRefusals = () => ({
         const button = React.createElement(
           "button",
           { className: "unfold", type: "button", "aria-expanded": false, onClick: () => fold(false) },
-          response.get("description").trim().replaceAll("`", ""),
+          (response.get("description") ?? "").trim().replaceAll("`", ""),
         );
         return React.createElement(
           "tr",

@@ -222,10 +222,10 @@ def test_every_violation_of_a_form_is_reported() -> None:
         ("/name", "name must have at most 1 characters"),
         ("/~0", "~ is not a property of this object"),
     }
-    assert refused(400, lambda: read(checked, b"age=1&age=1&name=a&name=b", FORM)) == [
-        ("/age", "age is malformed: it is given more than once"),
-        ("/name", "name is malformed: it is given more than once"),
-    ]
+    assert set(refused(400, lambda: read(checked, b"age=1&age=1&name=a&name=b", FORM))) == {
+        ("/age", "age must be of type integer"),
+        ("/name", "name must be of type string"),
+    }
 
 
 @pytest.mark.parametrize("encoding", [{}, {"style": "form", "explode": True}, {"contentType": JSON}])
@@ -243,9 +243,7 @@ def test_additional_properties_of_forms_have_a_schema() -> None:
     schema = {"type": "object", "additionalProperties": {"type": "integer"}}
 
     assert read(body({FORM: schema}), b"a=1", FORM) == {"a": 1}
-    assert refused(400, lambda: read(body({FORM: schema}), b"a=1&a=2", FORM)) == [
-        ("/a", "a is malformed: it is given more than once")
-    ]
+    assert refused(400, lambda: read(body({FORM: schema}), b"a=1&a=2", FORM)) == [("/a", "a must be of type integer")]
 
 
 FILES: dict[str, Any] = {
@@ -287,7 +285,7 @@ def test_parts_are_converted_by_their_types(parts: list[tuple[str, bytes]], valu
 
 
 def test_file_has_a_name_and_a_content_type() -> None:
-    class Upload(BaseModel):
+    class Upload(BaseModel, arbitrary_types_allowed=True):
         photo: File
         title: str = ""
 
@@ -345,15 +343,19 @@ def test_file_name_is_no_path(sent: str, filename: str) -> None:
         ([('name="photo"; filename="a"', b"12345")], [("/photo", "photo must have at most 4 characters")]),
         ([('name="other"; filename="a"', b"\xff")], [("/other", "other is not a property of this object")]),
         ([('name="meta"', b'{"a": "b"}')], [("/meta/a", "a must be of type integer")]),
+        ([('name="photo"', b"1"), ('name="photo"', b"2")], [("/photo", "photo must be of type string")]),
         (
-            [('name="meta"', b"{"), ('name="title"', b"\xff"), ('name="photo"', b"1"), ('name="photo"', b"2")],
+            [('name="meta"', b"{")],
+            [("", "The body is malformed: meta: EOF while parsing an object at line 1 column 1")],
+        ),
+        (
+            [('name="title"', b"\xff")],
             [
-                ("/meta", "meta is malformed: EOF while parsing an object at line 1 column 1"),
                 (
-                    "/title",
-                    "title is malformed: 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte",
-                ),
-                ("/photo", "photo is malformed: it is given more than once"),
+                    "",
+                    "The body is malformed: title: 'utf-8' codec can't decode byte 0xff in position 0:"
+                    " invalid start byte",
+                )
             ],
         ),
     ],
@@ -381,8 +383,8 @@ def test_content_type_of_files_is_checked(allowed: str, sent: str, accepted: boo
     if accepted:
         assert read(body, content, MULTIPART) == {"photo": b"a"}
     else:
-        sentence = f"photo is malformed: its Content-Type must be {allowed.replace(', ', ' or ')}"
-        assert refused(400, lambda: read(body, content, MULTIPART)) == [("/photo", sentence)]
+        sentence = f"The body is malformed: the Content-Type of photo must be {allowed.replace(', ', ' or ')}"
+        assert refused(400, lambda: read(body, content, MULTIPART)) == [("", sentence)]
 
 
 PART = ('name="title"', b"a")
@@ -485,7 +487,7 @@ def test_bytes_become_text_for_a_handler_that_takes_text() -> None:
 
     assert read(xml, "<é/>".encode(), "application/xml") == "<é/>"
     assert refused(400, lambda: read(xml, b"\xff", "application/xml")) == [
-        ("", "The body should be a valid string, unable to parse raw data as a unicode string")
+        ("", "The body: Input should be a valid string, unable to parse raw data as a unicode string")
     ]
 
 
@@ -495,12 +497,12 @@ def test_bytes_become_text_for_a_handler_that_takes_text() -> None:
         (
             list[Cat],
             b'[{"meows": true, "born": "0000-01-01"}]',
-            [("/0/born", "born should be a valid date in the format YYYY-MM-DD, year 0 is out of range")],
+            [("/0/born", "born: Input should be a valid date in the format YYYY-MM-DD, year 0 is out of range")],
         ),
         (dict[str, Annotated[int, AfterValidator(odd)]], b'{"a/b": 2}', [("/a~1b", "a/b: it must be odd")]),
-        (list[bool], b"[true, 2.5]", [("/1", "The body[1] should be a valid boolean")]),
-        (Dog | list[Dog], b"{}", [("", "The body: Field required"), ("", "The body should be a valid list")]),
-        (int, b'"a"', [("", "The body should be a valid integer, unable to parse string as an integer")]),
+        (list[bool], b"[true, 2.5]", [("/1", "1: Input should be a valid boolean")]),
+        (Dog | list[Dog], b"{}", [("", "The body: Field required"), ("", "The body: Input should be a valid list")]),
+        (int, b'"a"', [("", "The body: Input should be a valid integer, unable to parse string as an integer")]),
     ],
 )
 def test_value_that_the_handlers_type_refuses_is_a_violation(
@@ -510,10 +512,9 @@ def test_value_that_the_handlers_type_refuses_is_a_violation(
 
 
 ONLY_STRINGS = ".schema: only a string is supported for this media type; use type: string, or application/json."
-NO_ENCODING = (
-    " is not supported; use contentType: application/json for objects, and neither headers nor other styles than form."
-)
-A = f'.schema: the encoding of "a"{NO_ENCODING}'
+A = '.schema: the encoding of "a" is not supported; use'
+ONLY_FORM = f'{A} style "form", explode: true and no headers.'
+ONLY_JSON = f"{A} contentType: application/json."
 
 
 @pytest.mark.parametrize(
@@ -527,29 +528,29 @@ A = f'.schema: the encoding of "a"{NO_ENCODING}'
         (
             {FORM: {"properties": {"a": {"type": "object"}}}},
             {},
-            f".{FORM}{A}",
+            f".{FORM}{ONLY_JSON}",
         ),
         (
             {FORM: {"additionalProperties": {"type": "array", "items": {"type": "array"}}}},
             {},
-            f'.{FORM}.schema: the encoding of "*"{NO_ENCODING}',
+            f".{FORM}{ONLY_JSON}".replace('"a"', '"*"'),
         ),
         (
             {"multipart/form-data": {"properties": {"a": {"type": "object"}}}},
             {"contentType": "application/xml"},
-            f".multipart/form-data{A}",
+            f".multipart/form-data{ONLY_JSON}",
         ),
         (
             {FORM: {"properties": {"a": STRING}}},
             {"style": "deepObject"},
-            f".{FORM}{A}",
+            f".{FORM}{ONLY_FORM}",
         ),
         (
             {"multipart/form-data": {"properties": {"a": STRING}}},
             {"headers": {"A": {}}},
-            f".multipart/form-data{A}",
+            f".multipart/form-data{ONLY_FORM}",
         ),
-        ({FORM: {"properties": {"a": {"type": "array"}}}}, {"explode": False}, f".{FORM}{A}"),
+        ({FORM: {"properties": {"a": {"type": "array"}}}}, {"explode": False}, f".{FORM}{ONLY_FORM}"),
         (
             {JSON: {}, "application/json; version=1": {}},
             {},

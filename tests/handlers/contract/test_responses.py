@@ -118,7 +118,7 @@ def test_invalid_response_raises_an_error(
     with pytest.raises(InvalidResponseError) as raised:
         send_validated(operation_id, status, headers, body)
 
-    assert str(raised.value).startswith(message)
+    assert str(raised.value).startswith(f"{operation_id}: {message}")
 
 
 @pytest.mark.parametrize(("flags", "status"), [(("--validate-responses",), 500), ((), 200)])
@@ -138,7 +138,7 @@ def test_invalid_response_becomes_a_500_only_with_validation(
     assert response.status_code == status
     if flags:
         assert response.json()["detail"] == "Failed to fetch task"
-        assert "InvalidResponseError: completed: completed must be of type string\n" in service.log()
+        assert "InvalidResponseError: createTask: completed: completed must be of type string\n" in service.log()
     else:
         assert response.json()["completed"] is False
         assert service.log() == ""

@@ -210,7 +210,6 @@ def test_operations_without_query_parameters_refuse_them(shared_client: httpx.Cl
         ({"enum": ["a", "b"]}, "c", "thing must be one of a or b"),
         ({"enum": ["red", "green", "blue"]}, "c", "thing must be one of red, green or blue"),
         ({"enum": [True, 1.5, {"a": []}]}, "c", 'thing must be one of true, 1.5 or {"a": []}'),
-        ({"enum": list(range(21))}, "c", f"thing must be one of {', '.join(map(str, range(20)))}, …"),
         ({"type": "string", "nullable": True, "enum": ["a", None]}, "b", "thing must be one of a or null"),
         ({"type": "string", "format": "date-time"}, "tomorrow", "thing must be a valid date-time"),
         ({"type": "string", "format": "date"}, "2026-02-30", "thing must be a valid date"),
