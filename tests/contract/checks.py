@@ -273,11 +273,12 @@ def new_resource(response: Response) -> str | None:
     if response.request.method != "POST" or (status != 201 and "201" in responses(path, "post")):
         return None
     item, body = created_by(path), json_of(response)
-    if item and isinstance(body, dict) and body.get(key_of(item)) is not None:
-        return url_in_list(url, body[key_of(item)])
-    location = linked(response, header_of(response, "Location"))
-    found, _ = locate(location)
-    return location if status == 201 and found and found == item_of(found) else None
+    location = header_of(response, "Location") if status == 201 else ""
+    found, _ = locate(linked(response, location))
+    if location and found and found == (item or item_of(found)):
+        return linked(response, location)
+    has_key = item and isinstance(body, dict) and body.get(key_of(item)) is not None
+    return url_in_list(url, body[key_of(item)]) if has_key else None
 
 
 def send_and_record(session: requests.Session, request: requests.PreparedRequest, **options: Any) -> requests.Response:
