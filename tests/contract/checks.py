@@ -171,9 +171,8 @@ def creator_of(item: str) -> str:
 
 def created_by(path: str) -> str:
     """Return the item path of the resources that a POST creates, or an empty string."""
-    return next(
-        (item for item in map(item_of, RUN.schema.raw_schema["paths"]) if path and creator_of(item) == path), ""
-    )
+    items = map(item_of, RUN.schema.raw_schema["paths"] if path else ())
+    return next((item for item in items if creator_of(item) == path), "")
 
 
 def key_of(item: str) -> str:
@@ -274,11 +273,12 @@ def new_resource(response: Response) -> str | None:
     if response.request.method != "POST" or (status != 201 and "201" in responses(path, "post")):
         return None
     item, body = created_by(path), json_of(response)
-    if item and isinstance(body, dict) and body.get(key_of(item)) is not None:
-        return url_in_list(url, body[key_of(item)])
-    location = linked(response, header_of(response, "Location"))
-    found, _ = locate(location)
-    return location if status == 201 and found and found == item_of(found) else None
+    location = header_of(response, "Location") if status == 201 else ""
+    found, _ = locate(linked(response, location))
+    if location and found and found == (item or item_of(found)):
+        return linked(response, location)
+    has_key = item and isinstance(body, dict) and body.get(key_of(item)) is not None
+    return url_in_list(url, body[key_of(item)]) if has_key else None
 
 
 def send_and_record(session: requests.Session, request: requests.PreparedRequest, **options: Any) -> requests.Response:
@@ -388,12 +388,12 @@ def create(item: str, like: Any = None, list_url: str = "") -> str | None:
     """
     path = creator_of(item)
     parent = create(item_of(path)) if item_of(path) and not list_url else ""
-    if not path or parent is None:
+    media_type, media = content(definition(path, "post").get("requestBody"))
+    if not path or parent is None or not re.search("json|form|^$", media_type):
         return None
     url = list_url or url_of(path, locate(parent)[1])
     if not isinstance(like, dict) and is_readable(path):
         like = next(iter(listed_items(json_of(call("get", url))) or []), None)
-    _, media = content(definition(path, "post").get("requestBody"))
     known, names = like if isinstance(like, dict) else {}, settable(path, "post")
     examples = [resolve(each).get("value") for each in media.get("examples", {}).values()]
     examples += [media.get("example"), resolve(media.get("schema")).get("example"), RUN.bodies.get(path)]
@@ -442,7 +442,9 @@ def before_call(context: HookContext, case: Case[Any], kwargs: Json) -> None:
             created = create(item, json_of(current))
             if created and is_single:
                 RUN.tried.add(operation)
-            redirect(case, created or (url if is_free else unused(item) or reject()))
+            target = created or (url if is_free else unused(item) or reject())
+            if target != url:
+                redirect(case, target)
     if ENTITY_TAGS.fullmatch(str(headers.get("If-Match", ""))):
         current = get(str(case.as_transport_kwargs()["url"]))
         headers["If-Match"] += f", {header_of(current, 'ETag') if current else ''}"
@@ -525,7 +527,8 @@ def assert_same(received: Any, expected: Any, where: str) -> None:
     """Fail if two JSON documents differ, and say in which properties."""
     if isinstance(received, dict) and isinstance(expected, dict):
         names = [name for name in {**expected, **received} if received.get(name, ...) != expected.get(name, ...)]
-        different = [f"`{name}` is {received.get(name, ...)!r}, not {expected.get(name, ...)!r}" for name in names]
+        values = [(name, received.get(name, "absent"), expected.get(name, "absent")) for name in names]
+        different = [f"`{name}` is {value!r}, not {other!r}" for name, value, other in values]
     else:
         different = [] if received == expected else [f"it is {received!r}, not {expected!r}"]
     assert not different, f"{where}: {'; '.join(different)}"
@@ -578,14 +581,14 @@ def pages(list_url: str, query: Json, most: int) -> Iterator[Response]:
         page = resend(page, url=following)
 
 
-def find_in_list(url: str, query: Json | None = None) -> list[Json] | None:
+def find_in_list(url: str, query: Json) -> list[Json] | None:
     """Return the items of a list that have the URL of a resource, or None if there is no list, or a too long one."""
     item, values = locate(url)
     path = creator_of(item)
     if not item or listed_in(path) != item:
         return None
     list_url, key = url_of(path, values), key_of(item)
-    found = list(pages(list_url, {**page_sizes(path), **(query or {})}, MAX_PAGES))
+    found = list(pages(list_url, {**page_sizes(path), **query}, MAX_PAGES))
     bodies = [listed_items(json_of(page)) for page in found if page.status_code == 200]
     if None in bodies or len(bodies) < len(found) or next_url(found[-1]):
         return None
@@ -612,22 +615,22 @@ def every_error_is_a_problem(ctx: CheckContext, response: Response, case: Case[A
 @schemathesis.check
 def what_was_sent_is_kept(ctx: CheckContext, response: Response, case: Case[Any]) -> None:
     """A resource that is created, replaced or changed has every property as the client sent it."""
-    method, sent, received = case.method.lower(), case.body, json_of(response)
-    if not is_success(response, "POST", "PUT", "PATCH") or not isinstance(sent, dict) or not isinstance(received, dict):
+    path, method, received = case.path, case.method.lower(), json_of(response)
+    sent: Any = case.body
+    is_json = "json" in str(case.media_type) and isinstance(sent, dict) and isinstance(received, dict)
+    if not is_success(response, "POST", "PUT", "PATCH") or not is_json:
         return
-    kept, returned = settable(case.path, method), properties(result_schema(case.path, method))
-    changes = []
-    for name, value in sent.items():
+    kept, returned, changes = settable(path, method), properties(result_schema(path, method)), []
+    for name in sent.keys() & kept.keys() & returned.keys():
         # Services may complete objects, and return values of other formats in another spelling.
-        parts = value if isinstance(value, list) else [value]
-        is_exact = kept.get(name, {}).get("format", "date") in ("date", "int32", "int64") and dict not in map(
-            type, parts
-        )
+        parts = sent[name] if isinstance(sent[name], list) else [sent[name]]
+        has_objects = any(isinstance(each, dict) for each in parts)
+        is_exact = kept[name].get("format", "date") in ("date", "int32", "int64") and not has_objects
         # In a merge patch, null removes a property.
-        is_kept = name in kept and name in returned and (value is not None or method != "patch")
-        if is_kept and is_exact and received.get(name, ...) != value:
-            changes.append(f"`{name}` is {received.get(name, 'absent')!r}, not {value!r} as sent")
-    assert not changes, f"{sentence(response)}: {'; '.join(changes)}"
+        is_removed = method == "patch" and sent[name] is None
+        if is_exact and not is_removed and received.get(name, "absent") != sent[name]:
+            changes.append(f"`{name}` is {received.get(name, 'absent')!r}, not {sent[name]!r} as sent")
+    assert not changes, f"{sentence(response)}: {'; '.join(sorted(changes))}"
 
 
 @schemathesis.check
@@ -671,10 +674,10 @@ def condition_is_refused_where_it_does_not_hold(ctx: CheckContext, response: Res
     """A 412 is returned only if If-Match contains neither `*` nor the current entity tag of the resource."""
     condition: Any = response.request.headers.get("If-Match")
     if response.status_code == 412 and condition is not None and is_readable(case.path):
-        text = condition.decode("latin-1") if isinstance(condition, bytes) else condition
+        tags = condition.decode("latin-1") if isinstance(condition, bytes) else condition
         tag = header_of(resend(response), "ETag")
-        assert text != "*", f"{sentence(response)}, although If-Match was `*`"
-        strong = [tag for weak, tag in re.findall(r'(W/)?("[^"]*")', text) if not weak]
+        assert tags != "*", f"{sentence(response)}, although If-Match was `*`"
+        strong = [each for weak, each in re.findall(r'(W/)?("[^"]*")', tags) if not weak]
         assert tag not in strong, f"{sentence(response)}, although If-Match contained the current entity tag {tag}"
 
 
@@ -706,31 +709,28 @@ def deleted_resource_is_gone(ctx: CheckContext, response: Response, case: Case[A
     if is_deleted and case.path == item_of(case.path) and is_readable(case.path):
         because = f"{sentence(response)} just before"
         assert_status(resend(response), *ABSENT, because=because)
-        found = find_in_list(str(response.request.url))
+        found = find_in_list(str(response.request.url), {})
         assert not found, f"The list still contains {found[0]}, although {because}"
 
 
 @schemathesis.check
 def created_resource_is_listed_once(ctx: CheckContext, response: Response, case: Case[Any]) -> None:
     """GET of the URL in Location returns the created resource, and the list contains that resource exactly once."""
-    url = new_resource(response) if is_success(response, "POST") else None
+    is_created = is_success(response, "POST") and isinstance(json_of(response), dict)
+    url = new_resource(response) if is_created else None
     item, _ = locate(url or "")
     if not url or not is_readable(item) or result_schema(item, "get") != result_schema(case.path, "post"):
         return
     resource, location = json_of(response), header_of(response, "Location")
-    got = call("get", linked(response, location) if location else url)
+    got = resend(response, url=linked(response, location) if location else url)
     assert_status(got, 200, because=f"{sentence(response)} with the Location {location}")
     assert_same(json_of(got), resource, f"{sentence(got)}, but other content than POST before")
-    selected = filters(case.path)
-    queries = [{name: text(resource[name])} for name in sorted(selected) if resource.get(name) is not None]
-    if not any("default" in query_schemas(case.path)[name] for name in selected):
-        queries.append({})
-    for query in queries:
-        found, given = find_in_list(url, query), f" with {query}" if query else ""
-        if found is not None:
-            key = resource.get(key_of(item))
-            assert len(found) == 1, f"The list{given} contains {key!r} {len(found)} times, not 1 times"
-            assert_same(found[0], resource, f"The list{given} contains other content than POST before")
+    query = {name: text(resource[name]) for name in sorted(filters(case.path)) if resource.get(name) is not None}
+    found, given = find_in_list(url, query), f" with {query}" if query else ""
+    if found is not None:
+        key = resource.get(key_of(item))
+        assert len(found) == 1, f"The list{given} contains {key!r} {len(found)} times, not 1 times"
+        assert_same(found[0], resource, f"The list{given} contains {key!r}, but with other content than POST before")
 
 
 @schemathesis.check
