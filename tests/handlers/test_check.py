@@ -115,7 +115,7 @@ FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
 OTHER_FAULTS = [
     'handlers/cases.py:12: no operation has a problem "NoSuchProblem" of status 409; add it to x-problems.',
     "handlers/cases.py:12: no operation has a response 418; add it.",
-    "paths./findNamed/{name}.get: it matches the same requests as paths./findNamed/{id}.get; remove one.",
+    "paths./findNamed/{name}.get: /findNamed/{id} matches the same requests; give the parameters the same names.",
     "paths./again.get: another operation has the same operationId; change one.",
 ]
 

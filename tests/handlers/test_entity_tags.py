@@ -198,8 +198,8 @@ def test_entity_tag_changes_with_the_json_format(start: Start, checkout: Path) -
     service = start(folder=checkout, command=RUN_FROM_SOURCE)
     created = service.client.post("/api/tasks", json={"title": "a"})
     service.stop()
-    column = "columns[name]"
-    upper_case_title = f"fn.upper({column}) if name == 'title' else {column}"
+    column = "(column(field), field)"
+    upper_case_title = f"(fn.upper(column(field)), field) if alias == 'title' else {column}"
     replace_in(checkout / "models/resource.py", "_json", column, upper_case_title)
 
     changed = start(folder=checkout, command=RUN_FROM_SOURCE).client.get(
