@@ -100,15 +100,21 @@ class OperationHandler:
         except ClientDisconnect:
             return
         reply = await self.function(**arguments)
-        if type(reply) is not Reply:
-            if isinstance(reply, Response):
-                for name, value in _headers(self.operation_id, reply.status_code).items():
-                    reply.headers.setdefault(name.decode(), value.decode())
-                # Ranges are not declared, so a file is always sent as a whole (RFC 9110, section 14.2).
-                kept = [field for field in scope["headers"] if field[0] != b"range"]
-                await reply({**scope, "headers": kept}, receive, send)
-                return
-            reply = Reply(reply)
+        if isinstance(reply, Response):
+            await self._pass_on(reply, scope, receive, send)
+        else:
+            await self._send(reply if type(reply) is Reply else Reply(reply), send)
+
+    async def _pass_on(self, response: Response, scope: Scope, receive: Receive, send: Send) -> None:
+        for name, value in _headers(self.operation_id, response.status_code).items():
+            response.headers.setdefault(name.decode(), value.decode())
+        # The contract declares no ranges, so a file is always sent as a whole (RFC 9110, section 14.2).
+        if "accept-ranges" in response.headers:
+            del response.headers["accept-ranges"]
+        kept = [field for field in scope["headers"] if field[0] != b"range"]
+        await response({**scope, "headers": kept}, receive, send)
+
+    async def _send(self, reply: Reply, send: Send) -> None:
         status = reply.status or self.status
         own = {field.lower().encode(): text.encode() for field, text in reply.headers.items()}
         headers = {**_headers(self.operation_id, status), **own}

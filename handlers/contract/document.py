@@ -71,16 +71,17 @@ def raw() -> dict[str, Any]:
     """Return the contract with the standard parts, with references. Exit if it is not an OpenAPI document."""
     try:
         written = yaml.load(PATH.read_text("utf-8-sig"), Loader=Loader)  # noqa: S506, a safe loader
+        if faults := structure.faults(written):
+            sys.exit("\n".join(f"{PATH.name}: {fault}" for fault in faults))
+        # This raises an error if an anchor contains itself.
+        json.dumps(written)
+        return standard.merge(written, standard.PATH.read_bytes())
     except OSError as error:
         sys.exit(f"{PATH} cannot be read: {error.strerror}; add the contract there.")
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         sentence = " ".join(str(error).split()).replace('in "<unicode string>", ', "in ")
         sys.exit(f"{PATH.name} is not valid YAML: {sentence}.")
-    try:
-        if faults := structure.faults(written):
-            sys.exit("\n".join(f"{PATH.name}: {fault}" for fault in faults))
-        return standard.merge(written, standard.PATH.read_bytes())
-    except RecursionError:
+    except (RecursionError, ValueError):
         sys.exit(f"{PATH.name} is nested too deeply, or an anchor contains itself; use references instead.")
 
 

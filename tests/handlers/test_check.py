@@ -8,9 +8,10 @@ import pytest
 import yaml
 from inflection import underscore
 
-from tests.support.project import RUN_FROM_SOURCE, TIMEOUT
-
-pytestmark = pytest.mark.slow
+from handlers.contract import document
+from tests.support.application import other_contract
+from tests.support.inside import run
+from tests.support.project import COMMAND, RUN_FROM_SOURCE, TIMEOUT
 
 HANDLERS = """
 from handlers.contract.problems import Refusal
@@ -27,6 +28,9 @@ async def get_needless(needless): raise Refusal(409, "NoSuchProblem") if needles
 
 
 async def get_stubborn(): ...
+
+
+async def get_strange(x: "Strange"): ...
 """
 ID = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
 ANSWERS = {"responses": {"200": {"description": "Fine."}}}
@@ -76,6 +80,29 @@ FAULTS: dict[str, tuple[dict[str, Any], list[str]]] = {
         parameter(style="deepObject"),
         ['.parameters[0]: style "deepObject" is for objects; use "form".'],
     ),
+    "getStrange": (
+        parameter(),
+        [": an annotation of its handler cannot be read: name 'Strange' is not defined; import what it names."],
+    ),
+    "findOptional": (
+        {"parameters": [{**ID, "required": False}]},
+        [".parameters[0]: a path parameter is always required; add required: true."],
+    ),
+    "getSetting": (
+        {"tags": ["Settings"]},
+        [": the module handlers/settings_operations.py is missing; add it with the handler."],
+    ),
+    "getBroken": (
+        {"tags": ["Broken"]},
+        [
+            ": handlers/broken.py cannot be imported: No module named 'missing_library'; if the contract has changed,"
+            " run make generate."
+        ],
+    ),
+    "getInvalid": (
+        {"tags": ["Invalid"]},
+        [": handlers/invalid.py cannot be imported: invalid syntax (invalid.py, line 1); correct it."],
+    ),
     "findFailure": (
         {"responses": {"409": {"description": "Never."}}},
         [".responses: it has no successful response; add one."],
@@ -120,10 +147,17 @@ OTHER_FAULTS = [
 ]
 
 
+def path_of(name: str) -> str:
+    """Return the path of an operation in the contract with all faults."""
+    return f"/{name}/{{id}}" if name == "findOptional" else f"/{name}"
+
+
 def contract() -> dict[str, Any]:
     """Return a contract with all these faults."""
     paths: dict[str, Any] = {
-        f"/{name}": {"get": {"operationId": name, "tags": ["Cases"], **ANSWERS, **operation}}
+        f"/{name}{'/{id}' * (name == 'findOptional')}": {
+            "get": {"operationId": name, "tags": ["Cases"], **ANSWERS, **operation}
+        }
         for name, (operation, _) in FAULTS.items()
     }
     paths["/findNamed/{id}"] = {"get": {"operationId": "findNamed", "tags": ["Cases"], "parameters": [ID], **ANSWERS}}
@@ -135,66 +169,136 @@ def contract() -> dict[str, Any]:
     return {"openapi": "3.0.3", "info": {"title": "Cases API", "version": "1"}, "paths": paths}
 
 
-def run(folder: Path, *arguments: str) -> tuple[int, str]:
-    """Run the command in a project, and return its exit status and its error output."""
-    command = [*RUN_FROM_SOURCE, *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=TIMEOUT)
-    return done.returncode, done.stdout + done.stderr
+@pytest.mark.slow
+def test_contract_of_the_project_has_no_faults(tmp_path: Path) -> None:
+    checked = run(tmp_path, "check")
+
+    assert (checked.returncode, checked.stdout) == (
+        0,
+        f"openapi.yaml: {len(document.operations())} operations, no faults.\n",
+    )
+    assert not list(tmp_path.iterdir())
 
 
-def test_contract_of_the_project_has_no_faults(checkout: Path) -> None:
-    status, output = run(checkout, "check")
+@pytest.mark.slow
+def test_published_contract_is_printed(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    subprocess.run([COMMAND, "contract"], cwd=tmp_path, check=True)
 
-    assert (status, output.strip().endswith("operations, no faults.")) == (0, True)
-    assert not list(checkout.glob("*.db"))
+    assert yaml.safe_load(capfdbinary.readouterr().out) == document.raw()
 
 
-@pytest.mark.parametrize("command", ["check", "serve"])
-def test_all_faults_are_reported_at_once(command: str, checkout: Path) -> None:
-    (checkout / "openapi.yaml").write_text(yaml.safe_dump(contract(), sort_keys=False))
+def modules() -> dict[str, str]:
+    """Return the modules of handlers for the contract with all faults."""
     accepting = (f"{underscore(name)} = accept\n" for name in (*FAULTS, "findNamed", "findOther") if name[:4] == "find")
-    (checkout / "handlers/cases.py").write_text(HANDLERS + "".join(accepting))
+    return {"cases": HANDLERS + "".join(accepting), "broken": "import missing_library", "invalid": "def"}
 
-    status, output = run(checkout, command)
 
-    expected = {f"paths./{name}.get{fault}" for name, (_, faults) in FAULTS.items() for fault in faults}
-    expected |= set(OTHER_FAULTS)
-    assert {line.removeprefix("openapi.yaml: ") for line in output.splitlines()} == expected
-    assert status == 1
+def assert_all_faults_are_reported(output: str) -> None:
+    expected = {
+        f"paths./{name}{'/{id}' * (name == 'findOptional')}.get{fault}"
+        for name, (_, faults) in FAULTS.items()
+        for fault in faults
+    }
+    assert {line.removeprefix("openapi.yaml: ") for line in output.splitlines()} == expected | set(OTHER_FAULTS)
+
+
+def test_check_reports_all_faults_at_once(tmp_path: Path) -> None:
+    with other_contract(tmp_path, contract(), **modules()):
+        checked = run(tmp_path, "check")
+
+    assert checked.returncode == 1
+    assert_all_faults_are_reported(checked.stderr)
+
+
+@pytest.mark.slow
+def test_faulty_contract_is_not_served(checkout: Path) -> None:
+    (checkout / "openapi.yaml").write_text(yaml.safe_dump(contract(), sort_keys=False))
+    for name, source in modules().items():
+        (checkout / f"handlers/{name}.py").write_text(source)
+    command = [*RUN_FROM_SOURCE, "serve"]
+    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False, timeout=TIMEOUT)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert_all_faults_are_reported(done.stderr)
+
+
+HEAD = "openapi: 3.0.0\ninfo: {title: A, version: '1'}\n"
 
 
 @pytest.mark.parametrize(
     ("written", "fault"),
     [
         ("a: [", "openapi.yaml is not valid YAML: "),
-        ("\xff", "openapi.yaml is not valid YAML: "),
+        ("\udcff", "openapi.yaml is not valid YAML: "),
+        ("a: 1\na: 2", "openapi.yaml is not valid YAML: a occurs twice in"),
         ("[]", "openapi.yaml: openapi: None is not supported; write an OpenAPI document of version 3.0 or 3.1.\n"),
         ("swagger: '2.0'", "openapi.yaml: openapi: None is not supported; "),
         ("openapi: 3.0.0\npaths: {}", 'openapi.yaml: the document: "info" is a required property; correct it.\n'),
+        (HEAD + "paths: {}\n" + "x-a: &a [*a]", "openapi.yaml is nested too deeply, or an anchor contains itself; "),
         (
-            "openapi: 3.0.0\ninfo: {title: A, version: '1'}\npaths: {/a: {get: {responses: {'200': {$ref: '#/no'}}}}}",
+            HEAD + "paths: {/a: {get: {responses: {'200': {$ref: '#/no'}}}}}",
             'openapi.yaml: paths./a.get.responses.200: the reference "#/no" leads nowhere; ',
         ),
         (
-            "openapi: 3.0.0\ninfo: {title: A, version: '1'}\npaths: {/a: {$ref: 'other.yaml'}}",
+            HEAD + "paths: {}\ncomponents: {schemas: {A: {$ref: '#/components/schemas/B'}, B: {$ref: '#/no'}}}",
+            'openapi.yaml: components.schemas.A: the reference "#/no" leads nowhere; ',
+        ),
+        (
+            HEAD + "paths: {/a: {$ref: 'other.yaml'}}",
             'openapi.yaml: paths./a: the reference "other.yaml" leads out of the document; bundle ',
         ),
         (
-            "openapi: 3.0.0\ninfo: {title: A, version: '1'}\npaths: {/a: {$ref: '#/paths/~1a'}}",
+            HEAD + "paths: {/a: {$ref: '#/paths/~1a'}}",
             'openapi.yaml: paths./a: the reference "#/paths/~1a" leads back to itself; correct it.\n',
         ),
         (
-            "openapi: 3.0.0\ninfo: {title: A, version: '1'}\npaths: {/a: {get: {response: {}}}}",
+            HEAD + "paths: {/a: {parameters: [$ref: '#/components/headers/A']}}",
+            'openapi.yaml: paths./a.parameters[0]: the reference "#/components/headers/A" leads to another kind of',
+        ),
+        (
+            HEAD + "paths: {/a: {get: {response: {}}}}",
             'openapi.yaml: paths./a.get: "responses" is a required property; correct it.\n'
             "openapi.yaml: paths./a.get: Additional properties are not allowed ('response' was unexpected); ",
         ),
+        (
+            HEAD + "paths: {}\nx-max-bytes: many",
+            'openapi.yaml: x-max-bytes: "many" is not of type "integer"; correct it.\n',
+        ),
+        (HEAD.replace("0.0", "1.0") + "x-name: 3", 'openapi.yaml: x-name: 3 is not of type "string"; correct it.\n'),
     ],
 )
-def test_broken_document_is_reported_in_a_sentence(written: str, fault: str, checkout: Path) -> None:
-    (checkout / "openapi.yaml").write_text(written, "latin-1")
+def test_broken_document_is_reported_in_a_sentence(written: str, fault: str, tmp_path: Path) -> None:
+    with other_contract(tmp_path, written):
+        checked = run(tmp_path, "check")
 
-    status, output = run(checkout, "check")
+    assert checked.stderr.startswith(fault)
+    assert checked.returncode == 1
 
-    assert output.startswith(fault)
-    assert "Traceback" not in output
-    assert status == 1
+
+def test_missing_document_is_reported(tmp_path: Path) -> None:
+    with other_contract(tmp_path, ""):
+        (tmp_path / "openapi.yaml").unlink()
+        checked = run(tmp_path, "check")
+
+    assert (
+        checked.stderr
+        == f"{tmp_path}/openapi.yaml cannot be read: No such file or directory; add the contract there.\n"
+    )
+
+
+def test_models_that_are_older_than_the_contract_are_reported(tmp_path: Path) -> None:
+    contract = document.PATH.read_text()
+    place = "      properties:\n        title:\n"
+    newer = contract.replace(place, place.replace("title:", "dueDate: {type: string}\n        title:"), 1)
+    with other_contract(tmp_path, newer):
+        checked = run(tmp_path, "check")
+
+    assert "the model TaskInput has no dueDate; run make generate.\n" in checked.stderr
+
+
+def test_own_problem_schema_must_fit(tmp_path: Path) -> None:
+    parts = {"paths": {}, "components": {"schemas": {"Problem": {"type": "string"}}}}
+    with other_contract(tmp_path, {"openapi": "3.0.3", **parts}):
+        checked = run(tmp_path, "check")
+
+    assert checked.stderr.startswith("openapi.yaml: components.schemas.Problem: it must allow {")

@@ -1,13 +1,17 @@
 """Every table is found by walking the models."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from models.answers import KeptAnswer
+from models.database.errors import ConfigurationError
+from models.database.migrate import migrate
 from models.keys import ApiKey
-from models.tables import all_tables
+from models.tables import all_tables, check_columns
 from models.task import Task
 
 
@@ -39,3 +43,14 @@ def test_tables_come_after_those_they_refer_to(tmp_path: Path) -> None:
         package.__path__ = [str(tmp_path / "test_shop")]
 
         assert [table.__name__ for table in all_tables(package)] == ["Owner", "Cat"]
+
+
+def test_missing_migration_is_reported(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/data.db"
+    migrate(url)
+    check_columns(url)
+    with closing(sqlite3.connect(tmp_path / "data.db")) as connection:
+        connection.execute("ALTER TABLE api_key DROP COLUMN revoked_at")
+
+    with pytest.raises(ConfigurationError, match=r"^The table api_key has no column revoked_at: add a migration"):
+        check_columns(url)

@@ -6,6 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 from jsonschema_rs import Draft4Validator
+from playwright.sync_api import Browser
 
 from tests.support.other_api import make_project
 from tests.support.project import RUN_FROM_SOURCE
@@ -77,3 +78,11 @@ def test_properties_that_the_document_does_not_forbid_are_kept(service: Service)
 
     assert dog == {"name": "Rex", "age": 3, "id": dog["id"]}
     assert httpx.get(f"{service.url}/v1/dogs/{dog['id']}").json() == dog
+
+
+def test_page_shows_the_operations(service: Service, browser: Browser) -> None:
+    page = browser.new_page()
+    page.goto(f"{service.url}/docs")
+
+    page.get_by_text("/dogs/{id}").first.wait_for()
+    assert page.title() == service.client.get("/openapi.json").json()["info"]["title"]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import yaml
 
 import handlers
-from handlers import contract
+import handlers.contract
 from handlers.application import create_app
 from handlers.contract import document
 from handlers.settings import ServerSettings
@@ -93,10 +93,13 @@ class Application:
 
 
 @contextmanager
-def other_contract(folder: Path, described: dict[str, Any], **modules: str) -> Iterator[None]:
+def other_contract(folder: Path, described: dict[str, Any] | str, **modules: str) -> Iterator[None]:
     """Replace the contract of this process, and add modules to the package `handlers` by name."""
     file, project = folder / "openapi.yaml", document.PATH
-    file.write_text(yaml.safe_dump({"info": {"title": "Other API", "version": "1"}, **described}, sort_keys=False))
+    if isinstance(described, dict):
+        contract = {"info": {"title": "Other API", "version": "1"}, **described}
+        described = yaml.safe_dump(contract, sort_keys=False)
+    file.write_text(described, errors="surrogateescape")
     for name, source in modules.items():
         (folder / f"{name}.py").write_text(source)
     handlers.__path__.append(str(folder))
@@ -115,7 +118,7 @@ def other_contract(folder: Path, described: dict[str, Any], **modules: str) -> I
 def _use(path: Path) -> None:
     """Read the contract from this file from now on."""
     document.PATH = path
-    for module in pkgutil.iter_modules(contract.__path__, "handlers.contract."):
+    for module in pkgutil.iter_modules(handlers.contract.__path__, "handlers.contract."):
         for value in vars(importlib.import_module(module.name)).values():
             if hasattr(value, "cache_clear"):
                 value.cache_clear()

@@ -80,6 +80,7 @@ def test_body_is_encoded_as_declared(expression: str, media_type: str, body: byt
     ("expression", "responses", "status"),
     [
         ("None", {"204": {"description": "Done."}}, 204),
+        ("{'a': 1}", {"204": response()}, 204),
         ("Reply(None, {'Location': '/a'})", {"302": {"description": "Elsewhere."}}, 302),
         ("Reply('a', status=201)", {"200": response(), "201": response()}, 201),
         ("Reply('a', status=202)", {"2XX": response()}, 202),
@@ -136,3 +137,11 @@ def test_undeclared_status_is_a_failure(tmp_path: Path, caplog: pytest.LogCaptur
 
     assert answer.status == 500
     assert "The contract declares no response 202 of answer." in caplog.text
+
+
+def test_response_without_content_has_no_body(tmp_path: Path) -> None:
+    """A body after a 204 would be read as the start of the next response on the connection."""
+    answer = answered(tmp_path, "{'a': 1}", {"204": response()})
+
+    assert (answer.status, answer.body) == (204, b"")
+    assert not {"content-length", "content-type"} & answer.headers.keys()
