@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from inspect import iscoroutinefunction, signature
 from typing import Any
 
+from connexion.middleware.abstract import ROUTING_CONTEXT
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.routing import BaseRoute, Match
@@ -95,10 +96,6 @@ class Access:
 
     async def authenticate(self, scope: Scope) -> None:
         """Add the name of the caller to the state of a request. Raise Refusal if no alternative is satisfied."""
-        if self.has_keys:
-            await self.keys.ensure_fresh()
-        if self.needs_only_keys and not (self.has_keys and self.keys.required):
-            return
         refusal: HTTPException = Refusal(401)
         for schemes in self.alternatives:
             try:
@@ -135,9 +132,13 @@ class Security:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            operation_id = operation_id_of(scope)
+            operation_id = scope["extensions"][ROUTING_CONTEXT].get("operation_id")
             if operation_id or all(route.matches(scope)[0] is Match.NONE for route in self.open_routes):
-                await self.access[operation_id].authenticate(scope)
+                access = self.access[operation_id]
+                if access.has_keys:
+                    await access.keys.ensure_fresh()
+                if not access.needs_only_keys or (access.has_keys and access.keys.required):
+                    await access.authenticate(scope)
         await self.app(scope, receive, send)
 
 

@@ -100,24 +100,15 @@ class OperationHandler:
         except ClientDisconnect:
             return
         reply = await self.function(**arguments)
-        if isinstance(reply, Response):
-            await self._pass_on(reply, scope, receive, send)
-        else:
-            await self._send(reply if type(reply) is Reply else Reply(reply), send)
-
-    async def _pass_on(self, response: Response, scope: Scope, receive: Receive, send: Send) -> None:
-        for name, value in _headers(self.operation_id, response.status_code).items():
-            response.headers.setdefault(name.decode(), value.decode())
-        # The contract declares no ranges, so a file is always sent as a whole (RFC 9110, section 14.2).
-        if "accept-ranges" in response.headers:
-            del response.headers["accept-ranges"]
-        kept = [field for field in scope["headers"] if field[0] != b"range"]
-        await response({**scope, "headers": kept}, receive, send)
-
-    async def _send(self, reply: Reply, send: Send) -> None:
+        if type(reply) is not Reply:
+            if isinstance(reply, Response):
+                await self._pass_on(reply, scope, receive, send)
+                return
+            reply = Reply(reply)
         status = reply.status or self.status
-        own = {field.lower().encode(): text.encode() for field, text in reply.headers.items()}
-        headers = {**_headers(self.operation_id, status), **own}
+        headers = _headers(self.operation_id, status).copy()
+        for field, text in reply.headers.items():
+            headers[field.lower().encode()] = text.encode()
         body = reply.body
         if type(body) is not bytes:
             body = encoded(body, headers.get(b"content-type", b""))
@@ -128,6 +119,16 @@ class OperationHandler:
             headers[b"content-length"] = b"%d" % len(body)
         await send({"type": "http.response.start", "status": status, "headers": list(headers.items())})
         await send({"type": "http.response.body", "body": body})
+
+    async def _pass_on(self, response: Response, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send a response of Starlette with the headers of the contract."""
+        for name, value in _headers(self.operation_id, response.status_code).items():
+            response.headers.setdefault(name.decode(), value.decode())
+        # The contract declares no ranges, so a file is always sent as a whole (RFC 9110, section 14.2).
+        if "accept-ranges" in response.headers:
+            del response.headers["accept-ranges"]
+        kept = [field for field in scope["headers"] if field[0] != b"range"]
+        await response({**scope, "headers": kept}, receive, send)
 
     async def _arguments(self, scope: Scope, receive: Receive) -> dict[str, Any]:
         arguments = self.defaults.copy()
@@ -141,7 +142,8 @@ class OperationHandler:
         for name, value in scope["headers"]:
             if name in header:
                 fields.setdefault(name, []).append(value.decode("latin-1"))
-        violations += read(header, fields, arguments)
+        if fields:
+            violations += read(header, fields, arguments)
         if cookie:
             cookies = HTTPConnection(scope).cookies
             violations += read(cookie, {name: [unquote(value)] for name, value in cookies.items()}, arguments)

@@ -87,19 +87,21 @@ def read(
     A request may not use further names, except `others`; None allows all.
     """
     violations = []
-    given: dict[Any, Any] = {}
+    deep: dict[str, dict[str, list[str]]] = {}
     for name, values in raw_values.items():
-        if name in parameters and not parameters[name].is_deep:
-            given[name] = values
+        parameter = parameters.get(name)
+        if parameter and not parameter.is_deep:
+            arguments[parameter.argument], found = parameter.read(values)
+            violations += found
             continue
         # A property of a deepObject is sent as name[property]=value.
         owner, bracket, rest = name.partition("[")
         if bracket and rest.endswith("]") and owner in parameters and parameters[owner].is_deep:
-            given.setdefault(owner, {})[rest[:-1]] = values
+            deep.setdefault(owner, {})[rest[:-1]] = values
         elif others is not None and name not in others:
             violations.append(violation("unknown", name))
-    for name, values in given.items():
-        arguments[parameters[name].argument], found = parameters[name].read(values)
+    for name, properties in deep.items():
+        arguments[parameters[name].argument], found = parameters[name].read(properties)
         violations += found
     return violations
 
@@ -193,6 +195,9 @@ def _text_parser(
     The items of an array are separated; without a separator, each is a text of its own.
     """
     types = types_of(schema)
+    if len(types) == 1 and types[0] != "array":
+        only = CONVERTERS.get(types[0], str)
+        return False, lambda texts: only(texts[0])
     if "array" not in types:
         return False, lambda texts: convert(texts[0], types)
     items = types_of(document.resolve(schema).get("items", {}))

@@ -37,7 +37,9 @@ def match(scope: Scope) -> Match | None:
         return found
     for pattern, names, template, operations in patterns:
         if values := pattern.fullmatch(scope["path"]):
-            return Match(template, operations, dict(zip(names, values.groups(), strict=True)))
+            one = len(names) == 1
+            parameters = {names[0]: values[1]} if one else dict(zip(names, values.groups(), strict=True))
+            return Match(template, operations, parameters)
     return None
 
 

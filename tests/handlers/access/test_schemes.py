@@ -5,14 +5,16 @@ import re
 from base64 import b64encode
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from connexion.middleware.abstract import ROUTING_CONTEXT
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from handlers.access import security
 from handlers.access.cross_origin import CrossOrigin
-from handlers.access.security import Access, without_keys
+from handlers.access.security import Access, Security, without_keys
 from handlers.contract import document
 from handlers.contract.faults import FaultError
 from handlers.contract.problems import Refusal
@@ -85,7 +87,12 @@ def call(access: Access, *headers: tuple[str, str], query: str = "") -> str | No
     """Return the name of the caller. Raise the refusal of the request."""
     fields = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers]
     scope: dict[str, Any] = {"type": "http", "headers": fields, "query_string": query.encode(), "state": {}}
-    asyncio.run(access.authenticate(scope))
+    scope["extensions"] = {ROUTING_CONTEXT: {}}
+
+    async def app(*_: object) -> None:
+        """Stand for the application behind the middleware."""
+
+    asyncio.run(Security(app, [], {None: access})(scope, Mock(), Mock()))
     name: str | None = scope["state"].get("key_name")
     return name
 
