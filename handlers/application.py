@@ -27,6 +27,8 @@ from models.database.address import open_database
 from models.database.errors import ConfigurationError
 from models.keys import KeyCache
 
+CANCEL_TIMEOUT = 1  # seconds to wait at shutdown for background work that was cancelled
+
 
 def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
     """Create the application. Without `settings`, read the settings from the environment.
@@ -71,6 +73,8 @@ def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
         yield {"observers": observers}
         for work in running:
             work.cancel()
+        # Otherwise the end of the event loop would cancel a query that is being cancelled already.
+        await asyncio.wait(running, timeout=CANCEL_TIMEOUT)
         await database.shut_down()
 
     app = ConnexionMiddleware(

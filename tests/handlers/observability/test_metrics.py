@@ -176,7 +176,7 @@ def test_requests_are_counted_by_operation_and_status(start: Start, port: int) -
 
 
 def test_durations_are_in_seconds(start: Start, store: Store, port: int) -> None:
-    """The measured duration is at least the time for which a lock blocks the request, and at most the client's wait."""
+    """The measured duration is at least the time for which a lock blocks the request, and not longer than it took."""
     service = start("--metrics", f"127.0.0.1:{port}")
     with connect(service.url) as connection:
         began = time.monotonic()
@@ -186,8 +186,9 @@ def test_durations_are_in_seconds(start: Start, store: Store, port: int) -> None
             assert exchange(service.url, request("GET", "/api/tasks"))[0].status == 200
             time.sleep(0.3)
         assert read_response(connection).status in (201, 503)
-        waited = time.monotonic() - began
     eventually(lambda: samples(port).get("request_duration_seconds_count createTask") == 1)
+    # The service may measure until after the client has read the response.
+    waited = time.monotonic() - began
 
     metrics = samples(port)
     assert 0.3 <= metrics["request_duration_seconds_sum createTask"] <= waited
