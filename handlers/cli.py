@@ -55,7 +55,7 @@ class Contract(BaseModel):
     """Print the contract as the service publishes it: with the standard parts."""
 
     def cli_cmd(self) -> None:
-        sys.stdout.buffer.write(document.to_yaml(document.raw()))
+        print(document.to_yaml(document.raw()).decode(), end="")
 
 
 class Migrate(Settings):

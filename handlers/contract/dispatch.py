@@ -100,25 +100,25 @@ class OperationHandler:
         except ClientDisconnect:
             return
         reply = await self.function(**arguments)
-        if type(reply) is not Reply:
-            if isinstance(reply, Response):
-                await self._pass_on(reply, scope, receive, send)
-                return
-            reply = Reply(reply)
-        status = reply.status or self.status
-        headers = _headers(self.operation_id, status).copy()
-        for field, text in reply.headers.items():
-            headers[field.lower().encode()] = text.encode()
-        body = reply.body
-        if type(body) is not bytes:
-            body = encoded(body, headers.get(b"content-type", b""))
-        if status in WITHOUT_CONTENT:
-            body = b""
-            headers.pop(b"content-type", None)
-        if body:
-            headers[b"content-length"] = b"%d" % len(body)
-        await send({"type": "http.response.start", "status": status, "headers": list(headers.items())})
-        await send({"type": "http.response.body", "body": body})
+        if isinstance(reply, Response):
+            await self._pass_on(reply, scope, receive, send)
+        else:
+            if type(reply) is not Reply:
+                reply = Reply(reply)
+            status = reply.status or self.status
+            headers = _headers(self.operation_id, status).copy()
+            for field, text in reply.headers.items():
+                headers[field.lower().encode()] = text.encode()
+            body = reply.body
+            if type(body) is not bytes:
+                body = encoded(body, headers.get(b"content-type", b""))
+            if status in WITHOUT_CONTENT:
+                body = b""
+                headers.pop(b"content-type", None)
+            if body:
+                headers[b"content-length"] = b"%d" % len(body)
+            await send({"type": "http.response.start", "status": status, "headers": list(headers.items())})
+            await send({"type": "http.response.body", "body": body})
 
     async def _pass_on(self, response: Response, scope: Scope, receive: Receive, send: Send) -> None:
         """Send a response of Starlette with the headers of the contract."""

@@ -11,7 +11,7 @@ from inflection import underscore
 from handlers.contract import document
 from tests.support.application import other_contract
 from tests.support.inside import run
-from tests.support.project import COMMAND, RUN_FROM_SOURCE, TIMEOUT
+from tests.support.project import RUN_FROM_SOURCE, TIMEOUT
 
 HANDLERS = """
 from handlers.contract.problems import Refusal
@@ -180,11 +180,8 @@ def test_contract_of_the_project_has_no_faults(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.slow
-def test_published_contract_is_printed(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    subprocess.run([COMMAND, "contract"], cwd=tmp_path, check=True)
-
-    assert yaml.safe_load(capfdbinary.readouterr().out) == document.raw()
+def test_published_contract_is_printed(tmp_path: Path) -> None:
+    assert yaml.safe_load(run(tmp_path, "contract").stdout) == document.raw()
 
 
 def modules() -> dict[str, str]:
