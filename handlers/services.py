@@ -7,7 +7,7 @@ from models.database.address import Database
 
 
 class Services(NamedTuple):
-    """What the constructor of a class `Handlers` receives: the database, and the idempotency keys."""
+    """The argument of a `Handlers` constructor: the database, and the idempotency keys."""
 
     database: Database
     idempotency: IdempotencyKeys

@@ -12,6 +12,8 @@ REFERENCE = {"$ref": "#/definitions/Reference"}
 VALUES = ("example", "default", "enum", "const", "value")
 # The JSON Schemas of this service's extensions, by the object of OpenAPI to which they belong.
 TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
+# A message of the top level may contain no other placeholders.
+TEMPLATES = {"type": "object", "additionalProperties": {"type": "string", "pattern": r"^([^{}]|\{(name|limit)\})*$"}}
 SIZE = {"type": "integer", "minimum": 1}
 EXTENSIONS = {
     "Schema": {"x-messages": TEXTS},
@@ -65,7 +67,7 @@ def _meta_schema(version: str) -> dict[str, Any]:
             definitions[name]["additionalProperties"] = True
     for name, properties in EXTENSIONS.items():
         definitions[name]["properties"] |= properties
-    schema["properties"] |= {"x-messages": TEXTS, "x-max-bytes": SIZE, "x-name": {"type": "string"}}
+    schema["properties"] |= {"x-messages": TEMPLATES, "x-max-bytes": SIZE, "x-name": {"type": "string"}}
     schema["properties"]["x-responses"] = {"$ref": "#/definitions/Responses"}
     headers = {"type": "object", "additionalProperties": {"$ref": "#/definitions/Header"}}
     schema["properties"] |= {"x-headers": headers, "x-headers-tls": headers}

@@ -84,7 +84,7 @@ def after_load_schema(context: HookContext, schema: Any) -> None:
     schema.config.operations.operations.append(OperationConfig(filter_set=harmful, enabled=False))
 
 
-# What the document says.
+# Lookups in the document.
 
 
 def resolve(node: Any) -> Json:
@@ -485,7 +485,7 @@ def clean_up() -> list[str]:
     return faults
 
 
-# What the checks have in common.
+# Helpers of the checks.
 
 
 def parsed(body: Any) -> Any:

@@ -257,6 +257,7 @@ HEAD = "openapi: 3.0.0\ninfo: {title: A, version: '1'}\n"
             'openapi.yaml: paths./a.get: "responses" is a required property; correct it.\n'
             "openapi.yaml: paths./a.get: Additional properties are not allowed ('response' was unexpected); ",
         ),
+        (HEAD + "paths: {}\nx-messages: {type: '{what} is wrong'}", "openapi.yaml: x-messages.type: "),
         (
             HEAD + "paths: {}\nx-max-bytes: many",
             'openapi.yaml: x-max-bytes: "many" is not of type "integer"; correct it.\n',

@@ -145,7 +145,7 @@ def _add(file: Path, places: list[str], code: str) -> None:
         add_to_yaml(file, _path(place), code)
 
 
-# What a step does, by the pattern of its sentence.
+# The edit of each step, by the pattern of the step's sentence.
 ACTIONS: dict[str, Callable[[Path, list[str], str], None]] = {
     r"Create `\S+`:": _create,
     r"Replace `\S+` with:": _write,

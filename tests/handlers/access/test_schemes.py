@@ -163,7 +163,7 @@ def test_scopes() -> None:
     assert call(read, token) == "ann!"
     assert refuse(write, token).status_code == 403
     assert call(access({"OAuth": ["write"]}, {"HeaderKey": []}), token, ("X-Key", "ann")) == "ann!"
-    # That credentials are valid but insufficient says more than that others are missing.
+    # A 403 for valid credentials without permission wins over a 401 for missing ones.
     assert refuse(access({"OAuth": ["write"]}, {"HeaderKey": []}), token).status_code == 403
 
 
