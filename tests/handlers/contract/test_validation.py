@@ -169,7 +169,7 @@ def test_chunked_body_is_accepted(shared_client: httpx.Client) -> None:
         ("limit=" + "9" * 5000, [("limit", "limit must be of type integer")]),
         ("limit=5&limit=5", [("limit", "limit must be given only once")]),
         ("after=-1", [("after", "after must be at least 0")]),
-        ("after=9223372036854775808", [("after", "after must be at most 9223372036854775807")]),
+        ("after=9007199254740992", [("after", "after must be at most 9007199254740991")]),
         ("completed=", [("completed", "completed must be of type boolean")]),
         ("completed=True", [("completed", "completed must be of type boolean")]),
         ("completed=1", [("completed", "completed must be of type boolean")]),
