@@ -138,7 +138,7 @@ def test_invalid_response_becomes_a_500_only_with_validation(
     assert response.status_code == status
     if flags:
         assert response.json()["detail"] == "Failed to fetch task"
-        assert "InvalidResponseError: createTask: completed: completed must be of type string\n" in service.log()
+        assert "InvalidResponseError: createTask: /completed: completed must be of type string\n" in service.log()
     else:
         assert response.json()["completed"] is False
         assert service.log() == ""
