@@ -354,7 +354,7 @@ def test_file_name_is_no_path(sent: str, filename: str) -> None:
         ([('name="other"; filename="a"', b"\xff")], [("/other", "other is not a property of this object")]),
         ([('name="meta"', b'{"a": "b"}')], [("/meta/a", "a must be of type integer")]),
         ([('name="photo"', b"1"), ('name="photo"', b"2")], [("/photo", "photo must be given only once")]),
-        ([('name="meta"', b"[]")], [("/meta", "meta must be of type object")]),
+        ([('name="metas"', b"[[]]")], [("/metas/0", "metas[0] must be of type object")]),
         (
             [('name="meta"', b"{")],
             [("", "The body is malformed: meta: EOF while parsing an object at line 1 column 1")],

@@ -217,7 +217,7 @@ def test_operations_without_query_parameters_refuse_them(shared_client: httpx.Cl
 
 
 def test_each_violation_names_its_rule(shared_client: httpx.Client) -> None:
-    headers = [("If-Match", "1"), ("Idempotency-Key", "é"), ("Idempotency-Key", "b")]
+    headers = [("Idempotency-Key", "a"), ("Idempotency-Key", "b")]
     body = {"title": "a" * 256, "description": 1, "other": 1}
     created = shared_client.post("/api/tasks?a=1", json=body, headers=headers)
     listed = shared_client.get("/api/tasks?limit=0&after=1&after=2&completed=yes")
