@@ -89,15 +89,13 @@ class Rules:
                 for name in limit or instance:
                     yield self._violation("additionalProperties", None, [*path, name], {})
             case "anyOf" | "oneOf", _ if all(limit):  # no branch is valid
-                yield from self._explain_union(error, value, path, schema)
-            case "type", _ if self.is_text and isinstance(instance, list) and SCALARS.issuperset(limit):
-                yield self._violation("repeated", None, path, schema)
+                yield from self._explain_union(error, value, path, schema, instance)
             case _:
                 rule = schema.get("x-rule", keyword) if isinstance(schema, dict) else keyword
-                yield self._violation(rule, limit, path, schema)
+                yield self._violation(rule, limit, path, schema, instance)
 
     def _explain_union(
-        self, error: ValidationError, value: Any, path: Path, schema: dict[str, Any]
+        self, error: ValidationError, value: Any, path: Path, schema: dict[str, Any], instance: Any
     ) -> Iterator[Violation]:
         """Explain the only branch for the type of the value, if there is one."""
         branches: list[list[ValidationError]] = error.kind.value
@@ -113,13 +111,15 @@ class Rules:
             yield self._violation(error.kind.name, None, path, schema)
         else:
             types = {name for reason in chain(*branches) if excludes(reason) for name in reason.kind.value}
-            yield self._violation("type", sorted(types), path, schema)
+            yield self._violation("type", sorted(types), path, schema, instance)
 
-    def _violation(self, rule: str, limit: Any, path: Path, schema: Any) -> Violation:
+    def _violation(self, rule: str, limit: Any, path: Path, schema: Any, instance: Any = None) -> Violation:
         """Return the violation of a rule by what is at a path, whose schema may have its own message."""
         while isinstance(schema, dict) and "$ref" in schema:
             schema = self.schema["definitions"][schema["$ref"].rpartition("/")[2]]
         own = schema.get("x-messages", {}) if isinstance(schema, dict) else {}
+        if self.is_text and rule == "type" and isinstance(instance, list) and SCALARS.issuperset(limit):
+            rule = "repeated"
         if rule not in own and rule not in messages():
             rule = "other"
         name, key = self.name, rule

@@ -232,9 +232,10 @@ def test_every_violation_of_a_form_is_reported() -> None:
         ("/name", "name must have at most 1 characters"),
         ("/~0", "~ is not a property of this object"),
     }
-    assert set(refused(400, lambda: read(checked, b"age=1&age=1&name=a&name=b", FORM))) == {
+    assert set(refused(400, lambda: read(checked, b"age=1&age=1&name=a&name=b&ok=true&ok=true", FORM))) == {
         ("/age", "age must be given only once"),
         ("/name", "name must be given only once"),
+        ("/ok", "ok must be given only once"),
     }
 
 

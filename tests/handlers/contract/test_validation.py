@@ -267,6 +267,8 @@ def test_each_violation_names_its_rule(shared_client: httpx.Client) -> None:
         ({"type": "string", "pattern": "^a$"}, "b", "pattern", "thing must match ^a$"),
         ({"type": "string", "minLength": 2}, "b", "minLength", "thing must have at least 2 characters"),
         ({"type": "string", "minLength": 2, "x-messages": {"minLength": "Say more"}}, "b", "minLength", "Say more"),
+        # A sentence is not repeated.
+        ({"maxLength": 1, "pattern": "^.$", "x-messages": {"maxLength": "A", "pattern": "A"}}, "ab", "maxLength", "A"),
         ({"type": "number", "format": "float"}, 1e39, "maximum", "thing must be at most 3.4028234663852886e+38"),
         ({"type": "number"}, 10**309, "maximum", "thing must be at most 1.7976931348623157e+308"),
         (
