@@ -6,23 +6,23 @@ from functools import lru_cache
 from inspect import Parameter
 from typing import Any, Literal, NamedTuple
 
-import jiter
 from pydantic import BaseModel, PydanticUserError, RootModel, TypeAdapter, ValidationError
+from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
 from handlers.contract import document
 from handlers.contract.faults import FaultError
-from handlers.contract.forms import FORMS, form_reader
-from handlers.contract.parameters import properties_of, types_of
-from handlers.contract.problems import Refusal, pointer
+from handlers.contract.forms import FORMS, MAX_PARAMETERS, form_reader
+from handlers.contract.parameters import from_json, properties_of, types_of
+from handlers.contract.problems import Refusal
 from handlers.contract.reply import is_json
-from handlers.contract.validation import Rules, Violation, message, messages
+from handlers.contract.validation import Rules, Violation, messages, pointer
 
 # A request without these header fields has no content (RFC 9112, section 6.3).
 CONTENT = (b"content-length", b"transfer-encoding")
-# JSON is in UTF-8 (RFC 8259, section 8.1), and so are forms.
-CHARSETS = {"utf-8", "us-ascii"}
+# JSON is in UTF-8 (RFC 8259, section 8.1), and so are forms and text. Some clients spell it without the hyphen.
+CHARSETS = {b"", b"utf-8", b"utf8", b"us-ascii", b"ascii"}
 
 
 class Media(NamedTuple):
@@ -35,7 +35,7 @@ class Media(NamedTuple):
     async def read(self, content: bytes, content_type: bytes) -> tuple[Any, Any]:
         """Return the value of a content, and the same as JSON. Raise ValueError if the content is malformed."""
         if self.kind == "json":
-            value = jiter.from_json(content, allow_inf_nan=False, catch_duplicate_keys=True)
+            value = from_json(content)
             return value, value
         if self.read_form:
             fields = await self.read_form(content, content_type)
@@ -53,7 +53,7 @@ def _as_json(value: Any) -> Any:
 
 def _make_media(name: str, description: dict[str, Any], place: str) -> Media:
     schema = description.get("schema", {})
-    rules = Rules(schema, messages()["body"], place=f"{place}.schema")
+    rules = Rules(schema, messages()["body"], place=f"{place}.schema", is_text=name in FORMS)
     if is_json(name):
         return Media("json", rules)
     if name in FORMS:
@@ -74,12 +74,6 @@ def _check_model(hint: Any, schema: Any, place: str) -> None:
             raise FaultError(place, f"the model {hint.__name__} has no {missing[0]}; run make generate.")
 
 
-def _parse(content_type: bytes) -> tuple[str, set[str]]:
-    """Return the media type of a Content-Type and its `charset`, in lower case, ignoring other parameters."""
-    media_type, *parameters = (part.strip() for part in content_type.decode("latin-1").lower().split(";"))
-    return media_type, {part[8:].strip('"') for part in parameters if part.startswith("charset=")}
-
-
 class RequestBody:
     """The request body of an operation, for a handler whose argument `body` has the annotation `hint`.
 
@@ -91,7 +85,7 @@ class RequestBody:
         self.max_bytes: int = description.get("x-max-bytes", document.raw()["x-max-bytes"])
         self.media: dict[str, Media] = {}
         for key, media in description["content"].items():
-            name, _ = _parse(key.encode())
+            name = parse_options_header(key)[0].decode("latin-1")
             if name in self.media:
                 raise FaultError(f"{place}.content", f"{name} occurs twice; parameters do not distinguish media types.")
             self.media[name] = _make_media(name, media, f"{place}.content.{key}")
@@ -117,11 +111,10 @@ class RequestBody:
         try:
             value, instance = await media.read(content, types[0])
         except ValueError as error:
-            sentence = message("json" if media.kind == "json" else "malformed", messages()["body"], error)
-            raise Refusal(400, violations=[Violation(sentence, pointer="")]) from error
+            rule = "json" if media.kind == "json" else "malformed"
+            raise Refusal(400, violations=[media.rules.violation(rule, str(error))]) from error
         if not media.rules.is_valid(instance):
-            found = media.rules.violations(instance)
-            raise Refusal(400, violations=(Violation(sentence, pointer(path)) for path, sentence in found))
+            raise Refusal(400, violations=media.rules.violations(instance))
         try:
             return self.convert(value)
         except ValidationError as error:
@@ -129,10 +122,13 @@ class RequestBody:
 
     def _select(self, content_type: bytes) -> Media | None:
         """Return the media type of a Content-Type (RFC 9110, section 8.3), or None if it is not supported."""
-        name, charsets = _parse(content_type)
+        if content_type.count(b";") > MAX_PARAMETERS:
+            return None
+        parsed, parameters = parse_options_header(content_type)
+        name, charset = parsed.decode("latin-1"), parameters.get(b"charset", b"").lower()
         ranges = (name, f"{name.partition('/')[0]}/*", "*/*") if "/" in name else ()
         media = next((self.media[each] for each in ranges if each in self.media), None)
-        return media if media and (media.kind == "bytes" or charsets <= CHARSETS) else None
+        return media if media and (media.kind == "bytes" or charset in CHARSETS) else None
 
     async def _receive(self, headers: list[tuple[bytes, bytes]], receive: Receive) -> bytes:
         # Starlette's `Request.stream` takes a microsecond more.

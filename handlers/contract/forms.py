@@ -8,16 +8,15 @@ from itertools import chain
 from typing import Any, Self
 from urllib.parse import parse_qsl
 
-import jiter
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from handlers.contract import document
 from handlers.contract.faults import FaultError
-from handlers.contract.parameters import convert, properties_of, types_of
+from handlers.contract.parameters import convert, from_json, properties_of, types_of
 
 MAX_FIELDS = 1000  # also of files
-MAX_PARAMETERS = 100  # of Content-Disposition, which the parser splits in quadratic time
+MAX_PARAMETERS = 100  # of a header field, which the parser splits in quadratic time
 
 # A malformed form is the client's problem, which the parser would log.
 logging.getLogger("python_multipart").setLevel(logging.ERROR)
@@ -128,7 +127,7 @@ def _field(name: str, schema: Any, encoding: dict[str, Any], default: str, place
             raise ValueError(f"the Content-Type of {name} must be {' or '.join(media_types)}")
         try:
             if is_json:
-                return jiter.from_json(part, allow_inf_nan=False, catch_duplicate_keys=True)
+                return from_json(part)
             # Without a type in the schema, a file is whatever has a name.
             return part if is_file or (part.filename and not types) else convert(part.decode(), types)
         except ValueError as error:

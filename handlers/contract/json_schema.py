@@ -31,7 +31,8 @@ class Translation:
     """A translation of schemas of one contract, for requests or for responses.
 
     `definitions` collects the schemas that are referred to. `x-place` is the place of a schema in the contract, and
-    `x-rule` the rule that a property violates because it does not exist in this direction.
+    `x-rule` the rule that a property violates because it does not exist in this direction. `x-chosen` marks a
+    discriminator's choice: its second branch applies if its first, the condition, does not.
     """
 
     def __init__(self, contract: dict[str, Any], direction: Direction) -> None:
@@ -135,5 +136,5 @@ def _choose(discriminator: dict[str, Any], branches: dict[str, Any]) -> list[dic
         last = reference.rpartition("/")[2]
         own = [name for name, target in mapping.items() if target in (reference, last)] or [last]
         names += own
-        conditions.append({"anyOf": [{"not": is_named(own)}, branch]})  # Draft 4 has no `if`
+        conditions.append({"anyOf": [{"not": is_named(own)}, branch], "x-chosen": True})  # Draft 4 has no `if`
     return [is_named(names), *conditions]

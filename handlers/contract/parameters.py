@@ -1,6 +1,7 @@
 """Read and validate the parameters of a request."""
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from math import isfinite
@@ -48,7 +49,8 @@ class Parameter:
         schema = _schema_of(description, place)
         self.default: Any = next((part["default"] for part in _parts(schema) if "default" in part), None)
         self.is_repeatable, self.parse = _parser(description, schema, place)
-        self.rules = Rules(schema, self.name, place=f"{place}.schema", direction=direction)
+        is_text = "content" not in description
+        self.rules = Rules(schema, self.name, place=f"{place}.schema", direction=direction, is_text=is_text)
         if self.default is not None and not self.rules.is_valid(self.default):
             raise FaultError(f"{place}.schema.default", "the default violates the schema; correct it.")
 
@@ -58,18 +60,21 @@ class Parameter:
         `raw_values` are the values in the request, for a deepObject by property, or None if there are none.
         """
         if raw_values is None:
-            return self.default, [violation("required", self.name)] if self.required else []
+            return self.default, self._named(self.rules.violation("required")) if self.required else []
         if self.is_list:
             raw_values = [", ".join(raw_values).strip(" \t")]
         if len(raw_values) > 1 and not self.is_repeatable:
-            return raw_values[0], [violation("repeated", self.name)]
+            return raw_values[0], self._named(self.rules.violation("repeated"))
         try:
             value = self.parse(raw_values)
         except ValueError as error:
-            return None, [Violation(message("json", self.name, error), parameter=self.name)]
+            return None, self._named(self.rules.violation("json", str(error)))
         if self.rules.is_valid(value):
             return value, []
-        return value, [Violation(detail=text, parameter=self.name) for _, text in self.rules.violations(value)]
+        return value, self._named(*self.rules.violations(value))
+
+    def _named(self, *violations: Violation) -> list[Violation]:
+        return [each._replace(pointer=None, parameter=self.name) for each in violations]
 
 
 # Parameters by name. The names of header parameters are bytes in lower case.
@@ -99,16 +104,16 @@ def read(
         if bracket and rest.endswith("]") and owner in parameters and parameters[owner].is_deep:
             deep.setdefault(owner, {})[rest[:-1]] = values
         elif others is not None and name not in others:
-            violations.append(violation("unknown", name))
+            violations.append(Violation(message("unknown", name), parameter=name, rule="unknown"))
     for name, properties in deep.items():
         arguments[parameters[name].argument], found = parameters[name].read(properties)
         violations += found
     return violations
 
 
-def violation(rule: str, name: str) -> Violation:
-    """Return the violation of a rule that sets no limit, such as `required`."""
-    return Violation(detail=message(rule, name), parameter=name)
+def from_json(content: bytes) -> Any:
+    """Return the value of a JSON document, ignoring a byte order mark (RFC 8259, section 8.1). May raise ValueError."""
+    return jiter.from_json(content.removeprefix(BOM_UTF8), allow_inf_nan=False, catch_duplicate_keys=True)
 
 
 def convert(text: str, types: list[str]) -> Any:
@@ -160,7 +165,7 @@ def _parser(description: dict[str, Any], schema: Any, place: str) -> tuple[bool,
     if location == "path" and not description.get("required"):
         raise FaultError(place, "a path parameter is always required; add required: true.")
     if "content" in description:
-        return False, lambda texts: jiter.from_json(texts[0].encode(), allow_inf_nan=False, catch_duplicate_keys=True)
+        return False, lambda texts: from_json(texts[0].encode())
     style = description.get("style", STYLES[location][0])
     if style not in STYLES[location]:
         raise FaultError(place, f'style "{style}" is not supported; use "{STYLES[location][0]}".')

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from functools import cache
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
@@ -42,8 +42,7 @@ class Refusal(HTTPException):
     ) -> None:
         super().__init__(status, headers=headers)
         self.example = example
-        properties = document.raw()["components"]["schemas"]["Problem"].get("properties", {})
-        self.violations = list(islice(violations, properties.get("errors", {}).get("maxItems", 100)))
+        self.violations = list(islice(violations, _errors_schema().get("maxItems", 100)))
 
 
 class Problems:
@@ -69,15 +68,15 @@ def problem(
     `operation_id` is None if the request matched no operation.
     """
     found = _example(operation_id, status, example)
-    errors = [{key: value for key, value in error._asdict().items() if value is not None} for error in violations]
+    # The schema of an API that has its own may lack `rule`.
+    omitted = () if "rule" in document.resolve(_errors_schema().get("items", {})).get("properties", {}) else ("rule",)
+    errors = [
+        {key: value for key, value in error._asdict().items() if value is not None and key not in omitted}
+        for error in violations
+    ]
     if not errors:
         return found
     return {**found, "detail": "; ".join(error["detail"] for error in errors), "errors": errors}
-
-
-def pointer(path: Iterable[str]) -> str:
-    """Return the JSON Pointer for a path (RFC 6901, section 3)."""
-    return "".join("/" + step.replace("~", "~0").replace("/", "~1") for step in path)
 
 
 def _response(scope: Scope, error: BaseException) -> Response:
@@ -105,6 +104,11 @@ def _response(scope: Scope, error: BaseException) -> Response:
         logger.error("%s failed: the contract declares no response %d of %s", request, status, operation_id)
     headers = document.constant_headers(operation_id, found["status"]) | headers
     return Response(to_json(found), found["status"], headers, MEDIA_TYPE)
+
+
+def _errors_schema() -> dict[str, Any]:
+    properties = document.raw()["components"]["schemas"]["Problem"].get("properties", {})
+    return cast(dict[str, Any], document.resolve(properties.get("errors", {})))
 
 
 @cache

@@ -71,7 +71,7 @@ def _faults(operation_id: str | None, status: int, headers: Headers, body: bytes
     if described := next((name for name in rules if name == media_type or fnmatchcase(plain, name)), None):
         value = jiter.from_json(body) if is_json(media_type) else body.decode("latin-1")
         found = rules[described].violations(value)
-        yield from (f"{'/'.join(path) or 'the body'}: {sentence}" for path, sentence in found)
+        yield from (f"{violation.pointer or 'the body'}: {violation.detail}" for violation in found)
     elif rules or media_type or body:
         yield f"The contract declares no body of type {media_type} here"
 

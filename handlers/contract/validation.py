@@ -5,7 +5,7 @@ This replaces Connexion's validators, which report the first violation only and 
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any, NamedTuple, cast
 
@@ -24,26 +24,35 @@ FORMATS: dict[str, Callable[[str], bool]] = {
     name: Draft202012Validator({"format": name}, validate_formats=True).is_valid for name in LATER
 } | {"byte": lambda text: BASE64.fullmatch(text) is not None}
 MAX_NAME = 100  # the longest name in a message
+SCALARS = {"boolean", "integer", "null", "number", "string"}
 
 Path = list[str | int]
 
 
 class Violation(NamedTuple):
-    """A violation of the contract by a request: a sentence, and the JSON Pointer or the parameter's name."""
+    """A violation of the contract by a request: a sentence, the JSON Pointer or the parameter's name, and the rule."""
 
     detail: str
     pointer: str | None = None
     parameter: str | None = None
+    rule: str = "other"
 
 
 class Rules:
-    """A compiled schema. `name` is what messages call the validated value."""
+    """A compiled schema. `name` is what messages call the validated value; `is_text` if it was converted from text."""
 
     def __init__(
-        self, schema: Any, name: str, *, place: str = "", direction: Direction = "request", contract: Any = None
+        self,
+        schema: Any,
+        name: str,
+        *,
+        place: str = "",
+        direction: Direction = "request",
+        contract: Any = None,
+        is_text: bool = False,
     ) -> None:
         """Compile a schema at a place in the contract. Raise FaultError if it is invalid or not supported."""
-        self.name = name
+        self.name, self.is_text = name, is_text
         self.schema: Any = None
         translation = Translation(contract or document.raw(), direction)
         dialect = Draft4Validator if translation.is_3_0 else Draft202012Validator
@@ -56,61 +65,77 @@ class Rules:
             raise _fault(self.schema, place, error) from error
         self.is_valid: Callable[[Any], bool] = self.validator.is_valid
 
-    def violations(self, value: Any) -> Iterator[tuple[list[str], str]]:
-        """Yield the path and the message of each violation, without repetition."""
+    def violations(self, value: Any) -> Iterator[Violation]:
+        """Yield each violation, without repetition."""
         seen = set()
-        for path, text in chain.from_iterable(self._explain(each, value) for each in self.validator.iter_errors(value)):
-            if (*path, text) not in seen:
-                seen.add((*path, text))
-                yield list(map(str, path)), text
+        for found in chain.from_iterable(self._explain(each, value) for each in self.validator.iter_errors(value)):
+            if found[:2] not in seen:
+                seen.add(found[:2])
+                yield found
 
-    def _explain(self, error: ValidationError, value: Any) -> Iterator[tuple[Path, str]]:
-        """Yield the path and the message of each violation behind one of the library's errors."""
+    def violation(self, rule: str, limit: Any = None) -> Violation:
+        """Return the violation of a rule by the whole value."""
+        return self._violation(rule, limit, [], self.schema)
+
+    def _explain(self, error: ValidationError, value: Any) -> Iterator[Violation]:
+        """Yield each violation behind one of the library's errors."""
         path, instance = _walk(value, error.instance_path)
         _, schema = _walk(self.schema, error.schema_path[:-1])
         keyword, limit = error.kind.name, error.kind.value
         match keyword, error.schema_path[-1:]:
             case "required", _:
-                path.append(limit)
-                yield path, self._message(keyword, None, path, schema.get("properties", {}).get(limit, {}))
+                yield self._violation(keyword, None, [*path, limit], schema.get("properties", {}).get(limit, {}))
             case ("additionalProperties" | "unevaluatedProperties", _) | ("falseSchema", ["additionalProperties"]):
                 for name in limit or instance:
-                    yield [*path, name], self._message("additionalProperties", None, [name], {})
+                    yield self._violation("additionalProperties", None, [*path, name], {})
             case "anyOf" | "oneOf", _ if all(limit):  # no branch is valid
-                yield from self._explain_union(error, value, path, schema)
+                yield from self._explain_union(error, value, path, schema, instance)
             case _:
-                # Only schemas have own messages, not lists of schemas in which the schema `false` is.
-                schema = schema if isinstance(schema, dict) else {}
-                yield path, self._message(schema.get("x-rule", keyword), limit, path, schema)
+                rule = schema.get("x-rule", keyword) if isinstance(schema, dict) else keyword
+                yield self._violation(rule, limit, path, schema, instance)
 
     def _explain_union(
-        self, error: ValidationError, value: Any, path: Path, schema: dict[str, Any]
-    ) -> Iterator[tuple[Path, str]]:
+        self, error: ValidationError, value: Any, path: Path, schema: dict[str, Any], instance: Any
+    ) -> Iterator[Violation]:
         """Explain the only branch for the type of the value, if there is one."""
         branches: list[list[ValidationError]] = error.kind.value
 
         def excludes(reason: ValidationError) -> bool:
-            # A discriminator chooses by a branch `not`.
-            return reason.kind.name in ("type", "not") and reason.instance_path == error.instance_path
+            return reason.kind.name == "type" and reason.instance_path == error.instance_path
 
-        meant = [branch for branch in branches if not any(map(excludes, branch))]
-        types = [reason.kind.value for reason in chain(*branches) if excludes(reason) and reason.kind.name == "type"]
+        # A discriminator chooses the branch behind its condition.
+        meant = branches[1:] if "x-chosen" in schema else [each for each in branches if not any(map(excludes, each))]
         if len(meant) == 1:
             yield from chain.from_iterable(self._explain(reason, value) for reason in meant[0])
-        elif types and not meant:
-            yield path, self._message("type", sorted(set(chain(*types))), path, schema)
+        elif meant:
+            yield self._violation(error.kind.name, None, path, schema)
         else:
-            yield path, self._message(error.kind.name, None, path, schema)
+            types = {name for reason in chain(*branches) if excludes(reason) for name in reason.kind.value}
+            yield self._violation("type", sorted(types), path, schema, instance)
 
-    def _message(self, keyword: str, limit: Any, path: Path, schema: dict[str, Any]) -> str:
-        while "$ref" in schema:
+    def _violation(self, rule: str, limit: Any, path: Path, schema: Any, instance: Any = None) -> Violation:
+        """Return the violation of a rule by what is at a path, whose schema may have its own message."""
+        while isinstance(schema, dict) and "$ref" in schema:
             schema = self.schema["definitions"][schema["$ref"].rpartition("/")[2]]
-        if keyword in schema.get("x-messages", {}):
-            return str(schema["x-messages"][keyword])
-        name = self.name
+        own = schema.get("x-messages", {}) if isinstance(schema, dict) else {}
+        if self.is_text and rule == "type" and isinstance(instance, list) and SCALARS.issuperset(limit):
+            rule = "repeated"
+        if rule not in own and rule not in messages():
+            rule = "other"
+        name, key = self.name, rule
         for step in path:
             name = f"{name}[{step}]" if isinstance(step, int) else step[:MAX_NAME]
-        return message(keyword if keyword in messages() else "other", name, _words(limit))
+        # Text is never null. What has two names is in a JSON document in a form.
+        if self.is_text and rule == "type" and sum(isinstance(step, str) for step in path) <= 1:
+            limit = [each for each in limit if each != "null"]
+            key = limit[0] if len(limit) == 1 and limit[0] in messages() else key
+        sentence = own[rule] if rule in own else message(key, name, _words(limit))
+        return Violation(sentence, pointer(map(str, path)), rule=rule)
+
+
+def pointer(path: Iterable[str]) -> str:
+    """Return the JSON Pointer for a path (RFC 6901, section 3)."""
+    return "".join("/" + step.replace("~", "~0").replace("/", "~1") for step in path)
 
 
 def messages() -> dict[str, str]:

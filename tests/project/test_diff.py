@@ -8,13 +8,14 @@ import sys
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from handlers.contract import document
 from tests.support.project import ROOT
-from tests.tools.diff import version_errors
+from tests.tools.diff import allow_growth, version_errors
 
 RELEASED = re.sub(r"(?m)^  version: .*", "  version: 1.2.3", document.PATH.read_text())
 SMALLER_BODY = ("x-max-bytes: 65536", "x-max-bytes: 6553")
@@ -106,6 +107,18 @@ def test_command_applies_the_rules_of_redocly_too(
 
     assert (status == 0) is passes, output
     assert passes or "info.version" in output
+
+
+@pytest.mark.parametrize(("old", "new", "allowed"), [(2, 3, 3), (3, 2, 3), (3, None, 3)])
+def test_closed_object_may_get_more_properties(old: int, new: int | None, allowed: int) -> None:
+    def contract(limit: int | None) -> dict[str, Any]:
+        closed = {"additionalProperties": False} | ({"maxProperties": limit} if limit else {})
+        return {"schemas": [closed, {"maxProperties": limit}]}
+
+    released = contract(old)
+    allow_growth(released, contract(new))
+
+    assert released == {"schemas": [{"additionalProperties": False, "maxProperties": allowed}, {"maxProperties": old}]}
 
 
 def test_unknown_base_is_reported(folder: Path) -> None:

@@ -39,7 +39,7 @@ with client:
     invalid = create_task.sync(client=client, body=TaskInput("", description="a" * 4001))
     assert isinstance(invalid, Problem), invalid
     for violation in invalid.errors or []:
-        print(f"Refused: {invalid.status} {violation.pointer} {violation.detail}")
+        print(f"Refused: {invalid.status} {violation.pointer} {violation.rule}: {violation.detail}")
 
     for task in tasks:
         deleted = delete_task.sync(task.id, client=client)

@@ -40,7 +40,7 @@ console.log("Refused:", late.status, late.detail);
 const description = "a".repeat(4001);
 const { error: invalid } = await client.POST("/api/tasks", { body: { title: "", description } });
 for (const violation of invalid?.errors ?? []) {
-  console.log("Refused:", invalid?.status, violation.pointer, violation.detail);
+  console.log("Refused:", invalid?.status, violation.pointer, `${violation.rule}:`, violation.detail);
 }
 
 for (const { id } of tasks) {

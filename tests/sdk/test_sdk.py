@@ -31,8 +31,8 @@ Listed: Write the tutorial, Water the plants
 Listed: Rest
 Replaced: Publish it (completed)
 Refused: 412 The task has changed since you read it; get it again, and retry with its new ETag in If-Match
-Refused: 400 /title Title is required
-Refused: 400 /description description must have at most 4000 characters
+Refused: 400 /title minLength: Title is required
+Refused: 400 /description maxLength: description must have at most 4000 characters
 Task deleted: 1
 Task deleted: 2
 Task deleted: 3

@@ -32,6 +32,7 @@ def main() -> None:
         published = merge(yaml.safe_load(CONTRACT.read_text()), standard.PATH.read_bytes())
         released = merge(yaml.safe_load(_text(base)), _standard_parts(base))
         errors = list(version_errors(released, published))
+        allow_growth(released, published)
         files = [Path(folder, name) for name in ("released.yaml", "published.yaml")]
         for file, contract in zip(files, (released, published), strict=True):
             file.write_bytes(document.to_yaml(contract))
@@ -85,6 +86,21 @@ def _breaking(old: Any, new: Any, path: str = "#") -> Iterator[str]:
         yield f"{path}/x-max-bytes is smaller"
     if "type" in old and "type" in new and old.get("default") != new.get("default"):
         yield f"{path}/default has changed"
+
+
+def allow_growth(old: Any, new: Any) -> None:
+    """Raise `maxProperties` of closed objects in `old` to that in `new`.
+
+    Redocly rates it as major, but as minor the property that was added to the object.
+    """
+    if isinstance(old, list) and isinstance(new, list):
+        for before, after in zip(old, new, strict=False):
+            allow_growth(before, after)
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in old.keys() & new.keys():
+            allow_growth(old[name], new[name])
+        if old.get("additionalProperties") is new.get("additionalProperties") is False and "maxProperties" in old:
+            old["maxProperties"] = max(old["maxProperties"], new.get("maxProperties", 0))
 
 
 def _run_redocly(released: Path, published: Path) -> int:

@@ -55,7 +55,7 @@ def test_contract_is_valid_openapi() -> None:
 
 @pytest.mark.parametrize(("path", "schema", "example"), [pytest.param(*case, id=case[0]) for case in examples()])
 def test_example_fits_its_schema(path: str, schema: dict[str, Any], example: Any) -> None:
-    faults = [f"{'/'.join(location)}: {message}" for location, message in Rules(schema, "example").violations(example)]
+    faults = [f"{found.pointer}: {found.detail}" for found in Rules(schema, "example").violations(example)]
     assert faults == [], f"correct the example {path} in openapi.yaml, or add the required properties"
 
 
@@ -194,4 +194,4 @@ def test_schemas_are_compiled_as_json_schema() -> None:
     task = {name: part["example"] for name, part in schema["properties"].items()}
     task |= {"description": None, "createdAt": "2026-13-12T10:32:14.000Z"}
 
-    assert [path for path, _ in Rules(schema, "task").violations(task)] == [["createdAt"]]
+    assert [found.pointer for found in Rules(schema, "task").violations(task)] == ["/createdAt"]

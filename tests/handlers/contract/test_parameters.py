@@ -11,19 +11,24 @@ from tests.support.application import Answer, Application, other_contract
 
 INTEGER, NUMBER, BOOLEAN, STRING = ({"type": name} for name in ("integer", "number", "boolean", "string"))
 INTEGERS, STRINGS = ({"type": "array", "items": item} for item in (INTEGER, STRING))
+JSON_INTEGERS = {"content": {"application/json": {"schema": INTEGERS}}}
 FILTER = {
     "type": "object",
     "allOf": [{"properties": {"size": INTEGER}}],
     "properties": {"colours": STRINGS, "name": STRING},
     "maxProperties": 3,
 }
+WHOLE = "must be an integer, such as 10"
+DECIMAL = "must be a number, such as 2.5"
 HANDLER = """
 async def show(**values):
     return {name: value for name, value in values.items() if value is not None}
 """
 
 
-def served(folder: Path, parameter: dict[str, Any], url: str, headers: dict[str, str] | None = None) -> Answer:
+def served(
+    folder: Path, parameter: dict[str, Any], url: str, headers: dict[str, str] | None = None, **parts: Any
+) -> Answer:
     """Send one request to an API whose only operation has one parameter and answers with the value that it got."""
     path = "/show/{x}" if parameter.get("in") == "path" else "/show"
     operation = {
@@ -35,7 +40,8 @@ def served(folder: Path, parameter: dict[str, Any], url: str, headers: dict[str,
     async def send() -> Answer:
         return await Application(f"sqlite:///{folder}/unused.db").call("GET", url, headers=headers)
 
-    with other_contract(folder, {"openapi": "3.0.3", "paths": {path: {"get": operation}}}, operations=HANDLER):
+    contract = {"openapi": "3.0.3", "paths": {path: {"get": operation}}, **parts}
+    with other_contract(folder, contract, operations=HANDLER):
         return asyncio.run(send())
 
 
@@ -70,7 +76,8 @@ def query(schema: dict[str, Any], **fields: Any) -> dict[str, Any]:
             "?x[size]=3&x[colours]=red&x[colours]=blue&x[name]=n",
             {"size": 3, "colours": ["red", "blue"], "name": "n"},
         ),
-        ({"content": {"application/json": {"schema": INTEGERS}}}, "?x=" + quote("[1, 2]"), [1, 2]),
+        (JSON_INTEGERS, "?x=" + quote("[1, 2]"), [1, 2]),
+        (JSON_INTEGERS, "?x=" + quote("\ufeff[1, 2]"), [1, 2]),
         ({"in": "path", "required": True, "schema": INTEGER}, "/5", 5),
         ({"in": "path", "required": True, "schema": STRINGS}, "/a,b", ["a", "b"]),
     ],
@@ -113,29 +120,57 @@ def test_any_name_becomes_an_argument(name: str, argument: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("parameter", "url", "sentence"),
+    ("parameter", "url", "rule", "sentence"),
     [
-        (query(INTEGER), "?x=1.0", "x must be of type integer"),
-        (query(INTEGER), "?x=", "x must be of type integer"),
-        (query(NUMBER), "?x=1e999", "x must be of type number"),
-        (query(NUMBER), "?x=NaN", "x must be of type number"),
-        (query(BOOLEAN), "?x=True", "x must be of type boolean"),
-        (query(STRING), "?x=1&x=2", "x must be given only once"),
-        (query(STRING), "?y=1", "y is not a parameter of this operation"),
-        (query(STRING, required=True), "", "x is required"),
-        (query({**FILTER, "required": ["name"]}, style="deepObject"), "?x[size]=3", "name is required"),
-        (query(FILTER, style="deepObject"), "?x[size]=3&x[size]=4", "size must be of type integer"),
-        (query(FILTER, style="deepObject"), "?x=3", "x is not a parameter of this operation"),
-        (query(FILTER, style="deepObject"), "?y[size]=3", "y[size] is not a parameter of this operation"),
-        ({"content": {"application/json": {"schema": INTEGERS}}}, "?x=[", "x must be a JSON document: "),
+        (query(INTEGER), "?x=1.0", "type", f"x {WHOLE}"),
+        (query(INTEGER), "?x=", "type", f"x {WHOLE}"),
+        (query(NUMBER), "?x=1e999", "type", f"x {DECIMAL}"),
+        (query(NUMBER), "?x=NaN", "type", f"x {DECIMAL}"),
+        (query(BOOLEAN), "?x=True", "type", "x must be true or false"),
+        (query({**BOOLEAN, "nullable": True}), "?x=null", "type", "x must be true or false"),
+        (query({**BOOLEAN, "x-messages": {"type": "Yes or no?"}}), "?x=yes", "type", "Yes or no?"),
+        (query({"oneOf": [BOOLEAN, INTEGER]}), "?x=yes", "type", "x must be of type boolean or integer"),
+        (query({"type": "array", "items": BOOLEAN}), "?x=true&x=no", "type", "x[1] must be true or false"),
+        (query(STRING), "?x=1&x=2", "repeated", "x must be given only once"),
+        (query(STRING), "?y=1", "unknown", "y is not a parameter of this operation"),
+        (query(STRING, required=True), "", "required", "x is required"),
+        (query({**STRING, "x-messages": {"required": "Say x"}}, required=True), "", "required", "Say x"),
+        (query({**FILTER, "required": ["name"]}, style="deepObject"), "?x[size]=3", "required", "name is required"),
+        (query(FILTER, style="deepObject"), "?x[size]=big", "type", f"size {WHOLE}"),
+        (query(FILTER, style="deepObject"), "?x[size]=3&x[size]=4", "repeated", "size must be given only once"),
+        (query(FILTER, style="deepObject"), "?x=3", "unknown", "x is not a parameter of this operation"),
+        (query(FILTER, style="deepObject"), "?y[size]=3", "unknown", "y[size] is not a parameter of this operation"),
+        (JSON_INTEGERS, "?x=[", "json", "x must be a JSON document: "),
+        (JSON_INTEGERS, '?x=["1"]', "type", "x[0] must be of type integer"),
     ],
 )
-def test_invalid_value_is_named(parameter: dict[str, Any], url: str, sentence: str, tmp_path: Path) -> None:
+def test_invalid_value_is_named(parameter: dict[str, Any], url: str, rule: str, sentence: str, tmp_path: Path) -> None:
     answer = served(tmp_path, parameter, f"/show{url}")
 
     assert (answer.status, answer.headers["content-type"]) == (400, "application/problem+json")
-    assert [error["detail"][: len(sentence)] for error in answer.json()["errors"]] == [sentence]
+    assert [(error["rule"], error["detail"][: len(sentence)]) for error in answer.json()["errors"]] == [
+        (rule, sentence)
+    ]
     assert "parameter" in answer.json()["errors"][0]
+
+
+@pytest.mark.parametrize("location", ["header", "cookie"])
+def test_invalid_header_field_or_cookie_is_named(location: str, tmp_path: Path) -> None:
+    field = {"x": "yes"} if location == "header" else {"cookie": "x=yes"}
+
+    answer = served(tmp_path, {"in": location, "schema": BOOLEAN}, "/show", field)
+
+    assert answer.json()["errors"] == [{"detail": "x must be true or false", "parameter": "x", "rule": "type"}]
+
+
+def test_rule_is_omitted_if_the_contract_lacks_it(tmp_path: Path) -> None:
+    """An API may have a schema `Violation` of its own, such as that of an earlier release."""
+    properties = {"detail": STRING, "parameter": STRING, "pointer": STRING}
+    violation = {"type": "object", "properties": properties, "additionalProperties": False}
+
+    answer = served(tmp_path, query(BOOLEAN), "/show?x=yes", components={"schemas": {"Violation": violation}})
+
+    assert answer.json()["errors"] == [{"detail": "x must be true or false", "parameter": "x"}]
 
 
 def test_invalid_path_parameter_identifies_nothing(tmp_path: Path) -> None:

@@ -98,10 +98,10 @@ def test_valid_response_is_sent(operation_id: str | None, status: int, headers: 
             TASK,
             "The contract declares no body of type text/plain here",
         ),
-        ("getTask", 200, TAGGED, {**TASK, "id": 0}, "id: id must be at least 1"),
-        ("getTask", 200, TAGGED, {**TASK, "owner": "a"}, "owner: owner is not a property of this object"),
-        ("getTask", 200, TAGGED, {"id": 1}, "title: Title is required; description: description is required"),
-        ("listTasks", 200, TAGGED, [TASK, {**TASK, "createdAt": "now"}], "1/createdAt: createdAt must be a valid date"),
+        ("getTask", 200, TAGGED, {**TASK, "id": 0}, "/id: id must be at least 1"),
+        ("getTask", 200, TAGGED, {**TASK, "owner": "a"}, "/owner: owner is not a property of this object"),
+        ("getTask", 200, TAGGED, {"id": 1}, "/title: Title is required; /description: description is required"),
+        ("listTasks", 200, TAGGED, [TASK, {**TASK, "createdAt": "now"}], "/1/createdAt: createdAt must be a valid date"),
         (
             None,
             404,
@@ -138,7 +138,7 @@ def test_invalid_response_becomes_a_500_only_with_validation(
     assert response.status_code == status
     if flags:
         assert response.json()["detail"] == "Failed to fetch task"
-        assert "InvalidResponseError: createTask: completed: completed must be of type string\n" in service.log()
+        assert "InvalidResponseError: createTask: /completed: completed must be of type string\n" in service.log()
     else:
         assert response.json()["completed"] is False
         assert service.log() == ""
