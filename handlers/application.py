@@ -14,6 +14,7 @@ from starlette.routing import Router
 
 from handlers.access.cross_origin import CrossOrigin
 from handlers.access.security import Security, find_access
+from handlers.compression import compressed
 from handlers.contract import dispatch, document, problems, responses, routing
 from handlers.contract.scope import RequestState
 from handlers.documentation import pages
@@ -46,6 +47,7 @@ def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
         responses.check(faults)
     if faults:
         raise ConfigurationError("\n".join(f"{document.PATH.name}: {fault}" for fault in dict.fromkeys(faults)))
+    operations = {name: compressed(name, handler, settings.gzip_min_size) for name, handler in handlers.items()}
     open_routes = [*pages.routes(settings.public_url.rstrip("/"), keys), *health.routes(database)]
     origins = settings.allowed_origins.replace(",", " ").split()
     observers = [access_log.write] if settings.access_log else []
@@ -90,7 +92,7 @@ def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
             partial(Security, open_routes=open_routes, access=access),
             dispatch.Dispatch,
         ],
-        resolver=Resolver(handlers.get),
+        resolver=Resolver(operations.get),
     )
     app.add_api(_routed_parts())
     return app

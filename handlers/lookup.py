@@ -24,8 +24,8 @@ from handlers.services import Services
 # The module of operations without a tag.
 UNTAGGED = "operations"
 # Other modules of this package. For a tag with one of these names, the module is `settings_operations` and so on.
-RESERVED = {"access", "application", "cli", "contract", "documentation", "entity_tags", "idempotency", "lookup"}
-RESERVED |= {"observability", "security", "server", "services", "settings"}
+RESERVED = {"access", "application", "cli", "compression", "contract", "documentation", "entity_tags", "idempotency"}
+RESERVED |= {"lookup", "observability", "security", "server", "services", "settings"}
 
 
 def find_handlers(services: Services, faults: list[str]) -> dict[str, OperationHandler]:

@@ -103,6 +103,8 @@ class ServerSettings(Settings):
     """timeout in seconds for running requests after SIGTERM"""
     idempotency_hours: float = Field(default=_retention_hours(), gt=0, le=876_000)
     """retention in hours of the response to a POST with an Idempotency-Key"""
+    gzip_min_size: int = Field(default=4096, ge=0)
+    """size in bytes from which lists are compressed for clients that accept gzip; 0 for never"""
     access_log: bool = False
     """write a line of JSON per request to standard output"""
     metrics: Listener = ""

@@ -37,11 +37,13 @@ class Handlers:
         return entity_tags.not_modified_or(Reply(task.json, {"ETag": self._tag(task)}), if_none_match)
 
     async def replace_task(self, id: int, body: TaskInput, if_match: str | None) -> Reply:
-        task = await self.database.write(self.tasks.update, id, body, self._versions(if_match))
+        with entity_tags.precondition(if_match, self.tasks.fingerprint) as versions:
+            task = await self.database.write(self.tasks.update, id, body, versions)
         return Reply(task.json, {"ETag": self._tag(task)})
 
     async def delete_task(self, id: int, if_match: str | None) -> Reply:
-        await self.database.write(self.tasks.delete, id, self._versions(if_match))
+        with entity_tags.precondition(if_match, self.tasks.fingerprint) as versions:
+            await self.database.write(self.tasks.delete, id, versions)
         return Reply(DELETED)
 
     async def _create(self, execute: Execute, body: TaskInput) -> Reply:
@@ -50,6 +52,3 @@ class Handlers:
 
     def _tag(self, task: Stored) -> str:
         return entity_tags.of_version(task.version, self.tasks.fingerprint)
-
-    def _versions(self, if_match: str | None) -> set[int] | None:
-        return entity_tags.versions(if_match, self.tasks.fingerprint)

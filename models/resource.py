@@ -135,8 +135,8 @@ class Resource:
             if versions is None or not (found := await execute(self._select.sql, [id])):
                 raise MissingError
             # If another transaction has just set one of these versions, the next attempt succeeds.
-            if Stored(*found[0]).version not in versions:
-                raise ChangedError
+            if (version := Stored(*found[0]).version) not in versions:
+                raise ChangedError(version)
         return rows[0]
 
     def _values(self, values: Mapping[str, Any]) -> dict[str, Any]:

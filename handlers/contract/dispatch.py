@@ -207,15 +207,15 @@ def _check_signature(
         raise FaultError(operation.place, f"{handler} does not fit: {error}; its arguments must be {names}.") from error
 
 
-class OperationHandlers(RoutedAPI[OperationHandler]):
+class OperationHandlers(RoutedAPI[ASGIApp]):
     """Connexion's table of operations, by operation id."""
 
     def __init__(self, specification: Specification, next_app: ASGIApp, **options: Any) -> None:
         super().__init__(specification, next_app=next_app, **options)
         self.add_paths()
 
-    def make_operation(self, operation: AbstractOperation) -> OperationHandler:
-        handler: OperationHandler = operation.function
+    def make_operation(self, operation: AbstractOperation) -> ASGIApp:
+        handler: ASGIApp = operation.function
         return handler
 
 

@@ -21,6 +21,8 @@ from handlers.contract.validation import Violation
 from models.database.errors import ChangedError, ConstraintError, MissingError, UnavailableError
 
 MEDIA_TYPE = standard.PROBLEM
+# These examples are only for the requests that name them.
+ONLY_BY_NAME = {"EntityTagAltered", "FirstRequestRunning"}
 
 logger = logging.getLogger(__name__)
 
@@ -120,8 +122,7 @@ def _example(operation_id: str | None, status: int, name: str | None) -> dict[st
     content = response["content"][MEDIA_TYPE]
     values = {key: document.resolve(example).get("value") for key, example in content.get("examples", {}).items()}
     if not name:
-        # This example is only for the requests that name it.
-        values.pop("FirstRequestRunning", None)
+        values = {key: value for key, value in values.items() if key not in ONLY_BY_NAME}
     choices = [values.get(name)] if name else [content.get("example"), *values.values()]
     example = next((choice for choice in choices if isinstance(choice, dict)), {})
     title = standard.title_of(status)

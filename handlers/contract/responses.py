@@ -3,6 +3,7 @@
 This replaces Connexion's response validation, which does not check headers and undeclared statuses.
 """
 
+import gzip
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from functools import cache
@@ -44,8 +45,10 @@ class ResponseValidation:
         await self.app(scope, receive, collect)
         # There are no messages if the client disconnected.
         for message in messages[:1]:
-            body = b"".join(message.get("body", b"") for message in messages)
-            faults = _faults(operation_id_of(scope), message["status"], Headers(raw=message["headers"]), body)
+            headers, body = Headers(raw=message["headers"]), b"".join(message.get("body", b"") for message in messages)
+            if headers.get("content-encoding") == "gzip":
+                body = gzip.decompress(body)
+            faults = _faults(operation_id_of(scope), message["status"], headers, body)
             if found := "; ".join(faults):
                 raise InvalidResponseError(f"{operation_id_of(scope)}: {found}")
         for message in messages:

@@ -19,6 +19,8 @@ PROBLEM = "application/problem+json"
 TITLES: dict[int, str] = {status: status.phrase for status in HTTPStatus}
 TITLES |= {413: "Content Too Large", 414: "URI Too Long", 422: "Unprocessable Content"}
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
+# The conditions whose standard responses add something to the contract's own.
+MERGED = ("alteredTags", "idempotency")
 Resolve = Callable[[Any], Any]
 
 
@@ -56,8 +58,8 @@ def merge(contract: dict[str, Any], parts: bytes) -> dict[str, Any]:
                 for status, response in standard["x-operation-responses"][condition].items():
                     if status not in declared:
                         declared[status] = _with_media_types(response, media_types)
-                    elif condition == "idempotency":
-                        declared[status] = _both(resolve(declared[status]), response)
+                    elif condition in MERGED:
+                        _extend(resolve(declared[status]), response)
             # Extensions are left out, because they are no responses.
             operation["responses"] = {key: declared[key] for key in sorted(declared) if not key.startswith("x-")}
             sets.append(operation["responses"])
@@ -78,10 +80,13 @@ def _conditions(
     yield "all"
     if "requestBody" in operation:
         yield "body"
-    parameters = [*item.get("parameters", ()), *operation.get("parameters", ())]
-    if any(resolve(parameter)["in"] == "path" for parameter in parameters):
+    parameters = list(map(resolve, [*item.get("parameters", ()), *operation.get("parameters", ())]))
+    if any(parameter["in"] == "path" for parameter in parameters):
         yield "path"
-    if any("x-retention-hours" in resolve(parameter) for parameter in parameters):
+    if any((parameter["in"], parameter["name"].lower()) == ("header", "if-match") for parameter in parameters):
+        yield "precondition"
+        yield "alteredTags"
+    if any("x-retention-hours" in parameter for parameter in parameters):
         yield "idempotency"
     if security := operation.get("security", contract.get("security")):
         yield "security"
@@ -89,10 +94,12 @@ def _conditions(
             yield "scopes"
 
 
-def _both(response: dict[str, Any], standard: dict[str, Any]) -> dict[str, Any]:
-    """Return a response with the headers and problems of a standard response to the same status."""
-    both = {key: {**response.get(key, {}), **standard.get(key, {})} for key in ("headers", "x-problems")}
-    return {**deepcopy(response), "description": f"{response['description']} {standard['description']}", **both}
+def _extend(response: dict[str, Any], standard: dict[str, Any]) -> None:
+    """Add the headers and problems of a standard response to a response to the same status, which may be shared."""
+    for key in ("headers", "x-problems"):
+        response[key] = {**response.get(key, {}), **standard.get(key, {})}
+    if standard["description"] not in response["description"]:
+        response["description"] += f" {standard['description']}"
 
 
 def _with_media_types(response: dict[str, Any], media_types: str) -> dict[str, Any]:

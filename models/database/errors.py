@@ -17,7 +17,10 @@ class MissingError(Exception):
 
 
 class ChangedError(Exception):
-    """The row has changed since the client read it: it has another version than expected."""
+    """The row has changed since the client read it: its version, if known, is another one than expected."""
+
+    def __init__(self, version: int = 0) -> None:
+        self.version = version
 
 
 class ConstraintError(Exception):
