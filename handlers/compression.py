@@ -34,15 +34,15 @@ def compressed(operation_id: str, app: ASGIApp, min_size: int) -> ASGIApp:
                 start = message
                 return
             if start:
-                headers, body = MutableHeaders(scope=start), message["body"]
+                headers = MutableHeaders(scope=start)
                 if (
-                    len(body) >= min_size
+                    len(message["body"]) >= min_size
                     and not message.get("more_body")
                     and "content-encoding" not in headers
                     and _declares(document.response(operation_id, start["status"]))
                 ):
-                    body = await _to_gzip(body)
-                    headers.update({"Content-Encoding": "gzip", "Content-Length": str(len(body))})
+                    message = {**message, "body": await _to_gzip(message["body"])}
+                    headers.update({"Content-Encoding": "gzip", "Content-Length": str(len(message["body"]))})
                     if "etag" in headers:
                         headers["ETag"] = entity_tags.of_compressed(headers["etag"])
                 await send(start)

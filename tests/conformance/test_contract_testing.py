@@ -40,7 +40,7 @@ SEED = "1"
 @pytest.fixture
 def broken(start: Start, checkout: Path) -> Service:
     """Return a service that breaks its contract: PUT ignores If-Match, and no operation checks the required API key."""
-    replace_in(checkout / "handlers/tasks.py", "replace_task", "self._versions(if_match)", "None")
+    replace_in(checkout / "handlers/tasks.py", "replace_task", "id, body, versions", "id, body, None")
     published = checkout / "handlers/documentation/pages.py"
     old, new = "[not keys.required]", "[0]"
     assert published.read_text().count(old) == 1

@@ -94,6 +94,10 @@ def responses(service: Service, store: Store) -> Iterator[tuple[str, httpx.Respo
     yield "IdempotencyKeyReused", client.post("/api/tasks", json=EXAMPLES["CompletedInput"], headers=KEY)
     yield "TaskHasChanged", client.put("/api/tasks/1", json=EXAMPLES["CompletedInput"], headers=STALE)
     yield "TaskHasChanged", client.delete("/api/tasks/1", headers=STALE)
+    yield (
+        "EntityTagAltered",
+        client.delete("/api/tasks/1", headers={"If-Match": f"W/{client.get('/api/tasks/1').headers['etag']}"}),
+    )
     yield "CompletedTask", client.put("/api/tasks/1", json=EXAMPLES["CompletedInput"])
     yield "CompletedTask", client.get("/api/tasks/1")
     client.post("/api/tasks", json={"title": "Water the plants"})
@@ -264,6 +268,8 @@ def test_header_examples_match_the_responses(start: Start, store: Store) -> None
             "RateLimit": created[0].headers["ratelimit"],
             "RateLimitPolicy": created[0].headers["ratelimit-policy"],
             "RetryAfter": int(unavailable.headers["retry-after"]),
+            "Vary": page.headers["vary"],
+            "ContentEncoding": page.headers["content-encoding"],
             "RequestId": unavailable.headers["x-request-id"],
         }.items()
     )

@@ -19,11 +19,11 @@ STORIES = ROOT / "tests/contract/stories.arazzo.yaml"
 DEFECTS = {
     "write-find-complete-delete": (
         "delete_task",
-        "await self.database.write(self.tasks.delete, id, self._versions(if_match))",
+        "await self.database.write(self.tasks.delete, id, versions)",
         "pass",
     ),
     "retry-with-idempotency-key": ("create_task", "request.caller, idempotency_key)", "request.caller, None)"),
-    "edit-that-loses-the-race": ("replace_task", "self._versions(if_match)", "None"),
+    "edit-that-loses-the-race": ("replace_task", "id, body, versions", "id, body, None"),
 }
 HINT = "DEFECTS in tests/conformance/test_stories.py must name each story, with a defect that only this story finds"
 

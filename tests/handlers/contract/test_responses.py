@@ -1,6 +1,7 @@
 """Response validation: the service sends only responses that match the contract."""
 
 import asyncio
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ def send_validated(operation_id: str | None, status: int, headers: dict[str, str
         ("createTask", 201, {**CREATED, "idempotency-replayed": "true"}, TASK),
         ("listTasks", 200, TAGGED, []),
         ("listTasks", 200, {**TAGGED, "link": '<a>; rel="next"'}, [TASK]),
+        ("listTasks", 200, {**TAGGED, "content-encoding": "gzip"}, gzip.compress(b"[]", mtime=0)),
         (None, 200, {"content-type": "text/html", "x-any": "thing"}, b"<html>"),
         (None, 404, REFUSED, PROBLEM),
     ],
@@ -102,6 +104,20 @@ def test_valid_response_is_sent(operation_id: str | None, status: int, headers: 
         ("getTask", 200, TAGGED, {**TASK, "owner": "a"}, "/owner: owner is not a property of this object"),
         ("getTask", 200, TAGGED, {"id": 1}, "/title: Title is required; /description: description is required"),
         ("listTasks", 200, TAGGED, [TASK, {**TASK, "createdAt": "now"}], "/1/createdAt: createdAt must be"),
+        (
+            "listTasks",
+            200,
+            {**TAGGED, "content-encoding": "gzip"},
+            gzip.compress(b"[0]", mtime=0),
+            "0: The body[0] must be of type object",
+        ),
+        (
+            "getTask",
+            200,
+            {**TAGGED, "content-encoding": "gzip"},
+            gzip.compress(b"{}", mtime=0),
+            "The contract declares no header",
+        ),
         (
             None,
             404,

@@ -128,6 +128,31 @@ def test_own_problems_of_an_idempotent_operation_come_first() -> None:
     ]
 
 
+def test_operation_with_if_match_may_answer_412() -> None:
+    condition = {"name": "If-Match", "in": "header", "schema": {"type": "string"}}
+    own = {"412": {"description": "It changed.", "x-problems": {"ToyChanged": "The toy has changed"}}}
+
+    assert list(problems(responses(merged({"parameters": [condition]}))["412"])) == [
+        "ResourceChanged",
+        "EntityTagAltered",
+    ]
+    assert list(problems(responses(merged({"parameters": [condition], "responses": own}))["412"])) == [
+        "ToyChanged",
+        "EntityTagAltered",
+    ]
+
+
+def test_shared_response_stays_a_component() -> None:
+    """Linters would report the component as unused if each operation had its own copy."""
+    condition = {"name": "If-Match", "in": "header", "schema": {"type": "string"}}
+    parts = {"components": {"responses": {"Changed": {"description": "It changed."}}}}
+    reference = {"$ref": "#/components/responses/Changed"}
+    contract = merged({"parameters": [condition], "responses": {"412": reference}}, parts=parts)
+
+    assert contract["paths"]["/toys"]["get"]["responses"]["412"] == reference
+    assert list(problems(responses(contract)["412"])) == ["EntityTagAltered"]
+
+
 def test_parts_of_the_contract_take_precedence() -> None:
     failed = {"description": "It broke.", "x-problems": {"Failed": "It broke"}}
     contract = merged(
@@ -145,7 +170,8 @@ def test_parts_of_the_contract_take_precedence() -> None:
 
 
 def test_merging_twice_changes_nothing() -> None:
-    once = merged({"parameters": [ID], "requestBody": BODY}, "/toys/{id}")
+    condition = {"name": "If-Match", "in": "header", "schema": {"type": "string"}}
+    once = merged({"parameters": [ID, condition], "requestBody": BODY}, "/toys/{id}")
     assert standard.merge(once, standard.PATH.read_bytes()) == once
 
 
