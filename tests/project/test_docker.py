@@ -249,6 +249,37 @@ def test_proxy_forwards_requests(client: httpx.Client) -> None:
     assert client.get("/api/tasks/1").headers["content-type"] == "application/problem+json"
 
 
+def test_proxy_leaves_entity_tags_as_they_are(client: httpx.Client) -> None:
+    created = client.post("/api/tasks", json={"title": "a" * 255, "description": "b" * 4000})
+    path, page = created.headers["location"], client.get("/api/tasks")
+    replaced = client.put(path, json={"title": "b"}, headers={"If-Match": client.get(path).headers["etag"]})
+
+    assert replaced.status_code == 200
+    assert (page.headers["content-encoding"], page.headers["vary"]) == ("gzip", "Accept-Encoding")
+    assert page.headers["etag"].endswith('-gzip"')
+    assert page.json() == [created.json()]
+
+
+def test_client_learns_that_a_compressing_proxy_weakens_entity_tags(nginx: str, start: Start, tmp_path: Path) -> None:
+    """nginx turns `"1-…"` into `W/"1-…"` when it compresses a response, but leaves the responses 304 and 412 alone."""
+    compressing = "server_tokens off; gzip on; gzip_types application/json; gzip_proxied any; gzip_min_length 20;"
+    text = PROXY.replace("server_tokens off;", compressing)
+    with proxy(nginx, [address_of(start())], tmp_path, text) as client:
+        path = client.post("/api/tasks", json={"title": "a" * 255, "description": "b" * 4000}).headers["location"]
+        got, page = client.get(path), client.get("/api/tasks")
+        tag, own = got.headers["etag"], got.headers["etag"].removeprefix("W/")
+        cached = client.get(path, headers={"If-None-Match": tag})
+        refused = client.delete(path, headers={"If-Match": tag})
+        page_cached = client.get("/api/tasks", headers={"If-None-Match": page.headers["etag"]})
+        deleted = client.delete(path, headers={"If-Match": own})
+
+    assert (tag, got.headers["content-encoding"]) == (f"W/{own}", "gzip")
+    assert (cached.status_code, cached.headers["etag"]) == (304, own)
+    assert (refused.status_code, "altered by a proxy" in refused.json()["detail"]) == (412, True)
+    # The service has compressed the page itself, so its tag is strong.
+    assert (page.headers["etag"][0], page_cached.status_code, deleted.status_code) == ('"', 304, 200)
+
+
 def test_link_has_the_host_of_the_request_but_not_a_scheme_claimed_by_the_client(
     client: httpx.Client, nodes: list[Service]
 ) -> None:
