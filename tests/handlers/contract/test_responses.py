@@ -109,7 +109,7 @@ def test_valid_response_is_sent(operation_id: str | None, status: int, headers: 
             200,
             {**TAGGED, "content-encoding": "gzip"},
             gzip.compress(b"[0]", mtime=0),
-            "0: The body[0] must be of type object",
+            "/0: The body[0] must be of type object",
         ),
         (
             "getTask",
