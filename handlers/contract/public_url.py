@@ -1,0 +1,37 @@
+"""The URL under which clients reach the service, in the URLs that responses contain."""
+
+import re
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from handlers.contract.scope import state_of
+
+FIELDS = {b"location", b"content-location", b"link"}
+# The beginning of a path: of a whole value, or of a URL in Link. Two slashes begin a host (RFC 3986, section 4.2).
+PATH = re.compile(rb"(^|<)(?=/(?!/))")
+
+
+def base_url(scope: Scope) -> str:
+    """Return the public URL, or else the scheme and host of the request. It is empty if there is no Host header."""
+    if public_url := state_of(scope).get("public_url"):
+        return public_url
+    host = next((value.decode() for name, value in scope["headers"] if name == b"host"), "")
+    return f"{scope['scheme']}://{host}" if host else ""
+
+
+class PublicUrl:
+    """Middleware that completes the paths in Location, Content-Location and Link with the public URL."""
+
+    def __init__(self, app: ASGIApp, public_url: str) -> None:
+        self.app, self.replacement = app, rb"\g<1>" + public_url.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_completed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [
+                    (name, PATH.sub(self.replacement, value) if name.lower() in FIELDS else value)
+                    for name, value in message["headers"]
+                ]
+            await send(message)
+
+        await self.app(scope, receive, send_completed)
