@@ -43,13 +43,11 @@ def routes(keys: KeyCache) -> list[BaseRoute]:
     to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
     open_contract = without_keys(contract)
     # The first version is published if API keys exist, the second if there are none. Each is written once and split
-    # where the URL of the server belongs, because writing YAML takes 40 ms.
-    versions = (contract, open_contract)
+    # around the URL of the server, because writing YAML takes 40 ms.
+    versions, url = (contract, open_contract), URL_OF_THIS_SERVER.encode()
     published = {
-        "/openapi.yaml": [document.to_yaml(version).split(URL_OF_THIS_SERVER.encode()) for version in versions],
-        "/openapi.json": [
-            to_json(version).encode().split(b'"%b"' % URL_OF_THIS_SERVER.encode()) for version in versions
-        ],
+        "/openapi.yaml": [document.to_yaml(version).split(url) for version in versions],
+        "/openapi.json": [to_json(version).encode().split(b'"%b"' % url) for version in versions],
     }
 
     async def contract_page(request: Request) -> Response:
@@ -57,11 +55,10 @@ def routes(keys: KeyCache) -> list[BaseRoute]:
         with suppress(UnavailableError):
             await keys.ensure_fresh()
         path: str = request.scope["path"]
-        # A JSON string is a YAML string too.
-        url = to_json((base_url(request.scope) + document.base_path()) or "/").encode()
-        return _respond(
-            request, url.join(published[path][not keys.required]), path.replace("/openapi.", "application/")
-        )
+        # A string in JSON is one in YAML too.
+        server = to_json((base_url(request.scope) + document.base_path()) or "/").encode()
+        content = server.join(published[path][not keys.required])
+        return _respond(request, content, path.replace("/openapi.", "application/"))
 
     return [
         route("/", _redirect(PATH.removeprefix("/"))),
