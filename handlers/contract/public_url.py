@@ -7,8 +7,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from handlers.contract.scope import state_of
 
 FIELDS = {b"location", b"content-location", b"link"}
-# The beginning of a path: of a whole value, or of a URL in Link. Two slashes begin a host (RFC 3986, section 4.2).
-PATH = re.compile(rb"(^|<)(?=/(?!/))")
+# What precedes a path: nothing, or the beginning of a link. Two slashes begin a host (RFC 3986, section 4.2).
+PATH = re.compile(rb"(^<?|,\s*<)(?=/(?!/))")
 
 
 def base_url(scope: Scope) -> str:
