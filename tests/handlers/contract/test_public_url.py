@@ -102,7 +102,9 @@ def test_every_header_field_with_a_path_is_completed(tmp_path: Path) -> None:
     assert redirect.headers["location"] == toy.headers["content-location"] == "https://h/p/v1/toys/bear"
     assert elsewhere.headers["location"] == "//other.example/c"
     assert toy.headers["x-path"] == "/v1/toys/bear"
-    assert toy.headers["link"] == plain[0].headers["link"].replace("</v1", "<https://h/p/v1").replace("</e", "<https://h/p/e")
+    assert toy.headers["link"] == plain[0].headers["link"].replace("</v1", "<https://h/p/v1").replace(
+        "</e", "<https://h/p/e"
+    )
 
 
 @pytest.mark.parametrize(
