@@ -29,9 +29,12 @@ class PublicUrl:
         async def send_completed(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [
-                    (name, PATH.sub(self.replacement, value) if name.lower() in FIELDS else value)
-                    for name, value in message["headers"]
+                    (name, self._completed(value) if name in FIELDS else value) for name, value in message["headers"]
                 ]
             await send(message)
 
         await self.app(scope, receive, send_completed)
+
+    def _completed(self, value: bytes) -> bytes:
+        # Most values are complete, and the regular expression would take 4 µs to find that out.
+        return PATH.sub(self.replacement, value) if value.startswith(b"/") or b"</" in value else value
