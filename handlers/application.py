@@ -10,12 +10,14 @@ from typing import Any
 
 from connexion import ConnexionMiddleware
 from connexion.resolver import Resolver
+from pydantic import HttpUrl
 from starlette.routing import Router
 
 from handlers.access.cross_origin import CrossOrigin
 from handlers.access.security import Security, find_access
 from handlers.compression import compressed
 from handlers.contract import dispatch, document, problems, responses, routing
+from handlers.contract.public_url import PublicUrl
 from handlers.contract.scope import RequestState
 from handlers.documentation import pages
 from handlers.idempotency import IdempotencyKeys
@@ -48,7 +50,8 @@ def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
     if faults:
         raise ConfigurationError("\n".join(f"{document.PATH.name}: {fault}" for fault in dict.fromkeys(faults)))
     operations = {name: compressed(name, handler, settings.gzip_min_size) for name, handler in handlers.items()}
-    open_routes = [*pages.routes(settings.public_url.rstrip("/"), keys), *health.routes(database)]
+    open_routes = [*pages.routes(keys), *health.routes(database)]
+    public_url = settings.public_url and str(HttpUrl(settings.public_url)).rstrip("/")
     origins = settings.allowed_origins.replace(",", " ").split()
     observers = [access_log.write] if settings.access_log else []
     background = [keys.refresh_forever, idempotency.purge]
@@ -72,7 +75,7 @@ def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
         # Exclude the existing objects from garbage collection. A full collection of them would take 30 to 40 ms.
         gc.collect()
         gc.freeze()
-        yield {"observers": observers}
+        yield {"observers": observers, "public_url": public_url}
         for work in running:
             work.cancel()
         # Otherwise the end of the event loop would cancel a query that is being cancelled already.
@@ -80,12 +83,14 @@ def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
         await database.shut_down()
 
     app = ConnexionMiddleware(
-        Router(open_routes, default=routing.without_operation, lifespan=lifespan),
+        # Redirects to paths with or without a final slash would not have the prefix of a proxy.
+        Router(open_routes, redirect_slashes=False, default=routing.without_operation, lifespan=lifespan),
         middlewares=[
             *([Observation] if observers else []),
             *([partial(CrossOrigin, origins=origins)] if origins else []),
             # The outer `Problems` answers the errors of `ResponseValidation`.
             *([problems.Problems, responses.ResponseValidation] if settings.validate_responses else []),
+            *([partial(PublicUrl, public_url=public_url)] if public_url else []),
             problems.Problems,
             routing.Routing,
             *rate_limits,

@@ -6,7 +6,7 @@ from contextlib import suppress
 from ipaddress import ip_network
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, HttpUrl
 from pydantic_settings import BaseSettings
 
 from handlers.contract import document
@@ -19,7 +19,6 @@ RETENTION_HOURS = 24  # of a contract that says nothing else
 HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+)"
 PORT = r"0*(?:[1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5])"
 ORIGINS = r"([,\s]|\*(?![^,\s])|https?://[^/?#@,\s]+(?![^,\s]))*"
-URL = r"(?i:https?)://([^/?#@\s]*@)?(\[[^\]\s]+\]|[^/?#@:\[\]\s]+)(:\d*)?(/[^?#\s]*)?"
 
 
 def _checked(is_valid: Callable[[str], object], hint: str) -> AfterValidator:
@@ -56,12 +55,17 @@ def _are_networks(text: str) -> bool:
     return all(ip_network(network.strip()) for network in text.split(","))
 
 
+def _is_url(text: str) -> bool:
+    url = HttpUrl(text)
+    return url.query is None and url.fragment is None
+
+
 Networks = Annotated[str, _checked(_are_networks, "10.0.0.0/8,127.0.0.1")]
 Limits = Annotated[
     str, _checked(_are_limits, "100/second;5000/hour, with at least one request and at most a day in each")
 ]
 Listener = Annotated[str, _matching(f"{HOST}:{PORT}", "127.0.0.1:9464 or [::1]:9464")]
-Url = Annotated[str, _matching(URL, "https://api.example.com")]
+Url = Annotated[str, _checked(_is_url, "https://api.example.com/prefix")]
 Origins = Annotated[str, _matching(ORIGINS, "https://app.example.com, separated by commas, or *")]
 RedisUrl = Annotated[str, _matching(rf"(?i:rediss?)://([^/?#\s]*@)?{HOST}:{PORT}(/\d*)?", "redis://127.0.0.1:6379/0")]
 
@@ -90,7 +94,7 @@ class ServerSettings(Settings):
     trusted_proxies: Networks = ""
     """addresses of proxies whose X-Forwarded-Proto and X-Forwarded-For to trust, separated by commas"""
     public_url: Url = ""
-    """URL of the service in the published contract; by default the URL that the contract was read from"""
+    """URL of the service in responses and in the published contract; by default the URL that the client asked"""
     insecure_open: bool = False
     """listen on another address than loopback without any API key"""
     allowed_origins: Origins = ""

@@ -25,6 +25,7 @@ from handlers.contract.document import Operation
 from handlers.contract.faults import FaultError, collected
 from handlers.contract.parameters import Parameter, Parameters, read
 from handlers.contract.problems import Refusal
+from handlers.contract.public_url import base_url
 from handlers.contract.reply import Reply, encoded
 from handlers.contract.scope import state_of
 
@@ -48,12 +49,10 @@ class RequestContext:
         return b"header " + b"\n".join(credentials) if credentials else b""
 
     def url(self, **query: int | None) -> str:
-        """Return the request's URL with some query parameters replaced. It is relative if there is no Host header."""
+        """Return the request's URL with some query parameters replaced: a path if the client's URL is not known."""
         scope = self._scope
-        host = next((value.decode() for name, value in scope["headers"] if name == b"host"), "")
-        origin = f"{scope['scheme']}://{host}" if host else ""
         replaced = "&".join([f"{name}={value}" for name, value in query.items()])
-        return f"{origin}{scope['raw_path'].decode()}?{_without(scope['query_string'], *query)}{replaced}"
+        return f"{base_url(scope)}{scope['raw_path'].decode()}?{_without(scope['query_string'], *query)}{replaced}"
 
 
 @lru_cache

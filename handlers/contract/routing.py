@@ -5,11 +5,14 @@ lists only the first method in `Allow`. The result is stored where Connexion's o
 """
 
 import re
+from collections.abc import Awaitable, Callable, Iterable
 from functools import cache
 from typing import NamedTuple
 
 from connexion.middleware.abstract import ROUTING_CONTEXT
+from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from handlers.contract import document
@@ -86,6 +89,9 @@ class Routing:
                 scope["path_params"] = found.parameters
                 if operation_id := found.operations.get(scope["method"]):
                     context["operation_id"] = operation_id
+            # This asks about the service as a whole (RFC 9110, section 9.3.7).
+            elif (scope["method"], scope["path"]) == ("OPTIONS", "*"):
+                scope["path"] = "/"
             scope["extensions"] = {**scope.get("extensions", {}), ROUTING_CONTEXT: context}
         await self.app(scope, receive, send)
 
@@ -95,8 +101,24 @@ async def without_operation(scope: Scope, receive: Receive, send: Send) -> None:
     found = match(scope)
     if not found:
         raise Refusal(404)
-    allow = {"Allow": ", ".join(dict.fromkeys([*found.operations, "OPTIONS"]))}
     if scope["method"] != "OPTIONS":
-        raise Refusal(405, headers=allow)
-    headers = document.constant_headers(None, 204) | allow
-    await Response(status_code=204, headers=headers)(scope, receive, send)
+        raise Refusal(405, headers=_allow(found.operations))
+    await _options_response(found.operations)(scope, receive, send)
+
+
+def route(path: str, endpoint: Callable[[Request], Awaitable[Response]]) -> Route:
+    """Return a route outside the contract for GET, HEAD and OPTIONS. OPTIONS gets 204, or the error that GET gets."""
+
+    async def respond(request: Request) -> Response:
+        response = await endpoint(request)
+        return _options_response(("GET", "HEAD")) if request.method == "OPTIONS" else response
+
+    return Route(path, respond, methods=["GET", "OPTIONS"])
+
+
+def _options_response(methods: Iterable[str]) -> Response:
+    return Response(status_code=204, headers=document.constant_headers(None, 204) | _allow(methods))
+
+
+def _allow(methods: Iterable[str]) -> dict[str, str]:
+    return {"Allow": ", ".join(dict.fromkeys([*methods, "OPTIONS"]))}

@@ -15,6 +15,7 @@ class RequestState(TypedDict, total=False):
     """The type of `scope["state"]`."""
 
     observers: Sequence[Observer]  # from the lifespan of the application
+    public_url: str  # from the lifespan of the application; empty if it is not set
     request_id: str  # set by the protocol
     refused_with: int | None  # set by the protocol if it refuses a request itself: the status, or None for no response
     key_name: str  # set by the security middleware: the name of the API key

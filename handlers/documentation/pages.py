@@ -8,18 +8,22 @@ from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 
 from handlers import entity_tags
 from handlers.access.security import without_keys
 from handlers.contract import document
+from handlers.contract.public_url import base_url
 from handlers.contract.reply import Reply
+from handlers.contract.routing import route
 from models.database.errors import UnavailableError
 from models.keys import KeyCache
 
 PATH = "/docs"
 ASSETS = Path(__file__).with_name("swagger_ui")
+# In the published contract, the URL of the server that publishes it replaces this one.
+URL_OF_THIS_SERVER = "https://url-of-this-server.invalid/"
 # Swagger UI draws its icons as data URLs.
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -27,21 +31,23 @@ CONTENT_SECURITY_POLICY = (
 )
 
 
-def routes(public_url: str, keys: KeyCache) -> list[BaseRoute]:
-    """Return the routes of all pages. A public URL replaces the URL of the first server in the contract."""
+def routes(keys: KeyCache) -> list[BaseRoute]:
+    """Return the routes of all pages."""
     contract = document.raw()
-    if public_url:
-        first, *others = contract.get("servers") or [{}]
-        kept = {key: value for key, value in first.items() if key != "variables"}
-        contract = {**contract, "servers": [{**kept, "url": public_url + document.base_path()}, *others]}
-    index = (ASSETS / "index.html").read_text().replace("{title}", escape(contract["info"]["title"])).encode()
+    first, *others = contract.get("servers") or [{}]
+    kept = {key: value for key, value in first.items() if key != "variables"}
+    contract = {**contract, "servers": [{**kept, "url": URL_OF_THIS_SERVER}, *others]}
+    index = (ASSETS / "index.html").read_text().replace("{title}", escape(contract["info"]["title"]))
+    index = index.replace("{base_path}", escape(document.base_path()))
     tests = [path for path in document.TESTS.iterdir() if path.is_file()]
     to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
     open_contract = without_keys(contract)
-    # The first version is published if API keys exist, the second if there are none.
+    # The first version is published if API keys exist, the second if there are none. Each is written once and split
+    # around the URL of the server, because writing YAML takes 40 ms.
+    versions, url = (contract, open_contract), URL_OF_THIS_SERVER.encode()
     published = {
-        "/openapi.yaml": (document.to_yaml(contract), document.to_yaml(open_contract)),
-        "/openapi.json": (to_json(contract).encode(), to_json(open_contract).encode()),
+        "/openapi.yaml": [document.to_yaml(version).split(url) for version in versions],
+        "/openapi.json": [to_json(version).encode().split(b'"%b"' % url) for version in versions],
     }
 
     async def contract_page(request: Request) -> Response:
@@ -49,15 +55,28 @@ def routes(public_url: str, keys: KeyCache) -> list[BaseRoute]:
         with suppress(UnavailableError):
             await keys.ensure_fresh()
         path: str = request.scope["path"]
-        return _respond(request, published[path][not keys.required], path.replace("/openapi.", "application/"))
+        # A string in JSON is one in YAML too.
+        server = to_json((base_url(request.scope) + document.base_path()) or "/").encode()
+        content = server.join(published[path][not keys.required])
+        return _respond(request, content, path.replace("/openapi.", "application/"))
 
     return [
-        Route("/", RedirectResponse(PATH), methods=["GET"]),
-        Route(PATH, _page(index, "text/html", {"Content-Security-Policy": CONTENT_SECURITY_POLICY})),
+        route("/", _redirect(PATH.removeprefix("/"))),
+        route(PATH, _page(index.encode(), "text/html", {"Content-Security-Policy": CONTENT_SECURITY_POLICY})),
+        route(f"{PATH}/", _redirect(f"..{PATH}")),
         Mount(f"{PATH}/assets", StaticFiles(directory=ASSETS)),
-        *(Route(path, contract_page) for path in published),
-        *(Route(f"{PATH}/contract/{path.name}", _page(path.read_bytes(), "text/plain", {})) for path in tests),
+        *(route(path, contract_page) for path in published),
+        *(route(f"{PATH}/contract/{path.name}", _page(path.read_bytes(), "text/plain", {})) for path in tests),
     ]
+
+
+def _redirect(url: str) -> Callable[[Request], Awaitable[Response]]:
+    """Return an endpoint that redirects to a relative URL, to which the prefix of a proxy does not matter."""
+
+    async def redirect(_: Request) -> Response:
+        return RedirectResponse(url)
+
+    return redirect
 
 
 def _page(content: bytes, media_type: str, headers: Mapping[str, str]) -> Callable[[Request], Awaitable[Response]]:

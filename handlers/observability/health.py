@@ -2,18 +2,21 @@
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
 from handlers.contract import document
+from handlers.contract.routing import route
 from models.database.address import Database
 from models.database.errors import UnavailableError
 from models.database.migrate import ensure_ready
 
 
 def routes(database: Database) -> list[BaseRoute]:
-    """Return the routes of the probes."""
+    """Return the routes of the probes. OPTIONS, which HAProxy sends by default, reports readiness too."""
     headers = document.constant_headers(None, 204)
-    live = JSONResponse({"status": "live"}, headers=headers)
+
+    async def live(_: Request) -> Response:
+        return JSONResponse({"status": "live"}, headers=headers)
 
     async def ready(_: Request) -> Response:
         try:
@@ -23,4 +26,4 @@ def routes(database: Database) -> list[BaseRoute]:
             raise UnavailableError(f"not ready: {error}") from error
         return JSONResponse({"status": "ready"}, headers=headers)
 
-    return [Route("/health/live", live, methods=["GET"]), Route("/health/ready", ready)]
+    return [route("/health/live", live), route("/health/ready", ready)]

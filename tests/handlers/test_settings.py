@@ -190,7 +190,16 @@ def test_unrelated_variables_are_ignored(tmp_path: Path, prefix: str, name: str)
     ("name", "values"),
     [
         ("allowed_origins", ["https://a,", ",https://a", " https://a\n", " ", "*", "https://a, http://b:8 https://c"]),
-        ("public_url", ["HTTPS://Example.com/", "https://bücher.example", "https://u:p@h", "http://[::1]:8000/x"]),
+        (
+            "public_url",
+            [
+                "HTTPS://Example.com/",
+                "https://bücher.example",
+                "https://u:p@h",
+                "http://[::1]:8000/x",
+                "https://h/{a}b",
+            ],
+        ),
         ("rate_limit_storage", ["redis://:p@ss@host:6379", "REDIS://host:1", "rediss://host:06379/0"]),
         ("metrics", ["127.0.0.1:09464", "[::1]:9464"]),
         ("request_timeout", [0.001, 86_400]),
@@ -210,6 +219,7 @@ def test_usual_spellings_are_accepted(name: str, values: list[Any]) -> None:
             ["a.example", "https://a/", "null", "ftp://a", "https://a, b", "*x", "https://a/b,https://c"],
         ),
         ("public_url", ["https://", "https://:80", "h", "ftp://h", "https://h?x", "https://h#x", "https://a b"]),
+        ("public_url", ["https://h:65536", "http://[::g]", "http://999.1.1.1", f"https://h/{'a' * 2084}"]),
         ("rate_limit_storage", ["redis://h", "http://h:1", "redis://h:1/x", "redis://h:1?x"]),
         ("metrics", ["127.0.0.1:0", "127.0.0.1:65536", ":9464", "a b:9464"]),
         ("request_timeout", [0, float("inf"), float("nan"), 1e300]),

@@ -36,7 +36,8 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 def test_published_document_says_whether_a_key_is_required(start: Start, store: Store, tmp_path: Path) -> None:
     """The first API key changes the published document and its entity tag, without a restart of the service."""
-    client = start().client
+    service = start()
+    client = service.client
     before = {name: client.get(f"/openapi.{name}") for name in ("yaml", "json")}
     assert client.get("/api/tasks").status_code == 200
     key = make_key(store, tmp_path)
@@ -49,7 +50,7 @@ def test_published_document_says_whether_a_key_is_required(start: Start, store: 
 
     assert [yaml.safe_load(before[name].content)["security"] for name in before] == [[], []]
     assert [yaml.safe_load(after[name].content)["security"] for name in after] == [[{"ApiKey": []}]] * 2
-    assert after["yaml"].content == document.to_yaml(document.raw())
+    assert after["yaml"].text.replace(f'"{service.url}"', "/").encode() == document.to_yaml(document.raw())
     assert client.get("/api/tasks", headers=bearer(key)).status_code == 200
 
 

@@ -24,10 +24,12 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from playwright.sync_api import Browser, expect
 
 from handlers.contract import document, problems
 from handlers.settings import ServerSettings, variable
 from tests.support import wire
+from tests.support.pages import block
 from tests.support.project import ROOT, SOURCES, tool
 from tests.support.service import Service, Start, run
 from tests.support.stores import Store
@@ -453,3 +455,45 @@ def test_proxy_terminates_tls(nginx: str, nodes: list[Service], tmp_path: Path) 
 
     assert page.links["next"]["url"].startswith("https://")
     assert page.headers["strict-transport-security"] == "max-age=31536000"
+
+
+@pytest.mark.parametrize("public_url", ["", "https://tasks.example.com/tasks-service"])
+def test_service_works_under_a_path_prefix(
+    nginx: str, start: Start, browser: Browser, tmp_path: Path, public_url: str
+) -> None:
+    """The page even works where the public URL does not lead to the service."""
+    text = PROXY
+    changes = re.findall(r"(?m)^-(.*)\n\+(.*)$", block("docs/operations.md", "diff"))
+    assert len(changes) == 3
+    for removed, added in changes:
+        assert text.count(f"\n{removed}\n") == 1
+        text = text.replace(f"\n{removed}\n", f"\n{added}\n")
+    errors: list[str] = []
+    urls: list[str] = []
+    page = browser.new_page()
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("request", lambda request: urls.append(request.url))
+
+    with proxy(nginx, [address_of(start("--public-url", public_url))], tmp_path, text) as client:
+        origin = str(client.base_url).rstrip("/")
+        prefix = f"{origin}/tasks-service"
+        page.goto(f"{prefix}/docs/")
+        assert page.url == f"{prefix}/docs"
+        page.goto(f"{prefix}/")
+        assert page.url == f"{prefix}/docs"
+        operation = page.locator("#operations-Tasks-createTask")
+        operation.locator(".opblock-summary-control").click()
+        operation.get_by_role("button", name="Execute").click()
+        expect(operation.locator(".live-responses-table tbody .response-col_status")).to_contain_text("201")
+        page.close()
+        created = client.post("/tasks-service/api/tasks", json={"title": "b"})
+        listed = client.get("/tasks-service/api/tasks?limit=1")
+        contract = client.get("/tasks-service/openapi.json").json()
+        hidden = client.get("/tasks-service/health/ready")
+
+    assert errors == []
+    assert [url for url in urls if not url.startswith((f"{prefix}/", "data:"))] == []
+    assert created.headers["location"] == f"{public_url}/api/tasks/2"
+    assert listed.links["next"]["url"] == f"{public_url or origin}/api/tasks?limit=1&after=1"
+    assert contract["servers"][0]["url"] == (public_url or origin)
+    assert hidden.status_code == 404

@@ -11,6 +11,9 @@ const inWords = (parameter, schemas) => {
 const mapValues = (object, map) =>
   Object.fromEntries(Object.entries(object ?? {}).map(([name, value]) => [name, map(value, name)]));
 
+// The URL of the service beside which this page is, whatever prefix a proxy adds.
+const service = new URL(".", location).href.slice(0, -1) + document.getElementById("swagger-ui").dataset.basePath;
+
 const prepared = (contract) => {
   const { securitySchemes, ...components } = contract.components ?? {};
   const change = (parameter) => inWords(parameter, components.schemas);
@@ -24,7 +27,8 @@ const prepared = (contract) => {
   // Hide the Authorize button if the service requires no API key.
   const operations = Object.values(paths).flatMap((item) => Object.values(item));
   const isProtected = [contract, ...operations].some((part) => part?.security?.length);
-  return { ...contract, paths, components: isProtected ? { ...components, securitySchemes } : components };
+  const servers = [{ url: service }];
+  return { ...contract, servers, paths, components: isProtected ? { ...components, securitySchemes } : components };
 };
 
 const Preparation = () => ({
@@ -56,7 +60,7 @@ const FoldedRefusals = () => ({
 });
 
 SwaggerUIBundle({
-  url: "/openapi.json",
+  url: "openapi.json",
   dom_id: "#swagger-ui",
   plugins: [Preparation, FoldedRefusals],
   deepLinking: true,

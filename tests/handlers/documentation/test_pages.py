@@ -10,19 +10,22 @@ import yaml
 from handlers.contract import document
 from tests.support.project import ROOT
 from tests.support.service import Start
+from tests.support.wire import exchange
 
 
-def test_root_redirects_to_the_documentation(shared_client: httpx.Client) -> None:
-    response = shared_client.get("/")
+@pytest.mark.parametrize(("path", "location"), [("/", "docs"), ("/docs/", "../docs")])
+def test_redirects_to_the_documentation_are_relative(shared_client: httpx.Client, path: str, location: str) -> None:
+    response = shared_client.get(path)
 
     assert response.is_redirect
-    assert response.headers["location"] == "/docs"
+    assert response.headers["location"] == location
 
 
 def test_contract_is_published_without_security_if_no_key_exists(shared_client: httpx.Client) -> None:
     as_yaml, as_json = shared_client.get("/openapi.yaml"), shared_client.get("/openapi.json")
 
-    assert as_json.json() == {**document.raw(), "security": []}
+    servers = [{**document.raw()["servers"][0], "url": str(shared_client.base_url).rstrip("/")}]
+    assert as_json.json() == {**document.raw(), "security": [], "servers": servers}
     assert as_yaml.headers["content-type"] == "application/yaml"
     assert as_json.json() == yaml.safe_load(as_yaml.content)
     assert as_json.headers["content-type"] == "application/json"
@@ -35,6 +38,12 @@ def test_public_url_is_published(start: Start) -> None:
         published = read(client.get(f"/openapi.{name}").text)
         assert published["servers"][0]["url"] == "https://tasks.example.com"
         assert {**published, "servers": 0} == {**document.raw(), "security": [], "servers": 0}
+
+
+def test_contract_names_no_host_if_the_request_names_none(shared_client: httpx.Client) -> None:
+    (response,) = exchange(str(shared_client.base_url), b"GET /openapi.json HTTP/1.0\r\n\r\n")
+
+    assert response.json()["servers"] == document.raw()["servers"]
 
 
 @pytest.mark.parametrize("name", ["checks.py", "schemathesis.toml"])
@@ -82,5 +91,5 @@ def test_page_loads_only_its_own_assets(shared_client: httpx.Client) -> None:
     urls = re.findall(r'(?:src|href)="([^"]+)"', page.text)
     assert len(urls) == 5
     for url in urls:
-        assert url.startswith("/docs/assets/")
-        assert shared_client.get(url).status_code == 200
+        assert url.startswith("docs/assets/")
+        assert shared_client.get(f"/{url}").status_code == 200
