@@ -1,9 +1,9 @@
 // Move the example of an optional parameter into its description: Swagger UI would send the example by default, and the
-// service rejects an invented `If-Match`. Drop `anyOf`, of which Swagger UI would offer only the first alternative.
+// service rejects an invented `If-Match`.
 const inWords = (parameter, schemas) => {
   if (parameter.required || !parameter.schema) return parameter;
   const { example, description = "", ...rest } = parameter;
-  const { example: _, anyOf, ...schema } = schemas?.[rest.schema.$ref?.split("/").pop()] ?? rest.schema;
+  const { example: _, ...schema } = schemas?.[rest.schema.$ref?.split("/").pop()] ?? rest.schema;
   const words = example === undefined ? "" : ` Example: \`${example}\`.`;
   return { ...rest, schema, description: description.trim() + words };
 };

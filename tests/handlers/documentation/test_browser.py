@@ -81,7 +81,7 @@ def test_examples_are_shown_but_not_sent(service: Service, page: Page) -> None:
     parameters = open_operation(page, "replaceTask").locator(".parameters")
     expect(parameters.get_by_placeholder("If-Match")).to_have_value("")
     expect(parameters.get_by_placeholder("id", exact=True)).to_have_value("1")
-    expect(parameters).to_contain_text('Example: "1-4c1f0e9a".')
+    expect(parameters).to_contain_text("Example: *.")
     # Swagger UI fills in the default value of a parameter.
     expect(open_operation(page, "listTasks").get_by_placeholder("limit")).to_have_value("100")
 
