@@ -10,10 +10,8 @@ from unittest.mock import Mock
 import pytest
 from connexion.middleware.abstract import ROUTING_CONTEXT
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
 
 from handlers.access import security
-from handlers.access.cross_origin import CrossOrigin
 from handlers.access.security import Access, Security, without_keys
 from handlers.contract import document
 from handlers.contract.faults import FaultError
@@ -289,12 +287,3 @@ def test_unused_schemes_need_no_function(monkeypatch: pytest.MonkeyPatch) -> Non
     use(monkeypatch, SCHEMES, None)
 
     assert call(access({"ApiKey": []}), ("Authorization", "Bearer key")) == "app"
-
-
-def test_pages_of_other_origins_may_send_api_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    document.operations()  # cached, with the contract of the service
-    monkeypatch.setattr(document, "raw", lambda: {"components": {"securitySchemes": SCHEMES}})
-
-    headers = CrossOrigin(Response(), ["*"]).preflight_headers
-
-    assert "X-Key" in headers["Access-Control-Allow-Headers"].split(", ")

@@ -90,7 +90,7 @@ def read_entries(service: Service, count: int) -> list[dict[str, Any]]:
         (f"{UNKNOWN_METHOD} /api%2Ftasks", {}, None, 404),
         ("GET /docs", {}, "/docs", 200),
         ("POST /docs", {}, "/docs", 405),
-        ("GET /docs/", {}, None, 307),
+        ("GET /docs/", {}, "/docs/", 307),
         ("GET /docs/assets/swagger-ui.css", {}, "/docs/assets", 200),
         ("GET /health/live", {}, "/health/live", 200),
         ("GET /nowhere", {}, None, 404),
