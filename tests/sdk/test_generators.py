@@ -23,6 +23,7 @@ from tests.support.stores import Store
 pytestmark = [pytest.mark.sdks, pytest.mark.slow]
 
 FOLDER = ROOT / "tests/sdk"
+GENERATOR = Path(sys.executable).with_name("openapi-generator-cli")
 CONTRACT = ROOT / "build/openapi.yaml"
 HEADING = "How do I get a client for another language?"
 # The rows of the table are: language, options, remarks.
@@ -130,7 +131,7 @@ def test_every_documented_language_is_tested() -> None:
 @pytest.mark.parametrize("name", LANGUAGES)
 def test_client_compiles_and_calls_the_service(name: str, start: Start, store: Store, tmp_path: Path) -> None:
     language, client = LANGUAGES[name], tmp_path / "client"
-    generator, *_ = map(tool, (Path(sys.executable).with_name("openapi-generator-cli"), "java", *language.tools))
+    generator, *_ = map(tool, (str(GENERATOR), "java", *language.tools))
 
     output_of(f"{generator} generate -i {CONTRACT} -o {client} {OPTIONS[name]}", tmp_path)
     output_of(language.compile, client)
