@@ -41,71 +41,71 @@ Task deleted
 
 
 class Language(NamedTuple):
-    """The tools of a language, and the shell commands that use them in the folder of the client.
+    """Shell commands for the client of a language, which run in its folder.
 
     Attributes:
-        tools: The programs that the commands start.
+        needs: The command that fails if the compiler or a library is not installed.
         compile: The command that compiles or loads every file of the client.
         program: The name of the program that calls the API.
         run: The command that runs the program.
     """
 
-    tools: tuple[str, ...]
+    needs: str
     compile: str
     program: str
     run: str
 
 
+NEWTONSOFT = "/usr/lib/cli/Newtonsoft.Json-5.0/Newtonsoft.Json.dll"
 CSHARP = (
-    "mcs -langversion:latest -nowarn:436,1591 -r:/usr/lib/cli/Newtonsoft.Json-5.0/Newtonsoft.Json.dll"
-    " -r:System.Net.Http -r:System.ComponentModel.DataAnnotations -r:System.Runtime.Serialization"
+    f"mcs -langversion:latest -nowarn:436,1591 -r:{NEWTONSOFT} -r:System.Net.Http"
+    " -r:System.ComponentModel.DataAnnotations -r:System.Runtime.Serialization"
 )
+ANNOTATIONS = "/usr/share/java/geronimo-annotation-1.3-spec.jar"
 # The generator contains Jackson.
-JAVA_CLASSES = (
-    f"{sysconfig.get_path('purelib')}/openapi_generator_cli/openapi-generator.jar"
-    ":/usr/share/java/geronimo-annotation-1.3-spec.jar"
-)
+CLASSES = f"{sysconfig.get_path('purelib')}/openapi_generator_cli/openapi-generator.jar:{ANNOTATIONS}"
+PHP = "php -d include_path=.:/usr/share/php"
 NODE = ROOT / "build/node/node_modules"
 TYPESCRIPT = f"{NODE}/.bin/tsc --strict --target es2022 --module nodenext --types node --typeRoots {NODE}/@types"
 LANGUAGES = {
     "C#": Language(
-        ("mcs", "mono"),
+        f"mcs --version && mono --version && test -e {NEWTONSOFT}",
         f"{CSHARP} -target:library -out:client.dll {FOLDER}/mono.cs $(find src/Org.OpenAPITools -name '*.cs')",
         "Calls.cs",
         f"{CSHARP} -r:client.dll -out:calls.exe $PROGRAM && mono calls.exe $URL",
     ),
     "Go": Language(
-        ("go",),
+        "go version",
         "go vet .",
         "calls.go",
         "mkdir calls && cp $PROGRAM calls && go run ./calls $URL",
     ),
     "Java": Language(
-        ("javac",),
-        f"javac -d classes -cp {JAVA_CLASSES} $(find src/main -name '*.java')",
+        f"javac -version && test -e {ANNOTATIONS}",
+        f"javac -d classes -cp {CLASSES} $(find src/main -name '*.java')",
         "Calls.java",
-        f"java -cp classes:{JAVA_CLASSES} $PROGRAM $URL",
+        f"java -cp classes:{CLASSES} $PROGRAM $URL",
     ),
     "PHP": Language(
-        ("php",),
+        f"{PHP} -r 'require \"GuzzleHttp/autoload.php\";'",
         "find lib -name '*.php' -print0 | xargs -0 -n 1 php -l",
         "calls.php",
-        "php -d include_path=.:/usr/share/php $PROGRAM $URL",
+        f"{PHP} $PROGRAM $URL",
     ),
     "Python": Language(
-        (sys.executable,),
+        f"{sys.executable} -c 'import dateutil, urllib3'",
         f"{sys.executable} -c 'from openapi_client import *'",
         "calls.py",
         f"PYTHONPATH=. {sys.executable} $PROGRAM $URL",
     ),
     "Ruby": Language(
-        ("ruby",),
+        "ruby -rtyphoeus -rmarcel -e ''",
         "ruby -Ilib -ropenapi_client -e ''",
         "calls.rb",
         "ruby -Ilib $PROGRAM $URL",
     ),
     "TypeScript": Language(
-        ("node", f"{NODE}/.bin/tsc"),
+        f"node --version && test -e {NODE}/.bin/tsc",
         f"""echo '{{"type": "module"}}' > package.json && {TYPESCRIPT} --declaration --outDir dist index.ts""",
         "calls.ts",
         f"cp $PROGRAM dist && {TYPESCRIPT} --skipLibCheck dist/calls.ts && node dist/calls.js $URL",
@@ -113,15 +113,20 @@ LANGUAGES = {
 }
 
 
-def output_of(command: str, folder: Path, **variables: str) -> str:
-    """Run a shell command that must succeed in a folder, and return its standard output."""
-    # A client's output is UTF-8, whatever the machine's locale is.
+def run(command: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a shell command in a folder, and return its exit status and output."""
+    # The output is in UTF-8, whatever the locale of the machine is. Java starts faster with its simple compiler.
     environment = os.environ | {"LC_ALL": "C.UTF-8", "JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1"} | variables
-    run = subprocess.run(
+    return subprocess.run(
         ["bash", "-ec", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
-    assert run.returncode == 0, run.stdout + run.stderr
-    return run.stdout
+
+
+def output_of(command: str, folder: Path, **variables: str) -> str:
+    """Run a shell command that must succeed in a folder, and return its standard output."""
+    completed = run(command, folder, **variables)
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    return completed.stdout
 
 
 def test_every_documented_language_is_tested() -> None:
@@ -131,7 +136,9 @@ def test_every_documented_language_is_tested() -> None:
 @pytest.mark.parametrize("name", LANGUAGES)
 def test_client_compiles_and_calls_the_service(name: str, start: Start, store: Store, tmp_path: Path) -> None:
     language, client = LANGUAGES[name], tmp_path / "client"
-    generator, *_ = map(tool, (str(GENERATOR), "java", *language.tools))
+    generator, _ = tool(GENERATOR), tool("java")
+    if run(language.needs, tmp_path).returncode:
+        (pytest.fail if "CI" in os.environ else pytest.skip)(f"{name} is not installed; this fails: {language.needs}")
 
     output_of(f"{generator} generate -i {CONTRACT} -o {client} {OPTIONS[name]}", tmp_path)
     output_of(language.compile, client)
