@@ -23,7 +23,7 @@ SAMPLE ?= 100
 
 .DEFAULT_GOAL := help
 .PHONY: help run dev check quick test coverage pythons contract stories nightly changes mutants bench bench-scale lint lint-contract audit diff docs format generate \
-  sdk sdk-python sdk-typescript lock swagger-ui clean node
+  sdk sdk-python sdk-typescript sdks lock swagger-ui clean node
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -136,6 +136,9 @@ sdk-typescript: $(CONTRACT) build/node/installed
 	$(NODE)/openapi-typescript $(CONTRACT) --default-non-nullable=false --output $(SDK)/typescript/schema.ts
 	$(NODE)/tsc --project $(SDK)/typescript
 
+sdks: $(VENV)/sdks $(CONTRACT) node ## Generate clients in seven languages with openapi-generator, compile them, and call the service with them
+	$(BIN)/pytest tests/sdk -m sdks --numprocesses 2 --basetemp=build/sdks
+
 lock: $(VENV)/development ## Update the locked versions of all dependencies
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --custom-compile-command "make lock" \
 	  --group build -o requirements.lock pyproject.toml
@@ -145,6 +148,8 @@ lock: $(VENV)/development ## Update the locked versions of all dependencies
 	  --extra all --group build --group dev -c requirements-all.lock -o requirements-dev.lock pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --custom-compile-command "make lock" \
 	  --group benchmark -c requirements-dev.lock -o requirements-benchmark.lock
+	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --custom-compile-command "make lock" \
+	  --group sdks -c requirements-dev.lock -o requirements-sdks.lock
 	@! command -v npm >/dev/null || npm update --prefix tests/node --package-lock-only --ignore-scripts --no-audit --no-fund
 
 swagger-ui: ## Update the vendored Swagger UI to the version in the Makefile (needs npm)
@@ -207,4 +212,8 @@ build/node/installed: tests/node/package.json tests/node/package-lock.json
 
 $(VENV)/benchmark: requirements-benchmark.lock $(VENV)/development
 	$(BIN)/pip install -qq --require-hashes -r requirements-benchmark.lock
+	touch $@
+
+$(VENV)/sdks: requirements-sdks.lock $(VENV)/development
+	$(BIN)/pip install -qq --require-hashes -r requirements-sdks.lock
 	touch $@

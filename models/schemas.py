@@ -35,11 +35,11 @@ class TaskInput(BaseModel):
     title: Annotated[
         StrictStr,
         Field(
-            description="The title of the task. Must not be blank or contain the character U+0000.",
+            description="The title of the task. Must not be blank or contain the character U+0000. Blank is what ECMAScript's `\\s` matches,\nand U+0085.\n",
             examples=["Write the tutorial"],
             max_length=255,
             min_length=1,
-            pattern="^([^\\x00]*[^\\x00\\t-\\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000\ufeff][^\\x00]*)?$",
+            pattern="^([^\\x00]*[^\\x00\\s\x85][^\\x00]*)?$",
         ),
     ]
     description: Annotated[
@@ -72,11 +72,11 @@ class Task(BaseModel):
     title: Annotated[
         StrictStr,
         Field(
-            description="The title of the task. Must not be blank or contain the character U+0000.",
+            description="The title of the task. Must not be blank or contain the character U+0000. Blank is what ECMAScript's `\\s` matches,\nand U+0085.\n",
             examples=["Write the tutorial"],
             max_length=255,
             min_length=1,
-            pattern="^([^\\x00]*[^\\x00\\t-\\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000\ufeff][^\\x00]*)?$",
+            pattern="^([^\\x00]*[^\\x00\\s\x85][^\\x00]*)?$",
         ),
     ]
     description: Annotated[
