@@ -1,27 +1,24 @@
 """The HTTP/1.1 protocol, which extends uvicorn's.
 
 It answers malformed and oversized requests with problem documents, limits the time for receiving and sending, passes
-unknown methods on to the routing, ignores Upgrade, closes connections on which further requests would get no response,
-adds the contract's common headers, and spells the names of response headers as the contract does. It builds on
-internals of uvicorn, so `pyproject.toml` limits uvicorn's version.
+unknown methods on to the routing, ignores Upgrade, and closes connections on which further requests would get no
+response. It builds on internals of uvicorn, so `pyproject.toml` limits uvicorn's version.
 """
 
 import asyncio
 import re
 import socket
-from collections.abc import Callable, Mapping
 from functools import lru_cache
-from itertools import chain
 from secrets import token_hex
 from typing import Any
 
 import httptools
 from pydantic_core import to_json
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from handlers.contract import document, problems
-from handlers.contract.dispatch import WITHOUT_CONTENT
 from handlers.contract.scope import state_of
+from handlers.server.response import TOKEN, Cycle, ResponseWriter, format_head
 
 # The parser rejects unknown methods. So every method that OpenAPI 3.0 cannot describe (Path Item Object) is replaced by
 # PROPFIND, and the routing then answers 405.
@@ -34,103 +31,12 @@ match_host = lru_cache(re.compile(HOST).fullmatch)
 match_absolute_form = re.compile(rb"(?i:(https?))://(?=[^:/?])(" + HOST + rb")([/?].*)?").fullmatch
 # The first value of X-Forwarded-Proto. Empty list elements are ignored (RFC 9110, section 5.6.1).
 match_forwarded_scheme = re.compile(rb"[ \t,]*(https?)[ \t]*(?:,.*)?", re.IGNORECASE).fullmatch
-TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 LINGER_TIMEOUT = 5  # seconds that a client may keep sending after the last response of a connection
 # With this option, Linux closes a connection if the client receives nothing for the given time (man 7 tcp).
 USER_TIMEOUT = [socket.TCP_USER_TIMEOUT] if hasattr(socket, "TCP_USER_TIMEOUT") else []
 MAX_TARGET_BYTES: int = document.responses(None)["414"]["x-max-bytes"]
 MAX_HEADERS_BYTES: int = document.responses(None)["431"]["x-max-bytes"]
-# The headers of every response, and further headers of responses to requests over HTTPS.
-COMMON_HEADERS, TLS_HEADERS = (
-    b"".join(f"\r\n{name}: {header['schema']['default']}".encode() for name, header in headers.items())
-    for headers in (document.raw()["x-headers"], document.raw()["x-headers-tls"])
-)
 REQUEST_ID = re.compile(document.raw()["components"]["headers"]["RequestId"]["schema"]["pattern"].encode())
-CONTROL_CHARACTERS = bytes({*range(32), 127} - {ord("\t")})
-FREQUENT_NAMES = ["Date", "Content-Type", "Content-Length", "ETag"]
-
-
-class FieldNames(dict[bytes, bytes]):
-    """The start of each header line by the name in lower case. It spells the name as the contract or an RFC does."""
-
-    def __missing__(self, name: bytes) -> bytes:
-        if not TOKEN.fullmatch(name):
-            raise RuntimeError("A header name is not valid.")
-        return b"\r\n%s: " % b"-".join(map(bytes.capitalize, name.split(b"-")))
-
-
-FIELD_NAMES = FieldNames(
-    {
-        name.lower().encode(): f"\r\n{name}: ".encode()
-        for responses in map(document.responses, [None, *document.operations()])
-        for name in [*FREQUENT_NAMES, *chain.from_iterable(response["headers"] for response in responses.values())]
-    }
-)
-
-
-def head(status: int, headers: list[tuple[bytes, bytes]], scope: Mapping[str, Any]) -> bytes:
-    """Return the head of a response, with the headers of every response. The given names are in lower case.
-
-    Raise RuntimeError if a header is not valid.
-    """
-    lines = [FIELD_NAMES[name] + value for name, value in headers]
-    fields = b"".join(lines)
-    # The only control characters are the line break before each line.
-    if len(fields.translate(None, CONTROL_CHARACTERS)) != len(fields) - 2 * len(lines):
-        raise RuntimeError("A header value is not valid.")
-    common = COMMON_HEADERS + TLS_HEADERS if scope["scheme"] == "https" else COMMON_HEADERS
-    request_id = state_of(scope)["request_id"].encode()
-    return b"".join((STATUS_LINE[status][:-2], fields, common, b"\r\nX-Request-ID: ", request_id, b"\r\n\r\n"))
-
-
-class ResponseWriter:
-    """The transport that uvicorn writes a response to. It sends the head together with the first part of the body.
-
-    uvicorn calls `close` to end the connection after the response.
-    """
-
-    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
-        self.is_closing = transport.is_closing
-        self.close = close
-        self.head = b""
-        self._transport = transport
-
-    def write(self, data: bytes) -> None:
-        self._transport.writelines((self.head, data))
-        self.head = b""
-
-
-class Cycle(RequestResponseCycle):
-    """A request and its response.
-
-    uvicorn would check each header by itself, spell its name in lower case, and write the head and the body separately.
-    """
-
-    transport: ResponseWriter  # type: ignore[assignment]
-
-    async def send(self, message: Any) -> None:
-        """Send a part of the response. Hold the head back, and send it together with the next part."""
-        if self.response_started or message["type"] != "http.response.start":
-            await super().send(message)
-        elif not self.disconnected:
-            self.response_started, self.waiting_for_100_continue = True, False
-            self.transport.head = self._head(message["status"], [*self.default_headers, *message["headers"]])
-            if self.scope["method"] == "HEAD":
-                self.transport.write(b"")
-
-    def _head(self, status: int, headers: list[tuple[bytes, bytes]]) -> bytes:
-        """Return the head of the response. Decide how its body is framed and whether the connection stays open."""
-        fields = dict(headers)
-        if b"content-length" in fields:
-            self.expected_content_length, self.chunked_encoding = int(fields[b"content-length"]), False
-        elif self.scope["method"] != "HEAD" and status not in WITHOUT_CONTENT:
-            self.chunked_encoding = True
-            headers.append((b"transfer-encoding", b"chunked"))
-        if b"close" in fields.get(b"connection", b"").lower():
-            self.keep_alive = False
-        elif not self.keep_alive:
-            headers.append((b"connection", b"close"))
-        return head(status, headers, self.scope)
 
 
 class Protocol(HttpToolsProtocol):
@@ -407,7 +313,7 @@ class Protocol(HttpToolsProtocol):
             "Connection": "close",
         }
         headers = [(name.lower().encode(), value.encode()) for name, value in fields.items()]
-        self.transport.write(head(status, self.server_state.default_headers + headers, scope) + body)
+        self.transport.write(format_head(status, self.server_state.default_headers + headers, scope) + body)
         self._close()
 
     def _close(self) -> None:
