@@ -296,7 +296,7 @@ def test_connect_is_refused_in_any_segmentation(url: str) -> None:
 @pytest.mark.parametrize("options", [[], ["--http1.0"], ["--header", "Transfer-Encoding: chunked"]], ids=repr)
 def test_curl_can_offer_http2(url: str, options: list[str], tmp_path: Path) -> None:
     """curl sends `Upgrade: h2c` with `--http2`, unless a later option chooses HTTP/1.0."""
-    command = [tool("curl"), "--silent", "--show-error", "--http2", *options, "--json", BODY]
+    command = [str(tool("curl")), "--silent", "--show-error", "--http2", *options, "--json", BODY.decode()]
 
     created = subprocess.run([*command, f"{url}/api/tasks"], capture_output=True, check=True, timeout=30, cwd=tmp_path)
 
