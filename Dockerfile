@@ -25,18 +25,19 @@ COPY --from=builder /venv /venv
 ENV PATH="/venv/bin:$PATH" \
     PYTHONDONTWRITEBYTECODE=1 \
     DATABASE_URL=sqlite:////data/tasks.db \
-    TASKS_API_HOST=0.0.0.0
+    TASKS_API_HOST=0.0.0.0 \
+    TASKS_API_PORT=8000
 # The base image has no bytecode of the standard library. Compile the modules that the service and the health check use
 # once, here, instead of at every start.
-RUN PYTHONDONTWRITEBYTECODE= python -c "import handlers.application, handlers.cli, urllib.request" \
+RUN PYTHONDONTWRITEBYTECODE= python -c "import handlers.application, handlers.cli, http.client" \
     && install --directory --owner=10001 --group=10001 --mode=700 /data
 # A numeric id, so that an orchestrator can verify that it is not root.
 USER 10001:10001
 VOLUME /data
 EXPOSE 8000
 STOPSIGNAL SIGTERM
-# Ignore proxies from the environment, which urlopen would use.
+# Without the service's own modules, which take ten times as long to load. On Linux, 0.0.0.0 and :: lead to this machine.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s --start-interval=1s --retries=3 \
-    CMD ["python", "-c", "from urllib.request import ProxyHandler, build_opener; build_opener(ProxyHandler({})).open('http://127.0.0.1:8000/health/ready', timeout=4)"]
+    CMD ["python", "-c", "from os import environ as e; from http.client import HTTPConnection; c = HTTPConnection(e['TASKS_API_HOST'], e['TASKS_API_PORT'], timeout=4); c.request('GET', '/health/ready'); exit(c.getresponse().status != 200)"]
 ENTRYPOINT ["tasks-api"]
 CMD ["serve"]

@@ -101,6 +101,10 @@ class ServerSettings(Settings):
     """origins of web pages that may call the service (CORS), separated by commas"""
     max_connections: int = Field(default=4000, ge=1)
     """maximum number of client connections per worker"""
+    # Clients and proxies usually keep idle connections for up to a minute. A request that a client sends while the
+    # service closes the connection is lost.
+    keep_alive_timeout: int = Field(default=75, ge=1, le=86_400)
+    """timeout in seconds for idle connections, longer than those of proxies"""
     request_timeout: float = Field(default=document.responses(None)["408"]["x-seconds"], gt=0, le=86_400)
     """timeout in seconds for receiving a request and for sending a response"""
     shutdown_timeout: int = Field(default=10, ge=0)

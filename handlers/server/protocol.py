@@ -1,74 +1,42 @@
 """The HTTP/1.1 protocol, which extends uvicorn's.
 
 It answers malformed and oversized requests with problem documents, limits the time for receiving and sending, passes
-unknown methods on to the routing, closes connections on which further requests would get no response, and adds the
-contract's common headers. It builds on internals of uvicorn, so `pyproject.toml` limits uvicorn's version.
+unknown methods on to the routing, ignores Upgrade, and closes connections on which further requests would get no
+response. It builds on internals of uvicorn, so `pyproject.toml` limits uvicorn's version.
 """
 
 import asyncio
 import re
 import socket
-from collections.abc import Callable, Mapping
 from functools import lru_cache
 from secrets import token_hex
 from typing import Any
 
 import httptools
 from pydantic_core import to_json
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from handlers.contract import document, problems
 from handlers.contract.scope import state_of
+from handlers.server.response import TOKEN, Cycle, ResponseWriter, format_head
 
 # The parser rejects unknown methods. So every method that OpenAPI 3.0 cannot describe (Path Item Object) is replaced by
 # PROPFIND, and the routing then answers 405.
 METHODS = {b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"TRACE", b"PATCH"}
 OTHER_METHOD = b"PROPFIND"
-CONTINUE = b"HTTP/1.1 100 "
 # The syntax of Host (RFC 9110, section 7.2), but with less strict rules for IPv6 addresses in brackets.
-match_host = lru_cache(re.compile(rb"([!$&'()*+,;=%\w.~-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?").fullmatch)
-TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+HOST = rb"(?:[!$&'()*+,;=%\w.~-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?"
+match_host = lru_cache(re.compile(HOST).fullmatch)
+# The absolute form of a request target (RFC 9112, section 3.2.2). The host is not empty, and there is no userinfo.
+match_absolute_form = re.compile(rb"(?i:(https?))://(?=[^:/?])(" + HOST + rb")([/?].*)?").fullmatch
+# The first value of X-Forwarded-Proto. Empty list elements are ignored (RFC 9110, section 5.6.1).
+match_forwarded_scheme = re.compile(rb"[ \t,]*(https?)[ \t]*(?:,.*)?", re.IGNORECASE).fullmatch
 LINGER_TIMEOUT = 5  # seconds that a client may keep sending after the last response of a connection
 # With this option, Linux closes a connection if the client receives nothing for the given time (man 7 tcp).
 USER_TIMEOUT = [socket.TCP_USER_TIMEOUT] if hasattr(socket, "TCP_USER_TIMEOUT") else []
 MAX_TARGET_BYTES: int = document.responses(None)["414"]["x-max-bytes"]
 MAX_HEADERS_BYTES: int = document.responses(None)["431"]["x-max-bytes"]
-# The headers of every response, and further headers of responses to requests over HTTPS.
-COMMON_HEADERS, TLS_HEADERS = (
-    b"".join(f"{name.lower()}: {header['schema']['default']}\r\n".encode() for name, header in headers.items())
-    for headers in (document.raw()["x-headers"], document.raw()["x-headers-tls"])
-)
 REQUEST_ID = re.compile(document.raw()["components"]["headers"]["RequestId"]["schema"]["pattern"].encode())
-
-
-class ResponseWriter:
-    """The transport that uvicorn writes a response to. It sends the head together with the first part of the body.
-
-    uvicorn writes the head and the body separately. Joining them saves a tenth of the time of a request. uvicorn calls
-    `close` to end the connection after the response.
-    """
-
-    def __init__(self, transport: asyncio.Transport, close: Callable[[], None], scope: Mapping[str, Any]) -> None:
-        self.is_closing = transport.is_closing
-        self.close = close
-        self._transport = transport
-        self._scope = scope
-        self._head = b""
-        self._head_follows = True
-
-    def write(self, data: bytes) -> None:
-        """Send a part of the response. Hold the head back, and send it together with the next part."""
-        if self._head_follows and not data.startswith(CONTINUE):
-            self._head_follows = False
-            common = COMMON_HEADERS + TLS_HEADERS if self._scope["scheme"] == "https" else COMMON_HEADERS
-            request_id = self._scope["state"]["request_id"].encode()
-            # The headers are added here, because uvicorn would validate them in every response.
-            self._head = b"".join((data[:-2], common, b"x-request-id: ", request_id, b"\r\n\r\n"))
-            if self._scope["method"] != "HEAD":
-                return
-            data = b""
-        self._transport.writelines((self._head, data))
-        self._head = b""
 
 
 class Protocol(HttpToolsProtocol):
@@ -88,7 +56,7 @@ class Protocol(HttpToolsProtocol):
         super().__init__(*arguments, **options)
         self.timeout = timeout
         self.max_connections = max_connections
-        self.parser.set_dangerous_leniencies(lenient_chunked_length=True)
+        self._start_parser()
         self.url = b""
         # Request ids consist of a prefix, which is unique among all connections, and a counter.
         self._request_id_prefix = token_hex(8)
@@ -119,9 +87,7 @@ class Protocol(HttpToolsProtocol):
             if space and method not in METHODS and TOKEN.fullmatch(method):
                 data = OTHER_METHOD + b" " + rest
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._stop_reading()
+            self._parse(data)
         except httptools.HttpParserError:
             self._stop_reading(self._size_violation() or 400)
         else:
@@ -144,14 +110,28 @@ class Protocol(HttpToolsProtocol):
             self._stop_reading()
         return self._closing_after_responses
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        # The parser recognizes "chunked" before spaces, but not before tabs, so `_is_unambiguous` needs what was sent.
+        self.headers.append((name, value if name == b"transfer-encoding" else value.strip(b" \t")))
+
     def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
+        fields = dict(self.headers)
+        if not self._is_unambiguous(fields):
+            raise ValueError
+        if self.url[:1] != b"/":
+            self._apply_absolute_form()
         # Check the received bytes first, because it is cheap: most heads are too short to exceed a limit.
         if max(self._received, self._pending) > MAX_TARGET_BYTES and self._size_violation():
             raise ValueError
         self._pending = 0
-        fields = dict(self.headers)
-        if not self._is_unambiguous(fields):
-            raise ValueError
+        if b"x-forwarded-proto" in fields:
+            self._normalize_forwarded_scheme()
+        # HTTP/1.0 has no 100 (Continue), so ignore the expectation (RFC 9110, section 10.1.1).
+        if b"expect" in fields and self.parser.get_http_version() == "1.1":
+            self.expect_100_continue = fields[b"expect"].lower() == b"100-continue"
         state_of(self.scope)["request_id"] = self._request_id(self.headers if b"x-request-id" in fields else [])
         super().on_headers_complete()
         # A request with both headers may be an attempt at request smuggling, so close its connection (RFC 9112,
@@ -159,13 +139,17 @@ class Protocol(HttpToolsProtocol):
         if self.expect_100_continue or (b"transfer-encoding" in fields and b"content-length" in fields):
             self.cycle.keep_alive = False
         close = self.transport.close if self.cycle.keep_alive else self._close
-        self.cycle.transport = ResponseWriter(self.transport, close, self.scope)  # type: ignore[assignment]
+        self.cycle.transport = ResponseWriter(self.transport, close)  # type: ignore[assignment]
+        # uvicorn has no option for the class of its cycles.
+        self.cycle.__class__ = Cycle
 
     def on_body(self, body: bytes) -> None:
         self._pending = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         self._last_complete_scope = self.scope
         super().on_message_complete()
 
@@ -185,6 +169,28 @@ class Protocol(HttpToolsProtocol):
             self._stop_reading(503)
         if not self._closing_after_responses:
             super().shutdown()
+
+    def _start_parser(self) -> None:
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True, lenient_chunked_length=True)
+
+    def _parse(self, data: bytes) -> None:
+        """Parse received bytes. Ignore Upgrade, because the service speaks HTTP/1.1 only (RFC 9110, section 7.8).
+
+        The parser stops after a head with Upgrade. Then a new parser gets this head again, without Upgrade.
+        """
+        while data:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                # The parser treats CONNECT as an upgrade too.
+                method = self.parser.get_method() if self.parser.get_method() in METHODS else OTHER_METHOD
+                version = self.parser.get_http_version().encode()
+                lines = [name + b": " + value + b"\r\n" for name, value in self.headers if name != b"upgrade"]
+                head = b"%s %s HTTP/%s\r\n%s\r\n" % (method, self.url, version, b"".join(lines))
+                data = head + data[upgrade.args[0] :]
+                self._start_parser()
 
     def _close_after(self, seconds: float) -> None:
         """Close the connection after this many seconds, unless the client sends a request before then."""
@@ -221,11 +227,31 @@ class Protocol(HttpToolsProtocol):
             names = [name for name, _ in self.headers]
             if names.count(b"host") > 1 or names.count(b"transfer-encoding") > 1:
                 return False
-        if fields.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
+        if fields.get(b"transfer-encoding", b"chunked").rstrip(b" ").lower() != b"chunked":
             return False
         version = self.parser.get_http_version()
         versioned = version == "1.0" or (version == "1.1" and b"host" in fields)
         return versioned and match_host(fields.get(b"host", b"")) is not None
+
+    def _apply_absolute_form(self) -> None:
+        """Take scheme and host from the request target, if it has them, instead of Host (RFC 9112, section 3.2.2)."""
+        if target := match_absolute_form(self.url):
+            scheme, host, path = target.groups(b"")
+            self.scope["scheme"] = scheme.lower().decode()
+            self._replace_header(b"host", host)
+            self.url = path if path[:1] == b"/" else b"/" + path
+        elif self.url[:1] != b"*":
+            raise ValueError
+
+    def _normalize_forwarded_scheme(self) -> None:
+        """Replace X-Forwarded-Proto by its first scheme, because uvicorn does not read lists and capital letters."""
+        name = b"x-forwarded-proto"
+        scheme = match_forwarded_scheme(b",".join(value for header, value in self.headers if header == name))
+        self._replace_header(name, scheme[1].lower() if scheme else b"")
+
+    def _replace_header(self, name: bytes, value: bytes) -> None:
+        # Change the list itself, because the scope has it too.
+        self.headers[:] = [header for header in self.headers if header[0] != name] + [(name, value)]
 
     def _size_violation(self) -> int | None:
         """Return the status for a head that is too large, or None if its size is allowed."""
@@ -272,7 +298,9 @@ class Protocol(HttpToolsProtocol):
         if not status:
             self.transport.close()
             return
-        scope: Any = {"state": {}, "headers": []} if self.scope is self._last_complete_scope else self.scope
+        scope: Any = self.scope
+        if scope is self._last_complete_scope:
+            scope = {"state": {}, "headers": [], "scheme": self.scheme}
         state = state_of(scope)
         state.setdefault("request_id", self._request_id(scope["headers"]))
         if "refused_with" not in state:
@@ -283,11 +311,9 @@ class Protocol(HttpToolsProtocol):
             "Content-Type": problems.MEDIA_TYPE,
             "Content-Length": str(len(body)),
             "Connection": "close",
-            "X-Request-ID": state["request_id"],
         }
         headers = [(name.lower().encode(), value.encode()) for name, value in fields.items()]
-        lines = [name + b": " + value + b"\r\n" for name, value in self.server_state.default_headers + headers]
-        self.transport.write(b"".join([STATUS_LINE[status], *lines, COMMON_HEADERS, b"\r\n", body]))
+        self.transport.write(format_head(status, self.server_state.default_headers + headers, scope) + body)
         self._close()
 
     def _close(self) -> None:

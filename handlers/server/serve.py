@@ -28,9 +28,6 @@ from models.database.errors import ConfigurationError
 from models.database.migrate import prepare
 from models.tables import check_columns
 
-# Seconds for which an idle connection stays open. Clients and proxies usually keep connections in their pools for up to
-# a minute, and a request on a connection that is being closed would be lost.
-KEEP_ALIVE = 75
 BACKLOG = 2048  # maximum number of connections that wait to be accepted
 START_TIMEOUT = 30  # seconds for a worker to start
 OTHER_FILES = 64  # maximum number of open files of a process, in addition to its connections
@@ -163,7 +160,7 @@ def _config(settings: ServerSettings) -> Config:
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=settings.trusted_proxies,
         server_header=False,
-        timeout_keep_alive=KEEP_ALIVE,
+        timeout_keep_alive=settings.keep_alive_timeout,
         timeout_graceful_shutdown=settings.shutdown_timeout,
         log_level="warning",
         log_config=LOGGING,

@@ -120,23 +120,32 @@ def test_nodes_are_open_and_not_published() -> None:
     assert SERVICES["api"]["depends_on"] == {"migrate": {"condition": "service_completed_successfully"}}
 
 
-def check_health(port: int) -> int:
-    """Run the health check of the image against a port, and return its exit status."""
+def check_health(url: httpx.URL, host: str = "") -> int:
+    """Run the health check of the image in the environment of a service, and return its exit status."""
     _, command = instruction("HEALTHCHECK").split(" CMD ")
     python, *arguments = json.loads(command)
     assert python == "python"
-    address = f"127.0.0.1:{instruction('EXPOSE')}/"
-    assert address in arguments[-1]
-    arguments[-1] = arguments[-1].replace(address, f"127.0.0.1:{port}/")
     # The health check must ignore a proxy that is set in the environment.
-    environment = os.environ | {"http_proxy": "http://127.0.0.1:9"}
+    environment = {
+        "TASKS_API_HOST": host or url.host,
+        "TASKS_API_PORT": str(url.port),
+        "http_proxy": "http://127.0.0.1:9",
+    }
     return subprocess.run(
         [sys.executable, *arguments], env=environment, stderr=subprocess.DEVNULL, timeout=30, check=False
     ).returncode
 
 
-def test_health_check_succeeds(service: Service) -> None:
-    assert check_health(httpx.URL(service.url).port or 80) == 0
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1", "127.0.0.2", "localhost", "::", "::1"])
+def test_health_check_succeeds_at_the_configured_address(start: Start, host: str) -> None:
+    service = start("--host", host, "--insecure-open")
+
+    assert check_health(httpx.URL(service.url), host) == 0
+
+
+def test_image_has_the_address_that_the_health_check_reads() -> None:
+    assert f"TASKS_API_PORT={instruction('EXPOSE')}" in instruction("ENV")
+    assert set(re.findall(r"TASKS_API_\w+", instruction("HEALTHCHECK"))) == {"TASKS_API_HOST", "TASKS_API_PORT"}
 
 
 def test_health_check_needs_no_key(start: Start, store: Store, tmp_path: Path) -> None:
@@ -144,21 +153,21 @@ def test_health_check_needs_no_key(start: Start, store: Store, tmp_path: Path) -
     service = start()
 
     assert service.client.get("/api/tasks").status_code == 401
-    assert check_health(httpx.URL(service.url).port or 80) == 0
+    assert check_health(httpx.URL(service.url)) == 0
 
 
 def test_health_check_fails_if_the_service_is_not_ready(start: Start, store: Store) -> None:
     service = start()
     store.make_unreachable()
 
-    assert check_health(httpx.URL(service.url).port or 80) == 1
+    assert check_health(httpx.URL(service.url)) == 1
 
 
 @pytest.mark.slow
 def test_health_check_fails_without_a_service() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        assert check_health(unused.getsockname()[1]) == 1
+        assert check_health(httpx.URL(f"http://127.0.0.1:{unused.getsockname()[1]}")) == 1
 
 
 def test_nodes_trust_only_the_proxy() -> None:

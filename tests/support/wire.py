@@ -32,11 +32,16 @@ def connect(url: str) -> socket.socket:
 
 def exchange(url: str, *pieces: bytes) -> list[Response]:
     """Send bytes on a new connection, close its sending side, and return every final response."""
+    return parse_responses(exchange_bytes(url, *pieces))
+
+
+def exchange_bytes(url: str, *pieces: bytes) -> bytes:
+    """Send bytes on a new connection, close its sending side, and return all bytes that the service sends."""
     with connect(url) as connection:
         for piece in pieces:
             connection.sendall(piece)
         connection.shutdown(socket.SHUT_WR)
-        return parse_responses(read_to_end(connection))
+        return read_to_end(connection)
 
 
 def read_to_end(connection: socket.socket) -> bytes:

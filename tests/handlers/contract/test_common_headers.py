@@ -1,4 +1,7 @@
-"""The header fields that every response has."""
+"""The header fields that every response has, and the spelling of their names."""
+
+from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -32,12 +35,40 @@ SECURITY_HEADERS = {
 }
 
 
+# Headers whose names do not follow the usual rule: RFC 9110, sections 8.8.3 and 11.6.1.
+EXCEPTIONS = {"ETag", "WWW-Authenticate"}
+
+
+def header_names(node: Any) -> Iterator[str]:
+    """Yield the names in each map of headers in a part of the contract."""
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+        if isinstance(value, dict) and key in ("headers", "x-headers", "x-headers-tls", "x-response-headers"):
+            yield from value
+        yield from header_names(value)
+
+
+def test_header_names_are_spelled_as_in_the_contract(start: Start) -> None:
+    """Other names have a capital letter at the start of each part."""
+    contract = {key: value for key, value in document.raw().items() if key != "components"}
+    responses = document.raw()["components"]["responses"]
+    spellings = {name.lower(): name for name in [*EXCEPTIONS, *header_names([contract, responses])]}
+    flags = ("--allowed-origins", "https://a.example", "--rate-limit", "1000/second", "--trusted-proxies", "127.0.0.1")
+    url = start(*flags).url
+    origin = b"Origin: https://a.example\r\nX-Forwarded-Proto: https\r\nAccess-Control-Request-Method: GET\r\n"
+    names = set()
+    for request in [*REQUESTS, *REQUESTS, wire.request("GET", "/api/tasks?limit=1")]:
+        received = wire.exchange_bytes(url, request.replace(wire.HOST, wire.HOST + origin))
+        lines = received.partition(b"\r\n\r\n")[0].decode().split("\r\n")[1:]
+        names |= {line.partition(":")[0] for line in lines}
+
+    assert names >= {"ETag", "Link", "Location", "X-Request-ID", "RateLimit-Policy", "Allow", "Date", "Content-Type"}
+    assert names >= {"Access-Control-Allow-Origin", "Strict-Transport-Security"}
+    assert names == {spellings.get(name.lower(), name.title()) for name in names}
+
+
 @pytest.mark.parametrize("request_", REQUESTS, ids=lambda request: request[:30].decode())
 def test_every_response_has_the_security_headers(shared_client: httpx.Client, request_: bytes) -> None:
-    with wire.connect(str(shared_client.base_url)) as connection:
-        connection.sendall(request_)
-        connection.shutdown(1)
-        received = wire.read_to_end(connection)
+    received = wire.exchange_bytes(str(shared_client.base_url), request_)
     lines = received.partition(b"\r\n\r\n")[0].decode().lower().split("\r\n")[1:]
     headers = dict(line.split(": ", 1) for line in lines)
 
@@ -81,6 +112,36 @@ def test_request_ids_are_unique(shared_client: httpx.Client) -> None:
     request_ids += [httpx.get(f"{shared_client.base_url}/nowhere").headers["x-request-id"] for _ in range(20)]
 
     assert len(set(request_ids)) == 40
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_scheme_is_the_first_one_that_a_trusted_proxy_names(start: Start, trusted: bool) -> None:
+    service = start("--trusted-proxies", "127.0.0.1" if trusted else "10.0.0.0/8")
+    for _ in range(2):
+        service.client.post("/api/tasks", json={"title": "a"})
+    https = [
+        "https",
+        "HTTPS",
+        "Https, http",
+        " \thttps\t ",
+        ",, https ,http",
+        "https,",
+        "https\r\nX-Forwarded-Proto: http",
+    ]
+    http = ["http", "http, https", "HTTP\r\nX-Forwarded-Proto: https"]
+    ignored = ["", ",", "ws", "wss", "wss, https", "ftp", "https://", '"https"', "https http", "\xff", "javascript:"]
+    for value in https + http + ignored:
+        request = wire.request("GET", "/api/tasks?limit=1", headers={"X-Forwarded-Proto": value})
+
+        (response,) = wire.exchange(service.url, request)
+
+        scheme = "https" if trusted and value in https else "http"
+        assert response.headers["link"].startswith(f"<{scheme}://localhost/api/tasks?"), value
+        assert ("strict-transport-security" in response.headers) == (scheme == "https"), value
+    (response,) = wire.exchange(
+        service.url, b"GET https://b/api/tasks?limit=1 HTTP/1.1\r\nX-Forwarded-Proto: http\r\nHost: a\r\n\r\n"
+    )
+    assert response.headers["link"].startswith(f"<{'http' if trusted else 'https'}://b/")
 
 
 @pytest.mark.parametrize(("proxy", "trusted"), [("127.0.0.1", True), ("10.0.0.0/8", False)])

@@ -4,6 +4,7 @@ import json
 import resource
 import socket
 import struct
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.calls import PROBLEM
+from tests.support.project import tool
 from tests.support.service import Service, Start
 from tests.support.stores import Store
 from tests.support.wire import (
@@ -33,6 +35,14 @@ BODY = b'{"title": "a"}'
 POST = b"POST /api/tasks HTTP/1.1\r\n" + HOST + JSON
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 CHUNKS = b'7\r\n{"title\r\n7\r\n": "a"}\r\n0\r\n\r\n'
+# The offer of HTTP/2 that Java's HttpClient and `curl --http2` add to every request, and offers of other protocols.
+H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQBAAAAAAIAAAAA\r\n"
+UPGRADES = [
+    H2C,
+    b"Upgrade: websocket\r\nConnection: keep-alive,upgrade \r\nSec-WebSocket-Version: 13\r\n",
+    b"Connection: Upgrade\t\r\nUpgrade: TLS/1.0, foo\r\nUpgrade: bar/2\r\n",
+]
+upgrades = pytest.mark.parametrize("upgrade", [b"", H2C], ids=["", "upgrade"])
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +60,7 @@ def is_problem(response: Response) -> bool:
     )
 
 
+@upgrades
 @pytest.mark.parametrize(
     "bytes_",
     [
@@ -62,7 +73,17 @@ def is_problem(response: Response) -> bool:
         b"GET /api/tasks HTTP/2.0\r\n" + HOST + b"\r\n",
         b"GET /api/tasks HTTP/9.9\r\n" + HOST + b"\r\n",
         b"GET /api/tasks FTP/1.1\r\n" + HOST + b"\r\n",
+        b"PROXY TCP4 192.0.2.1 192.0.2.2 1024 80\r\n" + GET,
         b"GET api/tasks HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"GET ftp://localhost/api/tasks HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"GET http:///api/tasks HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"GET http://:80/api/tasks HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"GET http://user@localhost/api/tasks HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"GET http://user:word@localhost/api/tasks HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"GET http://localhost:http/api/tasks HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"GET http://[::1/api/tasks HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"GET http://localhost/api/tasks HTTP/1.1\r\n\r\n",
+        b"GET http://localhost/api/tasks HTTP/1.1\r\nHost: a b\r\n\r\n",
         b"GET /api/tasks/\xff HTTP/1.1\r\n" + HOST + b"\r\n",
         b"GET /api/tasks?a=\xff HTTP/1.1\r\n" + HOST + b"\r\n",
         b"GET /api/tasks\0 HTTP/1.1\r\n" + HOST + b"\r\n",
@@ -88,6 +109,8 @@ def is_problem(response: Response) -> bool:
         POST + b"Content-Length: 14, 14\r\n\r\n" + BODY,
         POST + b"Content-Length: 99999999999999999999\r\n\r\n" + BODY,
         POST + b"Content-Length: 14\r\nContent-Length: 15\r\n\r\n" + BODY,
+        b"GET /api/tasks HTTP/1.1\r\n" + HOST + b"A: b\r\n\tfolded\r\n\r\n",
+        POST + b"Transfer-Encoding: chunked\t\r\n\r\n" + CHUNKS,
         POST + CHUNKED + b"\r\nnonsense\r\n",
         POST + CHUNKED + b"\r\n-1\r\n",
         POST + CHUNKED + b"\r\nfffffffffffffffff\r\n",
@@ -98,8 +121,8 @@ def is_problem(response: Response) -> bool:
     ],
     ids=repr,
 )
-def test_malformed_request_gets_400(url: str, bytes_: bytes) -> None:
-    (response,) = exchange(url, bytes_)
+def test_malformed_request_gets_400(url: str, bytes_: bytes, upgrade: bytes) -> None:
+    (response,) = exchange(url, bytes_.replace(HOST, HOST + upgrade))
 
     assert response.status == 400
     assert is_problem(response)
@@ -109,12 +132,17 @@ def test_malformed_request_gets_400(url: str, bytes_: bytes) -> None:
     assert exchange(url, GET)[0].status == 200
 
 
+@upgrades
 @pytest.mark.parametrize(
     "bytes_",
     [
         GET,
         b"\r\n\r\n" + GET,
         b"GET http://localhost/api/tasks HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"GET http://localhost/api/tasks HTTP/1.0\r\n\r\n",
+        b"GET /api/tasks#fragment HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"GET /api/tasks HTTP/1.1\r\nHost:\t localhost \t\r\nEmpty: \t \r\n\r\n",
+        b"GET /api/tasks HTTP/1.1\r\n" + HOST + b"TE: trailers\r\nConnection: TE\r\n\r\n",
         b"GET /api/tasks HTTP/1.0\r\n\r\n",
         b"GET /api/tasks HTTP/1.0\r\n" + HOST + b"\r\n",
         b"GET /api/tasks HTTP/1.1\r\n" + HOST + b"A: b\r\nA: b\r\n\r\n",
@@ -127,8 +155,8 @@ def test_malformed_request_gets_400(url: str, bytes_: bytes) -> None:
     ],
     ids=repr,
 )
-def test_odd_but_valid_requests_are_served(url: str, bytes_: bytes) -> None:
-    (response,) = exchange(url, bytes_)
+def test_odd_but_valid_requests_are_served(url: str, bytes_: bytes, upgrade: bytes) -> None:
+    (response,) = exchange(url, bytes_.replace(HOST, HOST + upgrade))
 
     assert response.status == 200
 
@@ -145,10 +173,13 @@ def test_unknown_method_gets_405(url: str, method: bytes) -> None:
     assert served.status == 200
 
 
+@pytest.mark.parametrize("upgrade", [b"", *UPGRADES], ids=["", "h2c", "websocket", "others"])
 @pytest.mark.parametrize(
     "head",
     [
         CHUNKED + b"\r\n" + CHUNKS,
+        b"Transfer-Encoding:\tchunked \r\n\r\n" + CHUNKS,
+        b"Content-Length:\t14 \t\r\n\r\n" + BODY,
         b"Transfer-Encoding: Chunked\r\nContent-Length: 14\r\n\r\n" + CHUNKS,
         b"Content-Length: 3\r\n" + CHUNKED + b"\r\n" + CHUNKS,
         CHUNKED + b"\r\n" + b"e;a=b\r\n" + BODY + b"\r\n0\r\nTrailer: a\r\n\r\n",
@@ -157,11 +188,11 @@ def test_unknown_method_gets_405(url: str, method: bytes) -> None:
     ],
     ids=repr,
 )
-def test_body_is_read_with_any_framing(url: str, head: bytes) -> None:
-    (whole,) = exchange(url, POST + head)
+def test_body_is_read_with_any_framing(url: str, head: bytes, upgrade: bytes) -> None:
+    (whole,) = exchange(url, POST + upgrade + head)
     with connect(url) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for byte in POST + head:
+        for byte in POST + upgrade + head:
             connection.sendall(bytes([byte]))
         bytewise = read_response(connection)
 
@@ -170,8 +201,9 @@ def test_body_is_read_with_any_framing(url: str, head: bytes) -> None:
     assert bytewise.json()["id"] > whole.json()["id"]
 
 
-def test_chunked_body_with_content_length_closes_the_connection(url: str) -> None:
-    (response,) = exchange(url, POST + CHUNKED + b"Content-Length: 14\r\n\r\n" + CHUNKS + GET)
+@upgrades
+def test_chunked_body_with_content_length_closes_the_connection(url: str, upgrade: bytes) -> None:
+    (response,) = exchange(url, POST + upgrade + CHUNKED + b"Content-Length: 14\r\n\r\n" + CHUNKS + GET)
 
     assert response.status == 201
     assert response.headers["connection"] == "close"
@@ -225,15 +257,99 @@ def test_incomplete_request_is_not_answered(url: str, bytes_: bytes) -> None:
     assert len(httpx.get(f"{url}/api/tasks?limit=1000").json()) == count
 
 
-@pytest.mark.parametrize("protocol", [b"websocket", b"h2c"])
-def test_protocol_upgrade_is_ignored(url: str, protocol: bytes) -> None:
-    head = b"GET /api/tasks HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\n\r\n"
+@pytest.mark.parametrize("upgrade", UPGRADES, ids=["h2c", "websocket", "others"])
+def test_upgrade_is_ignored(url: str, upgrade: bytes) -> None:
+    """The connection stays open, and other requests may precede and follow."""
+    requests = [
+        GET[:-2] + upgrade + b"\r\n",
+        POST + upgrade + b"Content-Length: 14\r\n\r\n" + BODY,
+        POST + upgrade + CHUNKED + b"\r\n" + CHUNKS,
+        b"DELETE /api/tasks/0 HTTP/1.1\r\n" + HOST + upgrade + b"\r\n",
+        b"FOO /api/tasks HTTP/1.1\r\n" + HOST + upgrade + b"\r\n",
+    ]
+    pipelined = exchange(url, b"".join([GET, *requests[:4], GET]))
+
+    assert [response.status for response in pipelined] == [200, 200, 201, 201, 404, 200]
     with connect(url) as connection:
-        connection.sendall(head + GET)
+        for request, status in zip(requests, (200, 201, 201, 404, 405), strict=True):
+            connection.sendall(request)
+            response = read_response(connection)
+            assert response.status == status
+            assert "connection" not in response.headers
+            assert "upgrade" not in response.headers
+
+
+def test_many_upgrades_are_ignored(url: str) -> None:
+    assert [response.status for response in exchange(url, (GET[:-2] + H2C + b"\r\n") * 300)] == [200] * 300
+
+
+def test_connect_is_refused_in_any_segmentation(url: str) -> None:
+    with connect(url) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in b"CONNECT localhost:80 HTTP/1.1\r\n" + HOST + b"\r\n":
+            connection.sendall(bytes([byte]))
         (response,) = parse_responses(read_to_end(connection))
 
-    assert response.status == 200
-    assert response.headers["connection"] == "close"
+    assert response.status == 400
+
+
+@pytest.mark.parametrize("options", [[], ["--http1.0"], ["--header", "Transfer-Encoding: chunked"]], ids=repr)
+def test_curl_can_offer_http2(url: str, options: list[str], tmp_path: Path) -> None:
+    """curl sends `Upgrade: h2c` with `--http2`, unless a later option chooses HTTP/1.0."""
+    command = [str(tool("curl")), "--silent", "--show-error", "--http2", *options, "--json", BODY.decode()]
+
+    created = subprocess.run([*command, f"{url}/api/tasks"], capture_output=True, check=True, timeout=30, cwd=tmp_path)
+
+    assert json.loads(created.stdout)["title"] == "a"
+
+
+PATHS = [b"/", b"/?x=1", b"/api/tasks", b"/api/tasks?limit=0", b"/api/tasks/%31a", b"/api%2Ftasks", b"//api/tasks"]
+
+
+@pytest.mark.parametrize("path", [*PATHS, b"/api/tasks/a#b", b"/api/tasks/".ljust(8192, b"a"), b"/".ljust(8193, b"a")])
+def test_absolute_form_is_the_same_as_a_path(url: str, path: bytes) -> None:
+    (expected,) = exchange(url, b"GET " + path + b" HTTP/1.1\r\n" + HOST + b"\r\n")
+    for prefix in (b"http://example.com:8080", b"HTTP://[::1]:80", b"https://a%41."):
+        for target in {path, path.removeprefix(b"/") if path[:2] in (b"/", b"/?") else path}:
+            (response,) = exchange(url, b"GET " + prefix + target + b" HTTP/1.1\r\n" + HOST + b"\r\n")
+
+            assert (response.status, response.body) == (expected.status, expected.body)
+            assert response.headers.get("location") == expected.headers.get("location")
+
+
+@pytest.mark.parametrize(
+    ("target", "fields", "origin"),
+    [
+        (b"/api/tasks?limit=1", b"HTTP/1.1\r\nHost: a:8 \t", "http://a:8"),
+        (b"http://b/api/tasks?limit=1", b"HTTP/1.1\r\nHost: a", "http://b"),
+        (b"http://b:80/api/tasks?limit=1", b"HTTP/1.0\r\nA: b", "http://b:80"),
+        (b"HtTpS://[::1]:8/api/tasks?limit=1", b"HTTP/1.1\r\nHost: a", "https://[::1]:8"),
+    ],
+)
+def test_absolute_form_wins_over_host(url: str, target: bytes, fields: bytes, origin: str) -> None:
+    exchange(url, (POST + b"Content-Length: 14\r\n\r\n" + BODY) * 2)
+
+    (response,) = exchange(url, b"GET " + target + b" " + fields + b"\r\n\r\n")
+
+    assert response.headers["link"].startswith(f"<{origin}/api/tasks?limit=1&after=")
+    assert ("strict-transport-security" in response.headers) == origin.startswith("https")
+
+
+def test_options_of_the_whole_server_needs_a_path(url: str) -> None:
+    assert exchange(url, b"OPTIONS * HTTP/1.1\r\n" + HOST + b"\r\n")[0].status == 404
+
+
+def test_spaces_and_tabs_around_field_values_are_ignored(url: str) -> None:
+    length = b"Content-Length: 14\r\n"
+    first, replayed = exchange(
+        url,
+        POST + length + b"X-Request-ID:\t a\t \r\nIdempotency-Key: spaces\r\n\r\n" + BODY,
+        POST + length + b"X-Request-ID:a\r\nIdempotency-Key: \tspaces \t\r\nExpect: 100-continue \r\n\r\n" + BODY,
+    )
+
+    assert first.headers["x-request-id"] == replayed.headers["x-request-id"] == "a"
+    assert replayed.headers["idempotency-replayed"] == "true"
+    assert replayed.body == first.body
 
 
 @pytest.mark.parametrize("size", [8192, 8193])
@@ -266,6 +382,7 @@ def test_headers_over_16_kib_get_431(url: str, size: int) -> None:
         assert response.status == (431 if size > 16384 else 200)
 
 
+@upgrades
 @pytest.mark.parametrize(
     ("head", "flood", "status"),
     [
@@ -283,9 +400,11 @@ def test_headers_over_16_kib_get_431(url: str, size: int) -> None:
     ],
     ids=["path", "query", "value", "name", "fields", "extension", "trailers", "chunks", "chunk", "length", "lengths"],
 )
-def test_oversized_request_is_refused_before_it_ends(url: str, head: bytes, flood: bytes, status: int) -> None:
+def test_oversized_request_is_refused_before_it_ends(
+    url: str, head: bytes, flood: bytes, status: int, upgrade: bytes
+) -> None:
     with connect(url) as connection:
-        connection.sendall(head)
+        connection.sendall(head.replace(HOST, HOST + upgrade))
         for _ in range(16):
             connection.sendall(flood)
         response = read_response(connection)
@@ -327,8 +446,9 @@ def test_malformed_rest_of_a_refused_body_closes_the_connection(url: str) -> Non
         assert read_to_end(connection) == b""
 
 
-def test_expect_100_continue(url: str) -> None:
-    expect = b"Expect: 100-continue\r\nContent-Length: 14\r\n\r\n"
+@upgrades
+def test_expect_100_continue(url: str, upgrade: bytes) -> None:
+    expect = upgrade + b"Expect: 100-continue\r\nContent-Length: 14\r\n\r\n"
     with connect(url) as connection:
         connection.sendall(POST + expect)
         assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"

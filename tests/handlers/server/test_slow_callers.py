@@ -73,6 +73,19 @@ def test_incomplete_request_gets_408(short_timeout_service: Service) -> None:
     assert len(short_timeout_service.client.get("/api/tasks").json()) == before
 
 
+def test_idle_connection_is_closed_after_the_keep_alive_timeout(start: Start) -> None:
+    service = start("--keep-alive-timeout", "1")
+    for request in (b"", wire.request("GET", "/api/tasks")):
+        with wire.connect(service.url) as connection:
+            connection.sendall(request)
+            started = monotonic()
+
+            received = wire.read_to_end(connection)
+
+            assert monotonic() - started > 0.9
+            assert b"connection: close" not in received.lower()
+
+
 def test_timeout_may_be_a_fraction_of_a_second(start: Start) -> None:
     """A request that arrives in time is served; an incomplete request is refused after the timeout, not at once."""
     service = start("--request-timeout", "0.5")
