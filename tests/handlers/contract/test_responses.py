@@ -90,7 +90,7 @@ def test_valid_response_is_sent(operation_id: str | None, status: int, headers: 
         ("getTask", 304, {**TAGGED, "content-type": ""}, b"{}", "The contract declares no body of type  here"),
         ("createTask", 201, {**CREATED, "idempotency-replayed": "false"}, TASK, "Idempotency-Replayed must be one of"),
         ("createTask", 201, {**TAGGED, "cache-control": "no-store"}, TASK, "Location is required"),
-        ("createTask", 201, {**CREATED, "location": "^"}, TASK, "Location must be a valid uri-reference"),
+        ("createTask", 201, {**CREATED, "location": "^"}, TASK, "Location must match"),
         ("getTask", 200, {**TAGGED, "content-type": ""}, TASK, "The contract declares no body of type  here"),
         ("getTask", 200, {**TAGGED, "content-type": ""}, b"", "The contract declares no body of type  here"),
         (
