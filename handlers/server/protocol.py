@@ -11,6 +11,7 @@ import socket
 from functools import lru_cache
 from secrets import token_hex
 from typing import Any
+from urllib.parse import unquote
 
 import httptools
 from pydantic_core import to_json
@@ -116,6 +117,7 @@ class Protocol(HttpToolsProtocol):
         self.headers.append((name, value if name == b"transfer-encoding" else value.strip(b" \t")))
 
     def on_headers_complete(self) -> None:
+        """Start the request, as uvicorn does, but with a `Cycle`."""
         if self.parser.should_upgrade():
             return
         fields = dict(self.headers)
@@ -129,19 +131,38 @@ class Protocol(HttpToolsProtocol):
         self._pending = 0
         if b"x-forwarded-proto" in fields:
             self._normalize_forwarded_scheme()
+        scope, version = self.scope, self.parser.get_http_version()
+        state_of(scope)["request_id"] = self._request_id(self.headers if b"x-request-id" in fields else [])
+        url = httptools.parse_url(self.url)
+        path = url.path.decode("ascii")
+        scope["http_version"], scope["method"] = version, self.parser.get_method().decode()
+        scope["path"] = unquote(path) if "%" in path else path
+        scope["raw_path"], scope["query_string"] = url.path, url.query or b""
         # HTTP/1.0 has no 100 (Continue), so ignore the expectation (RFC 9110, section 10.1.1).
-        if b"expect" in fields and self.parser.get_http_version() == "1.1":
-            self.expect_100_continue = fields[b"expect"].lower() == b"100-continue"
-        state_of(self.scope)["request_id"] = self._request_id(self.headers if b"x-request-id" in fields else [])
-        super().on_headers_complete()
+        expects = version == "1.1" and fields.get(b"expect", b"").lower() == b"100-continue"
         # A request with both headers may be an attempt at request smuggling, so close its connection (RFC 9112,
         # section 6.3). A client that waits for 100 (Continue) sends no body after a refusal, so close that one too.
-        if self.expect_100_continue or (b"transfer-encoding" in fields and b"content-length" in fields):
-            self.cycle.keep_alive = False
-        close = self.transport.close if self.cycle.keep_alive else self._close
-        self.cycle.transport = ResponseWriter(self.transport, close)  # type: ignore[assignment]
-        # uvicorn has no option for the class of its cycles.
-        self.cycle.__class__ = Cycle
+        ambiguous = b"transfer-encoding" in fields and b"content-length" in fields
+        keep_alive = version == "1.1" and self.parser.should_keep_alive() and not (expects or ambiguous)
+        previous = self.cycle
+        self.cycle = Cycle(
+            scope=scope,
+            transport=ResponseWriter(self.transport, self.transport.close if keep_alive else self._close),  # type: ignore[arg-type]
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=expects,
+            keep_alive=keep_alive,
+            on_response=self.on_response_complete,
+        )
+        if previous is None or previous.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
 
     def on_body(self, body: bytes) -> None:
         self._pending = 0
@@ -179,7 +200,7 @@ class Protocol(HttpToolsProtocol):
 
         The parser stops after a head with Upgrade. Then a new parser gets this head again, without Upgrade.
         """
-        while data:
+        while True:
             try:
                 self.parser.feed_data(data)
                 return

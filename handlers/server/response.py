@@ -85,9 +85,9 @@ class Cycle(RequestResponseCycle):
 
     async def send(self, message: Any) -> None:
         """Send a part of the response. Hold the head back, and send it together with the next part."""
-        if self.response_started or message["type"] != "http.response.start":
+        if self.response_started or self.disconnected or message["type"] != "http.response.start":
             await super().send(message)
-        elif not self.disconnected:
+        else:
             self.transport.head = self._head(message["status"], [*self.default_headers, *message.get("headers", ())])
             self.response_started, self.waiting_for_100_continue = True, False
             if self.scope["method"] == "HEAD":
