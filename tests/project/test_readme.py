@@ -43,8 +43,8 @@ def test_retried_post_works_as_documented(service: Service) -> None:
     first, second = (run_block("docs/api.md", "## How do I retry a POST safely?", service) for _ in range(2))
 
     assert first.startswith("HTTP/1.1 201 Created")
-    assert "idempotency-replayed" not in first
-    assert "idempotency-replayed: true" in second
+    assert "Idempotency-Replayed" not in first
+    assert "Idempotency-Replayed: true" in second
     assert [task["title"] for task in service.client.get("/api/tasks").json()] == ["Once"]
 
 

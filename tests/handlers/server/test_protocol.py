@@ -335,10 +335,6 @@ def test_absolute_form_wins_over_host(url: str, target: bytes, fields: bytes, or
     assert ("strict-transport-security" in response.headers) == origin.startswith("https")
 
 
-def test_options_of_the_whole_server_needs_a_path(url: str) -> None:
-    assert exchange(url, b"OPTIONS * HTTP/1.1\r\n" + HOST + b"\r\n")[0].status == 404
-
-
 def test_spaces_and_tabs_around_field_values_are_ignored(url: str) -> None:
     length = b"Content-Length: 14\r\n"
     first, replayed = exchange(
