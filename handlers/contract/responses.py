@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from functools import cache
 from http import HTTPStatus
+from typing import Any
 
 import jiter
 from starlette.datastructures import Headers
@@ -80,31 +81,29 @@ def _faults(operation_id: str | None, status: int, headers: Headers, body: bytes
 
 
 def check(faults: list[str]) -> None:
-    """Add a sentence to `faults` for each declared response that cannot be validated."""
+    """Add a sentence to `faults` for each part of a declared response that cannot be validated."""
     for operation_id, operation in document.operations().items():
         for status, response in document.responses(operation_id).items():
-            place = f"{operation.place}.responses.{status}"
-            for name, header in response["headers"].items():
-                with collected(faults):
-                    Parameter({"name": name, "in": "header", **header}, f"{place}.headers.{name}", "response")
-            for media_type, content in response.get("content", {}).items():
-                with collected(faults):
-                    schema_place = f"{place}.content.{media_type}.schema"
-                    Rules(content.get("schema", {}), "The body", place=schema_place, direction="response")
+            _compile(response, f"{operation.place}.responses.{status}", faults)
 
 
 @cache
 def _declared(operation_id: str | None, status: int) -> tuple[dict[str, Parameter], dict[str, Rules]] | None:
-    """Return the headers, and the rules for the body by media type, that the contract declares for a response."""
     response = document.response(operation_id, status)
-    if not response:
-        return None
-    headers = {
-        name.lower(): Parameter({"name": name, "in": "header", **header}, direction="response")
-        for name, header in response.get("headers", {}).items()
-        if name.lower() != "x-request-id"  # which the protocol adds after this validation
-    }
-    return headers, {
-        name: Rules(media.get("schema", {}), "The body", direction="response")
-        for name, media in response.get("content", {}).items()
-    }
+    return _compile(response, "", []) if response else None
+
+
+def _compile(response: dict[str, Any], place: str, faults: list[str]) -> tuple[dict[str, Parameter], dict[str, Rules]]:
+    """Return the headers of a response by name, and the rules for its body by media type."""
+    headers, rules = {}, {}
+    for name, header in response["headers"].items():
+        with collected(faults):
+            description = {"name": name, "in": "header", **header}
+            headers[name.lower()] = Parameter(description, f"{place}.headers.{name}", "response")
+    for name, media in response.get("content", {}).items():
+        with collected(faults):
+            schema_place = f"{place}.content.{name}.schema"
+            rules[name] = Rules(media.get("schema", {}), "The body", place=schema_place, direction="response")
+    # The protocol adds this header after the validation.
+    headers.pop("x-request-id", None)
+    return headers, rules
