@@ -1,8 +1,7 @@
 """Enforce the security requirements of the contract.
 
 The function in `handlers/security.py` that has the name of a security scheme in snake case checks its credentials. A
-bearer scheme without a function stands for the API keys, which are not required before there is one. This replaces
-Connexion's `SecurityMiddleware`, which skips what it does not support, and does not tell a function its scheme.
+bearer scheme without a function stands for the API keys, which are not required before there is one.
 """
 
 import re

@@ -1,8 +1,4 @@
-"""Call the handler of an operation with its parameters and body, and send its reply.
-
-Connexion finds the handler of each operation, and its `RoutedMiddleware` calls the operation of a request. This module
-replaces Connexion's own conversion of parameters, bodies and responses, which takes longer than a handler itself.
-"""
+"""Call the handler of an operation with its parameters and body, and send its reply."""
 
 import inspect
 from collections.abc import Callable

@@ -126,13 +126,12 @@ def convert(text: str, types: list[str]) -> Any:
 
 def types_of(schema: Any) -> list[str]:
     """Return all types that a schema mentions for the value itself, in any of its alternatives."""
-    found = [part.get("type") or [TYPES.get(type(item), "string") for item in _values(part)] for part in _parts(schema)]
-    return [name for types in found for name in ([types] if isinstance(types, str) else types)]
-
-
-def _values(schema: dict[str, Any]) -> list[Any]:
-    """Return the values that a schema lists."""
-    return [*schema.get("enum", ()), *([schema["const"]] if "const" in schema else ())]
+    found: list[str] = []
+    for part in _parts(schema):
+        listed = [*part.get("enum", ()), *([part["const"]] if "const" in part else ())]
+        types = part.get("type") or [TYPES.get(type(value), "string") for value in listed]
+        found += [types] if isinstance(types, str) else types
+    return found
 
 
 def properties_of(schema: Any) -> dict[str, Any]:

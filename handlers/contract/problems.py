@@ -1,7 +1,4 @@
-"""Turn exceptions into problem documents (RFC 9457) with the messages of the contract.
-
-This replaces Connexion's exception middleware, which has messages of its own and slows down every request.
-"""
+"""Turn exceptions into problem documents (RFC 9457) with the messages of the contract."""
 
 import asyncio
 import logging

@@ -1,7 +1,4 @@
-"""Validate responses against the contract. This is meant for tests, because it takes time.
-
-This replaces Connexion's response validation, which does not check headers and undeclared statuses.
-"""
+"""Validate responses against the contract. This is meant for tests, because it takes time."""
 
 import gzip
 from collections.abc import Iterator

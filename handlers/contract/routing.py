@@ -1,8 +1,4 @@
-"""Find the operation for a path and a method.
-
-This replaces Connexion's routing middleware, which searches Starlette's routes one by one, and whose 405 response
-lists only the first method in `Allow`. The result is stored where Connexion's other middleware expects it.
-"""
+"""Find the operation for a path and a method, and store it where Connexion's middleware expects it."""
 
 import re
 from collections.abc import Awaitable, Callable, Iterable
