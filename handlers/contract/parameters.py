@@ -165,28 +165,26 @@ def _parser(description: dict[str, Any], schema: Any, place: str) -> tuple[bool,
         raise FaultError(place, "a path parameter is always required; add required: true.")
     if "content" in description:
         return False, lambda texts: from_json(texts[0].encode())
-    style = description.get("style", STYLES[location][0])
+    style, types = description.get("style", STYLES[location][0]), types_of(schema)
     if style not in STYLES[location]:
         raise FaultError(place, f'style "{style}" is not supported; use "{STYLES[location][0]}".')
     if style == "deepObject":
-        parsers = {name: _text_parser(part, None) for name, part in properties_of(schema).items()}
-        if types_of(schema) and "object" not in types_of(schema):
+        if types and "object" not in types:
             raise FaultError(place, 'style "deepObject" is for objects; use "form".')
-        others: Any = next(
-            (part["additionalProperties"] for part in _parts(schema) if "additionalProperties" in part), {}
-        )
-        other = _text_parser(others, None)
+        parsers = {name: _text_parser(part, None) for name, part in properties_of(schema).items()}
+        others = [part["additionalProperties"] for part in _parts(schema) if "additionalProperties" in part]
+        other = _text_parser(next(iter(others), {}), None)
         return True, lambda raw_values: {
             name: parse(texts) if is_repeatable or len(texts) == 1 else texts
             for name, texts in raw_values.items()
             for is_repeatable, parse in [parsers.get(name, other)]
         }
-    if {"array", "object"} & {*types_of(document.resolve(schema).get("items", {}))} or "object" in types_of(schema):
-        others = 'style "deepObject" or content' if location == "query" else "content: application/json"
-        raise FaultError(place, f'objects and nested arrays in style "{style}" are not supported; use {others}.')
+    if {"array", "object"} & {*types_of(document.resolve(schema).get("items", {}))} or "object" in types:
+        supported = 'style "deepObject" or content' if location == "query" else "content: application/json"
+        raise FaultError(place, f'objects and nested arrays in style "{style}" are not supported; use {supported}.')
     if style == "simple" or not description.get("explode", style == "form"):
         return _text_parser(schema, SEPARATORS[style], is_header=location == "header")
-    if location == "cookie" and "array" in types_of(schema):
+    if location == "cookie" and "array" in types:
         raise FaultError(place, "an exploded array in a cookie is not supported; add explode: false.")
     return _text_parser(schema, None)
 
