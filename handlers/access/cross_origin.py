@@ -14,16 +14,15 @@ class CrossOrigin(CORSMiddleware):
     """Starlette's CORS middleware, with the methods and response headers of the contract; the origin `*` allows all."""
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
-        operations = document.operations().values()
-        responses = [response for operation in operations for response in operation.description["responses"].values()]
+        operations = document.operations()
         super().__init__(
             app,
             allow_origins=origins,
-            allow_methods=sorted({operation.method for operation in operations}),
+            allow_methods=sorted({operation.method for operation in operations.values()}),
             # SDKs for tracing add many different headers. The service ignores those that are not in the contract, and
             # browsers send no cookies to it, so a page gains nothing from a header that the contract does not have.
             allow_headers=["*"],
-            expose_headers=sorted({name for response in responses for name in response.get("headers", {})}),
+            expose_headers=sorted({*document.header_names(*operations)}),
         )
 
     def preflight_response(self, request_headers: Headers) -> Response:

@@ -56,7 +56,7 @@ class Operation(NamedTuple):
     """An operation: its full path, its method in upper case, and its description.
 
     `parameters` are those of the operation and of its path, by their place in the contract. References at the top of
-    parameters, body, responses and headers are resolved; schemas may still contain references.
+    parameters and body are resolved; `responses` resolves those of the responses.
     """
 
     path: str
@@ -150,22 +150,26 @@ def _operation(path: str, item: dict[str, Any], method: str) -> Operation:
     resolved = {
         **described,
         "requestBody": resolve(described.get("requestBody")),
-        "responses": {status: _response(response) for status, response in described["responses"].items()},
         "security": described.get("security", raw().get("security", [])),
     }
     return Operation(base_path() + path, method.upper(), resolved, dict(parameters.values()), place)
 
 
-def _response(response: dict[str, Any]) -> dict[str, Any]:
-    resolved = resolve(response)
-    return {**resolved, "headers": {name: resolve(header) for name, header in resolved.get("headers", {}).items()}}
-
-
 @cache
 def responses(operation_id: str | None) -> dict[str, dict[str, Any]]:
-    """Return an operation's responses by status. None returns those to requests that match no operation."""
+    """Return an operation's responses by status, with resolved headers; for None, those without an operation."""
     declared = operations()[operation_id].description["responses"] if operation_id else raw()["x-responses"]
-    return {status: _response(response) for status, response in declared.items()}
+    found = {status: resolve(response) for status, response in declared.items()}
+    return {
+        status: {**response, "headers": {name: resolve(each) for name, each in response.get("headers", {}).items()}}
+        for status, response in found.items()
+    }
+
+
+def header_names(*operation_ids: str | None) -> list[str]:
+    """Return the names of all headers in the responses of operations."""
+    declared = [response for each in operation_ids for response in responses(each).values()]
+    return [name for response in declared for name in response["headers"]]
 
 
 def response(operation_id: str | None, status: int) -> dict[str, Any] | None:

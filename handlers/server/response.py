@@ -6,7 +6,6 @@ It builds on internals of uvicorn, so `pyproject.toml` limits uvicorn's version.
 import asyncio
 import re
 from collections.abc import Callable, Mapping
-from itertools import chain
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
@@ -34,13 +33,8 @@ class FieldNames(dict[bytes, bytes]):
         return b"\r\n%s: " % b"-".join(map(bytes.capitalize, name.split(b"-")))
 
 
-FIELD_NAMES = FieldNames(
-    {
-        name.lower().encode(): f"\r\n{name}: ".encode()
-        for responses in map(document.responses, [None, *document.operations()])
-        for name in [*FREQUENT_NAMES, *chain.from_iterable(response["headers"] for response in responses.values())]
-    }
-)
+NAMES = [*FREQUENT_NAMES, *document.header_names(None, *document.operations())]
+FIELD_NAMES = FieldNames({name.lower().encode(): f"\r\n{name}: ".encode() for name in NAMES})
 
 
 def format_head(status: int, headers: list[tuple[bytes, bytes]], scope: Mapping[str, Any]) -> bytes:
