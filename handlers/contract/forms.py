@@ -4,16 +4,14 @@ import logging
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from fnmatch import fnmatchcase
-from itertools import chain
 from typing import Any, Self
 from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from handlers.contract import document
 from handlers.contract.faults import FaultError
-from handlers.contract.parameters import convert, from_json, properties_of, types_of
+from handlers.contract.parameters import convert, first, from_json, parts_of, properties_of, types_of
 
 MAX_FIELDS = 1000  # also of files
 MAX_PARAMETERS = 100  # of a header field, which the parser splits in quadratic time
@@ -41,8 +39,7 @@ def form_reader(media_type: str, media: dict[str, Any], place: str) -> Callable[
     schema, encodings = media.get("schema", {}), media.get("encoding", {})
     if {*types_of(schema)} - {"object"}:
         raise FaultError(f"{place}.schema", "a form must be an object; use type: object.")
-    others = document.resolve(schema).get("additionalProperties")
-    schemas = {"*": others if isinstance(others, dict) else {}, **properties_of(schema)}
+    schemas = {"*": first(schema, "additionalProperties"), **properties_of(schema)}
     default = "application/json" if FORMS[media_type] is _multipart else ""
     fields = {name: _field(name, each, encodings.get(name, {}), default, place) for name, each in schemas.items()}
 
@@ -110,7 +107,7 @@ FORMS = {"application/x-www-form-urlencoded": _urlencoded, "multipart/form-data"
 def _field(name: str, schema: Any, encoding: dict[str, Any], default: str, place: str) -> Callable[[list[File]], Any]:
     """Return a function that makes the value of a property from its parts, in which objects have a default type."""
     is_array = "array" in types_of(schema)
-    items = document.resolve(schema).get("items", {}) if is_array else schema
+    items = first(schema, "items") if is_array else schema
     types, is_file = types_of(items), _is_file(items)
     is_object = bool({"object", "array"} & {*types} or properties_of(items))
     media_types = encoding.get("contentType", default if is_object else "*").lower().replace(" ", "").split(",")
@@ -143,7 +140,7 @@ def _field(name: str, schema: Any, encoding: dict[str, Any], default: str, place
 
 
 def _is_file(schema: Any) -> bool:
-    found = document.resolve(schema)
-    alternatives = chain.from_iterable(found.get(key, ()) for key in ("allOf", "anyOf", "oneOf"))
-    is_binary = "contentMediaType" in found and "contentEncoding" not in found
-    return is_binary or found.get("format") == "binary" or any(map(_is_file, alternatives))
+    return any(
+        part.get("format") == "binary" or ("contentMediaType" in part and "contentEncoding" not in part)
+        for part in parts_of(schema)
+    )

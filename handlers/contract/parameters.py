@@ -47,7 +47,7 @@ class Parameter:
         self.required: bool = description.get("required", False)
         self.is_deep = description.get("style") == "deepObject"
         schema = _schema_of(description, place)
-        self.default: Any = next((part["default"] for part in _parts(schema) if "default" in part), None)
+        self.default = first(schema, "default")
         self.is_repeatable, self.parse = _parser(description, schema, place)
         is_text = "content" not in description
         self.rules = Rules(schema, self.name, place=f"{place}.schema", direction=direction, is_text=is_text)
@@ -127,7 +127,7 @@ def convert(text: str, types: list[str]) -> Any:
 def types_of(schema: Any) -> list[str]:
     """Return all types that a schema mentions for the value itself, in any of its alternatives."""
     found: list[str] = []
-    for part in _parts(schema):
+    for part in parts_of(schema):
         listed = [*part.get("enum", ()), *([part["const"]] if "const" in part else ())]
         types = part.get("type") or [TYPES.get(type(value), "string") for value in listed]
         found += [types] if isinstance(types, str) else types
@@ -136,17 +136,22 @@ def types_of(schema: Any) -> list[str]:
 
 def properties_of(schema: Any) -> dict[str, Any]:
     """Return the properties that a schema describes, in any of its alternatives."""
-    found = [part.get("properties", {}) for part in _parts(schema)]
+    found = [part.get("properties", {}) for part in parts_of(schema)]
     return {name: value for properties in reversed(found) for name, value in properties.items()}
 
 
-def _parts(schema: Any, *seen: int) -> Iterator[dict[str, Any]]:
+def first(schema: Any, keyword: str) -> Any:
+    """Return the value of a keyword in a schema, or else in the first of its alternatives that has it, or None."""
+    return next((part[keyword] for part in parts_of(schema) if keyword in part), None)
+
+
+def parts_of(schema: Any, *seen: int) -> Iterator[dict[str, Any]]:
     """Yield a schema, and its alternatives. A schema may contain itself."""
     found = document.resolve(schema)
     if id(found) not in seen and isinstance(found, dict):
         yield found
         for part in chain.from_iterable(found.get(key, ()) for key in ("allOf", "anyOf", "oneOf")):
-            yield from _parts(part, *seen, id(found))
+            yield from parts_of(part, *seen, id(found))
 
 
 def _schema_of(description: dict[str, Any], place: str) -> Any:
@@ -172,14 +177,13 @@ def _parser(description: dict[str, Any], schema: Any, place: str) -> tuple[bool,
         if types and "object" not in types:
             raise FaultError(place, 'style "deepObject" is for objects; use "form".')
         parsers = {name: _text_parser(part, None) for name, part in properties_of(schema).items()}
-        others = [part["additionalProperties"] for part in _parts(schema) if "additionalProperties" in part]
-        other = _text_parser(next(iter(others), {}), None)
+        other = _text_parser(first(schema, "additionalProperties"), None)
         return True, lambda raw_values: {
             name: parse(texts) if is_repeatable or len(texts) == 1 else texts
             for name, texts in raw_values.items()
             for is_repeatable, parse in [parsers.get(name, other)]
         }
-    if {"array", "object"} & {*types_of(document.resolve(schema).get("items", {}))} or "object" in types:
+    if {"array", "object"} & {*types_of(first(schema, "items"))} or "object" in types:
         supported = 'style "deepObject" or content' if location == "query" else "content: application/json"
         raise FaultError(place, f'objects and nested arrays in style "{style}" are not supported; use {supported}.')
     if style == "simple" or not description.get("explode", style == "form"):
@@ -202,7 +206,7 @@ def _text_parser(
         return False, lambda texts: only(texts[0])
     if "array" not in types:
         return False, lambda texts: convert(texts[0], types)
-    items = types_of(document.resolve(schema).get("items", {}))
+    items = types_of(first(schema, "items"))
     if not separator:
         return True, lambda texts: [convert(text, items) for text in texts]
     return is_header, lambda texts: [

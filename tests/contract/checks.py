@@ -33,7 +33,6 @@ Json = dict[str, Any]
 # The decoded segments of a URL path: the identity of a resource.
 Segments = tuple[str, ...]
 
-METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 WRITES = {"put", "post", "patch", "delete"}
 PROBLEM = "application/problem+json"
 # Header fields whose values differ in every response, or that only a response with a body needs.
@@ -613,7 +612,8 @@ def find_in_list(url: str, query: Json) -> list[Json] | None:
 @schemathesis.check
 def every_error_is_a_problem(ctx: CheckContext, response: Response, case: Case[Any]) -> None:
     """An error response is a problem document that contains the status code of the response."""
-    declared = [each for method in METHODS for each in responses(case.path, method).values()]
+    methods = resolve(RUN.schema.raw_schema["paths"].get(case.path))
+    declared = [each for method in methods for each in responses(case.path, method).values()]
     if response.status_code < 400 or not any(PROBLEM in each.get("content", {}) for each in declared):
         return
     media_type = header_of(response, "Content-Type")

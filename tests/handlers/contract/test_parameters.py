@@ -67,6 +67,7 @@ def query(schema: dict[str, Any], **fields: Any) -> dict[str, Any]:
         (query({"type": "object", "additionalProperties": INTEGER}, style="deepObject"), "?x[a]=1", {"a": 1}),
         (query(STRINGS, style="pipeDelimited", explode=True), "?x=a&x=b", ["a", "b"]),
         (query(INTEGERS), "?x=1&x=2", [1, 2]),
+        (query({"anyOf": [INTEGERS, {"type": "string", "nullable": True}]}), "?x=1&x=2", [1, 2]),
         (query(INTEGERS, explode=False), "?x=1,2", [1, 2]),
         (query(STRINGS, explode=False), "?x=", []),
         (query(INTEGERS, style="spaceDelimited", explode=False), "?x=1%202", [1, 2]),
