@@ -55,7 +55,6 @@ def connected(url: str) -> Iterator[Database]:
     with closing(open_database(url)) as database:
         try:
             database.connect()
-            database.check()
         except DatabaseError as error:
             message = f"The database cannot be used: {one_line(error)}; fix that, or change DATABASE_URL."
             raise ConfigurationError(message) from error

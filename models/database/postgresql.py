@@ -59,9 +59,9 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
         super().__init__(url, prefer_psycopg3=True, **self._options)
         self._connections = connections
 
-    def check(self) -> None:
+    def _initialize_connection(self, connection: psycopg.Connection[Any]) -> None:
         """Raise ConfigurationError if the encoding of the database is not UTF-8."""
-        ((encoding,),) = self.execute_sql("SELECT current_setting('server_encoding')").fetchall()
+        ((encoding,),) = connection.execute("SHOW server_encoding").fetchall()
         if encoding != "UTF8":
             raise ConfigurationError(f"The database has the encoding {encoding}: create one with ENCODING 'UTF8'.")
 

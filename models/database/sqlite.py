@@ -57,9 +57,6 @@ class SqliteFile(SqliteDatabase):
         # If processes switch a new file to WAL mode at the same time, SQLite does not apply the busy timeout.
         return _retry_while_busy(super()._connect)  # type: ignore[misc, no-any-return]
 
-    def check(self) -> None:
-        """Do nothing: every file that can be opened can be used."""
-
     async def start(self) -> None:
         """Open a connection for reads and one for writes. Peewee has one connection per thread."""
         self._reader: sqlite3.Connection = self.connection()
