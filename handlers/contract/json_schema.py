@@ -1,6 +1,7 @@
 """Translate schemas of OpenAPI to JSON Schema, with the schemas that they refer to."""
 
 from collections.abc import Iterator
+from sys import float_info
 from typing import Any, Literal
 
 from handlers.contract.faults import FaultError
@@ -21,7 +22,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "int32": (-(2**31), 2**31 - 1),
     "int64": (-(2**63), 2**63 - 1),
     "float": (-(2 - 2.0**-23) * 2.0**127, (2 - 2.0**-23) * 2.0**127),
-    "number": (-(2 - 2.0**-52) * 2.0**1023, (2 - 2.0**-52) * 2.0**1023),
+    "number": (-float_info.max, float_info.max),
 }
 # Which properties a schema allows: those of requests are not read-only, those of responses not write-only.
 Direction = Literal["request", "response"]
