@@ -22,7 +22,7 @@ def compressed(operation_id: str, app: ASGIApp, min_size: int) -> ASGIApp:
         return app
 
     async def compress(scope: Scope, receive: Receive, send: Send) -> None:
-        accepted = b",".join(value for name, value in scope["headers"] if name == b"accept-encoding")
+        accepted = b",".join([value for name, value in scope["headers"] if name == b"accept-encoding"])
         start: Message = {}
 
         async def send_compressed(message: Message) -> None:
