@@ -21,7 +21,8 @@ class EntityTags(RootModel[StrictStr]):
         Field(
             description="Entity tags separated by commas, or `*` (RFC 9110, section 13.1).",
             examples=['"1-4c1f0e9a", "2-4c1f0e9a"'],
-            pattern='^(\\*|(,[ \\t]*)*(W/)?"[^\\x00-\\x20"\\x7F]*"([ \\t]*,([ \\t]*(W/)?"[^\\x00-\\x20"\\x7F]*")?)*)$',
+            min_length=1,
+            pattern='^(\\*|(,[ \\t]*)*(W/)?"[^\\x00-\\x20"\\x7F]*"([ \\t]*,([ \\t]*(W/)?"[^\\x00-\\x20"\\x7F]*")?)*)?$',
         ),
     ]
 
