@@ -36,7 +36,7 @@ class TaskInput(BaseModel):
     title: Annotated[
         StrictStr,
         Field(
-            description="The title of the task. Must not be blank or contain the character U+0000. Blank is what ECMAScript's `\\s` matches,\nand U+0085.\n",
+            description="The title of the task. Must not be blank or contain the character U+0000. A blank title consists of nothing but\nwhite space as ECMAScript defines it, and U+0085.\n",
             examples=["Write the tutorial"],
             max_length=255,
             min_length=1,
@@ -73,7 +73,7 @@ class Task(BaseModel):
     title: Annotated[
         StrictStr,
         Field(
-            description="The title of the task. Must not be blank or contain the character U+0000. Blank is what ECMAScript's `\\s` matches,\nand U+0085.\n",
+            description="The title of the task. Must not be blank or contain the character U+0000. A blank title consists of nothing but\nwhite space as ECMAScript defines it, and U+0085.\n",
             examples=["Write the tutorial"],
             max_length=255,
             min_length=1,
