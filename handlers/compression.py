@@ -17,7 +17,7 @@ THREAD_SIZE = 65_536  # bytes; compressing more would delay the event loop by mo
 
 
 def compressed(operation_id: str, app: ASGIApp, min_size: int) -> ASGIApp:
-    """Return the application of an operation, which compresses responses from a size in bytes; 0 for none."""
+    """Return an operation's application that compresses responses from `min_size` bytes, or none if that is 0."""
     if not min_size or not any(map(_declares, document.responses(operation_id).values())):
         return app
 

@@ -65,6 +65,6 @@ def _versions(if_match: str | None, fingerprint: str) -> set[int] | None:
 
 
 def _weakly_equal(tags: str, tag: str) -> str | None:
-    """Return the one of several tags that equals a tag apart from weakness and suffixes, as strong, with one suffix."""
+    """Return the first of `tags` that equals `tag` apart from W/ and suffixes; without W/, with at most one suffix."""
     found = ((f'{opaque}"', f'{opaque}{suffix}"') for opaque, suffix in SUFFIXED.findall(tags))
     return next((suffixed for plain, suffixed in found if tag in (plain, suffixed)), None)

@@ -94,7 +94,7 @@ class ServerSettings(Settings):
     trusted_proxies: Networks = ""
     """addresses of proxies whose X-Forwarded-Proto and X-Forwarded-For to trust, separated by commas"""
     public_url: Url = ""
-    """URL of the service in responses and in the published contract; by default the URL that the client asked"""
+    """URL of the service in responses and in the published contract; by default that of the request"""
     insecure_open: bool = False
     """listen on another address than loopback without any API key"""
     allowed_origins: Origins = ""

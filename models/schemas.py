@@ -21,7 +21,8 @@ class EntityTags(RootModel[StrictStr]):
         Field(
             description="Entity tags separated by commas, or `*` (RFC 9110, section 13.1).",
             examples=['"1-4c1f0e9a", "2-4c1f0e9a"'],
-            pattern='^(\\*|(,[ \\t]*)*(W/)?"[^\\x00-\\x20"\\x7F]*"([ \\t]*,([ \\t]*(W/)?"[^\\x00-\\x20"\\x7F]*")?)*)$',
+            min_length=1,
+            pattern='^(\\*|(,[ \\t]*)*(W/)?"[^\\x00-\\x20"\\x7F]*"([ \\t]*,([ \\t]*(W/)?"[^\\x00-\\x20"\\x7F]*")?)*)?$',
         ),
     ]
 
@@ -35,7 +36,7 @@ class TaskInput(BaseModel):
     title: Annotated[
         StrictStr,
         Field(
-            description="The title of the task. Must not be blank or contain the character U+0000. Blank is what ECMAScript's `\\s` matches,\nand U+0085.\n",
+            description="The title of the task. Must not be blank or contain the character U+0000. A blank title consists of nothing but\nwhite space as ECMAScript defines it, and U+0085.\n",
             examples=["Write the tutorial"],
             max_length=255,
             min_length=1,
@@ -72,7 +73,7 @@ class Task(BaseModel):
     title: Annotated[
         StrictStr,
         Field(
-            description="The title of the task. Must not be blank or contain the character U+0000. Blank is what ECMAScript's `\\s` matches,\nand U+0085.\n",
+            description="The title of the task. Must not be blank or contain the character U+0000. A blank title consists of nothing but\nwhite space as ECMAScript defines it, and U+0085.\n",
             examples=["Write the tutorial"],
             max_length=255,
             min_length=1,

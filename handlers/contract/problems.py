@@ -18,7 +18,7 @@ from handlers.contract.validation import Violation
 from models.database.errors import ChangedError, ConstraintError, MissingError, UnavailableError
 
 MEDIA_TYPE = standard.PROBLEM
-# These examples are only for the requests that name them.
+# Examples that are used only if a refusal names them.
 ONLY_BY_NAME = {"EntityTagAltered", "FirstRequestRunning"}
 
 logger = logging.getLogger(__name__)

@@ -85,7 +85,7 @@ class Routing:
                 scope["path_params"] = found.parameters
                 if operation_id := found.operations.get(scope["method"]):
                     context["operation_id"] = operation_id
-            # This asks about the service as a whole (RFC 9110, section 9.3.7).
+            # `OPTIONS *` asks about the service as a whole (RFC 9110, section 9.3.7).
             elif (scope["method"], scope["path"]) == ("OPTIONS", "*"):
                 scope["path"] = "/"
             scope["extensions"] = {**scope.get("extensions", {}), ROUTING_CONTEXT: context}

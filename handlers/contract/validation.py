@@ -125,7 +125,7 @@ class Rules:
         name, key = self.name, rule
         for step in path:
             name = f"{name}[{step}]" if isinstance(step, int) else step[:MAX_NAME]
-        # Text is never null. What has two names is in a JSON document in a form.
+        # Text is never null. A path with two names leads into a JSON document in a form, whose values are not text.
         if self.is_text and rule == "type" and sum(isinstance(step, str) for step in path) <= 1:
             limit = [each for each in limit if each != "null"]
             key = limit[0] if len(limit) == 1 and limit[0] in messages() else key

@@ -71,7 +71,7 @@ def routes(keys: KeyCache) -> list[BaseRoute]:
 
 
 def _redirect(url: str) -> Callable[[Request], Awaitable[Response]]:
-    """Return an endpoint that redirects to a relative URL, to which the prefix of a proxy does not matter."""
+    """Return an endpoint that redirects to a relative URL, which works under any prefix of a proxy."""
 
     async def redirect(_: Request) -> Response:
         return RedirectResponse(url)

@@ -25,7 +25,7 @@ COMMON_HEADERS, TLS_HEADERS = (
 
 
 class FieldNames(dict[bytes, bytes]):
-    """The start of each header line by the name in lower case. It spells the name as the contract or an RFC does."""
+    """The start of each header line, spelled as in the contract or an RFC, by the name in lower case."""
 
     def __missing__(self, name: bytes) -> bytes:
         if not TOKEN.fullmatch(name):

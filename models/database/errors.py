@@ -17,7 +17,7 @@ class MissingError(Exception):
 
 
 class ChangedError(Exception):
-    """The row has changed since the client read it: its version, if known, is another one than expected."""
+    """The row has changed since the client read it. `version` is its current version, or 0 if that is unknown."""
 
     def __init__(self, version: int = 0) -> None:
         self.version = version

@@ -417,12 +417,8 @@ def before_call(context: HookContext, case: Case[Any], kwargs: Json) -> None:
     - A valid idempotency key is made unique, since reusing it with a different body is rejected.
     - The current entity tag is added to a valid If-Match (weak tags included), since Schemathesis warns if every valid
       request to an operation returns 412.
-    - An invalid header field is dropped from a test of something else. The coverage phase adds one to valid requests if
-      it knows no valid value, as for a pattern that requires other characters than letters and digits.
     """
     headers: Any = case.headers
-    for name in unintended_headers(case):
-        headers.pop(name, None)
     if IDEMPOTENCY_KEY.fullmatch(key := str(headers.get("Idempotency-Key", ""))):
         headers["Idempotency-Key"] = str(uuid4()) + key[36:]
     item = item_of(case.path)
@@ -451,16 +447,6 @@ def before_call(context: HookContext, case: Case[Any], kwargs: Json) -> None:
     if ENTITY_TAGS.fullmatch(str(headers.get("If-Match", ""))):
         current = get(str(case.as_transport_kwargs()["url"]))
         headers["If-Match"] += f", {header_of(current, 'ETag') if current else ''}"
-
-
-def unintended_headers(case: Case[Any]) -> list[str]:
-    """Return the optional header parameters of a request of the coverage phase that tests something else."""
-    if not (meta := case.meta) or not meta.is_negative_at(ParameterLocation.HEADER):
-        return []
-    if getattr(meta.phase.data, "parameter_location", ParameterLocation.HEADER) is ParameterLocation.HEADER:
-        return []
-    declared = parameters(case.path, case.method.lower())
-    return [name for (place, name), found in declared.items() if place == "header" and not found.get("required")]
 
 
 def redirect(case: Case[Any], url: str) -> None:

@@ -11,7 +11,7 @@ const inWords = (parameter, schemas) => {
 const mapValues = (object, map) =>
   Object.fromEntries(Object.entries(object ?? {}).map(([name, value]) => [name, map(value, name)]));
 
-// The URL of the service beside which this page is, whatever prefix a proxy adds.
+// The URL of the service that delivers this page, with the prefix that a proxy adds.
 const service = new URL(".", location).href.slice(0, -1) + document.getElementById("swagger-ui").dataset.basePath;
 
 const prepared = (contract) => {
