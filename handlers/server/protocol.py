@@ -119,6 +119,9 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Start the request, as uvicorn does, but with a `Cycle`."""
         if self.parser.should_upgrade():
+            # `_parse` leaves Upgrade out, but it counts towards the limit.
+            if self._size_violation():
+                raise ValueError
             return
         fields = dict(self.headers)
         if not self._is_unambiguous(fields):
@@ -131,8 +134,10 @@ class Protocol(HttpToolsProtocol):
         self._pending = 0
         if b"x-forwarded-proto" in fields:
             self._normalize_forwarded_scheme()
+        # `self.headers` now takes the trailer section, which must not change the request (RFC 9110, section 6.5.1).
+        self.headers = []
         scope, version = self.scope, self.parser.get_http_version()
-        state_of(scope)["request_id"] = self._request_id(self.headers if b"x-request-id" in fields else [])
+        state_of(scope)["request_id"] = self._request_id(scope["headers"] if b"x-request-id" in fields else [])
         url = httptools.parse_url(self.url)
         path = url.path.decode("ascii")
         scope["http_version"], scope["method"] = version, self.parser.get_method().decode()
@@ -171,6 +176,9 @@ class Protocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
             return
+        # After "close" in the trailer section, the parser would ignore further requests.
+        if self.headers and b"connection" in dict(self.headers):
+            raise ValueError
         self._last_complete_scope = self.scope
         super().on_message_complete()
 
