@@ -43,11 +43,19 @@ def respond(request: bytes, *messages: tuple[int, list[tuple[bytes, bytes]]], bo
     return asyncio.run(exchange()).decode().split("\r\n")
 
 
-def test_body_without_a_length_is_chunked() -> None:
-    lines = respond(GET, (200, []))
+@pytest.mark.parametrize("headers", [[], [(b"transfer-encoding", b"chunked")]], ids=["", "chunked"])
+def test_body_without_a_length_is_chunked(headers: list[tuple[bytes, bytes]]) -> None:
+    lines = respond(GET, (200, headers))
 
-    assert "Transfer-Encoding: chunked" in lines
+    assert lines.count("Transfer-Encoding: chunked") == 1
     assert lines[-6:] == ["", "4", "body", "0", "", ""]
+
+
+def test_body_with_a_length_is_not_chunked() -> None:
+    lines = respond(GET, (200, [(b"content-length", b"4"), (b"transfer-encoding", b"chunked")]))
+
+    assert "Transfer-Encoding: chunked" not in lines
+    assert lines[-2:] == ["", "body"]
 
 
 @pytest.mark.parametrize(
@@ -87,6 +95,7 @@ def test_undeclared_header_names_have_a_capital_letter_in_each_part() -> None:
         (b"a b", b""),
         (b"a\r\nb", b""),
         (b"", b""),
+        (b"Content-Length", b"4"),
     ],
     ids=repr,
 )
