@@ -134,10 +134,10 @@ class Protocol(HttpToolsProtocol):
         self._pending = 0
         if b"x-forwarded-proto" in fields:
             self._normalize_forwarded_scheme()
+        scope, version = self.scope, self.parser.get_http_version()
+        state_of(scope)["request_id"] = self._request_id(self.headers if b"x-request-id" in fields else [])
         # `self.headers` now takes the trailer section, which must not change the request (RFC 9110, section 6.5.1).
         self.headers = []
-        scope, version = self.scope, self.parser.get_http_version()
-        state_of(scope)["request_id"] = self._request_id(scope["headers"] if b"x-request-id" in fields else [])
         url = httptools.parse_url(self.url)
         path = url.path.decode("ascii")
         scope["http_version"], scope["method"] = version, self.parser.get_method().decode()
@@ -191,6 +191,9 @@ class Protocol(HttpToolsProtocol):
             self._update_timers()
         if last and self._closing_after_responses:
             self._refuse_and_close()
+        elif self._reading_stopped and last:
+            # uvicorn has replaced the timer of a lingering connection.
+            self._close_after(LINGER_TIMEOUT)
 
     def shutdown(self) -> None:
         """Finish all complete requests, and refuse an incomplete request, before the server stops."""
@@ -311,7 +314,7 @@ class Protocol(HttpToolsProtocol):
             # A response has started, so the client would read a refusal as a part of it.
             self._final_status = 0
         elif in_body:
-            self.cycle.disconnected = True
+            self.cycle.disconnected, self.cycle.waiting_for_100_continue = True, False
             self.cycle.message_event.set()
             # The request has reached the application, whose observers need the status.
             state_of(self.scope)["refused_with"] = status or None

@@ -71,7 +71,9 @@ class ResponseWriter:
         self._transport = transport
 
     def write(self, data: bytes) -> None:
-        self._transport.writelines((self.head, data))
+        # If the client has sent more requests and reset the connection, uvicorn sets only the last one to disconnected.
+        if not self.is_closing():
+            self._transport.writelines((self.head, data))
         self.head = b""
 
 

@@ -112,6 +112,7 @@ def is_problem(response: Response) -> bool:
         b"GET /api/tasks HTTP/1.1\r\n" + HOST + b"A: b\r\n\tfolded\r\n\r\n",
         POST + b"Transfer-Encoding: chunked\t\r\n\r\n" + CHUNKS,
         POST + CHUNKED + b"\r\nnonsense\r\n",
+        POST + b"Expect: 100-continue\r\n" + CHUNKED + b"\r\nnonsense\r\n",
         POST + CHUNKED + b"\r\n-1\r\n",
         POST + CHUNKED + b"\r\nfffffffffffffffff\r\n",
         POST + CHUNKED + b"\r\n1\r\n{}\r\n",
