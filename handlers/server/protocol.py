@@ -119,6 +119,9 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Start the request, as uvicorn does, but with a `Cycle`."""
         if self.parser.should_upgrade():
+            # `_parse` leaves Upgrade out, but it counts towards the limit.
+            if self._size_violation():
+                raise ValueError
             return
         fields = dict(self.headers)
         if not self._is_unambiguous(fields):
@@ -133,6 +136,8 @@ class Protocol(HttpToolsProtocol):
             self._normalize_forwarded_scheme()
         scope, version = self.scope, self.parser.get_http_version()
         state_of(scope)["request_id"] = self._request_id(self.headers if b"x-request-id" in fields else [])
+        # `self.headers` now takes the trailer section, which must not change the request (RFC 9110, section 6.5.1).
+        self.headers = []
         url = httptools.parse_url(self.url)
         path = url.path.decode("ascii")
         scope["http_version"], scope["method"] = version, self.parser.get_method().decode()
@@ -171,6 +176,9 @@ class Protocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
             return
+        # After "close" in the trailer section, the parser would ignore further requests.
+        if self.headers and b"connection" in dict(self.headers):
+            raise ValueError
         self._last_complete_scope = self.scope
         super().on_message_complete()
 
@@ -183,6 +191,9 @@ class Protocol(HttpToolsProtocol):
             self._update_timers()
         if last and self._closing_after_responses:
             self._refuse_and_close()
+        elif self._reading_stopped and last:
+            # uvicorn has replaced the timer of a lingering connection.
+            self._close_after(LINGER_TIMEOUT)
 
     def shutdown(self) -> None:
         """Finish all complete requests, and refuse an incomplete request, before the server stops."""
@@ -303,7 +314,7 @@ class Protocol(HttpToolsProtocol):
             # A response has started, so the client would read a refusal as a part of it.
             self._final_status = 0
         elif in_body:
-            self.cycle.disconnected = True
+            self.cycle.disconnected, self.cycle.waiting_for_100_continue = True, False
             self.cycle.message_event.set()
             # The request has reached the application, whose observers need the status.
             state_of(self.scope)["refused_with"] = status or None

@@ -28,8 +28,8 @@ class FieldNames(dict[bytes, bytes]):
     """The start of each header line, spelled as in the contract or an RFC, by the name in lower case."""
 
     def __missing__(self, name: bytes) -> bytes:
-        if not TOKEN.fullmatch(name):
-            raise RuntimeError("A header name is not valid.")
+        if not TOKEN.fullmatch(name) or name != name.lower():
+            raise RuntimeError("A header name is not valid, or not in lower case.")
         return b"\r\n%s: " % b"-".join(map(bytes.capitalize, name.split(b"-")))
 
 
@@ -65,7 +65,9 @@ class ResponseWriter:
         self._transport = transport
 
     def write(self, data: bytes) -> None:
-        self._transport.writelines((self.head, data))
+        # If the client has sent more requests and reset the connection, uvicorn sets only the last one to disconnected.
+        if not self.is_closing():
+            self._transport.writelines((self.head, data))
         self.head = b""
 
 
@@ -90,6 +92,9 @@ class Cycle(RequestResponseCycle):
     def _head(self, status: int, headers: list[tuple[bytes, bytes]]) -> bytes:
         """Return the head of the response. Decide how its body is framed and whether the connection stays open."""
         fields = dict(headers)
+        if b"transfer-encoding" in fields:
+            # ASGI servers ignore the field, and decide themselves.
+            headers = [header for header in headers if header[0] != b"transfer-encoding"]
         if b"content-length" in fields:
             self.expected_content_length, self.chunked_encoding = int(fields[b"content-length"]), False
         elif self.scope["method"] != "HEAD" and status not in WITHOUT_CONTENT:

@@ -112,9 +112,11 @@ def is_problem(response: Response) -> bool:
         b"GET /api/tasks HTTP/1.1\r\n" + HOST + b"A: b\r\n\tfolded\r\n\r\n",
         POST + b"Transfer-Encoding: chunked\t\r\n\r\n" + CHUNKS,
         POST + CHUNKED + b"\r\nnonsense\r\n",
+        POST + b"Expect: 100-continue\r\n" + CHUNKED + b"\r\nnonsense\r\n",
         POST + CHUNKED + b"\r\n-1\r\n",
         POST + CHUNKED + b"\r\nfffffffffffffffff\r\n",
         POST + CHUNKED + b"\r\n1\r\n{}\r\n",
+        POST + CHUNKED + b"\r\n" + CHUNKS[:-2] + b"connection: close\r\n\r\n",
         POST + b"Transfer-Encoding: gzip\r\n\r\n" + BODY,
         POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n" + CHUNKS,
         POST + b"Transfer-Encoding: identity\r\n" + CHUNKED + b"\r\n" + CHUNKS,
@@ -199,6 +201,17 @@ def test_body_is_read_with_any_framing(url: str, head: bytes, upgrade: bytes) ->
     assert whole.status == bytewise.status == 201
     assert whole.json()["title"] == bytewise.json()["title"] == "a"
     assert bytewise.json()["id"] > whole.json()["id"]
+
+
+@upgrades
+def test_trailer_section_does_not_change_the_request(url: str, upgrade: bytes) -> None:
+    trailers = b"X-Request-ID: a\r\nIdempotency-Key: trailer\r\nHost: b\r\nContent-Type: text/plain\r\n\r\n"
+
+    responses = exchange(url, (POST + upgrade + CHUNKED + b"\r\n" + CHUNKS[:-2] + trailers) * 2)
+
+    assert [response.status for response in responses] == [201, 201]
+    assert responses[0].json()["id"] < responses[1].json()["id"]
+    assert "a" not in [response.headers["x-request-id"] for response in responses]
 
 
 @upgrades
@@ -373,6 +386,7 @@ def test_headers_over_16_kib_get_431(url: str, size: int) -> None:
     for fields in (
         b"A: " + b"a" * (size - host - 1) + b"\r\n",
         b"A: b\r\n" * 5000 + b"A: " + b"a" * (size - host - 10001) + b"\r\n",
+        b"Connection: Upgrade\r\nUpgrade: " + b"a" * (size - host - 24) + b"\r\n",
     ):
         (response,) = exchange(url, b"GET /api/tasks HTTP/1.1\r\n" + HOST + fields + b"\r\n")
         assert response.status == (431 if size > 16384 else 200)

@@ -1,17 +1,43 @@
 """Responses on the wire: framing, names and values of header fields, whatever the application sends."""
 
 import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+import uvloop
 from uvicorn import Config
 from uvicorn.server import ServerState
 
+from handlers.server import protocol
 from handlers.server.protocol import Protocol
 
 pytestmark = pytest.mark.slow
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@asynccontextmanager
+async def connected(app: Any) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter, asyncio.Event]]:
+    """Connect to a server of an application. The server sets the event after it has closed the connection."""
+    config, closed = Config(app, log_config=None, timeout_keep_alive=75), asyncio.Event()
+    config.load()
+
+    class Connection(Protocol):
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            closed.set()
+
+    server = await asyncio.get_running_loop().create_server(
+        lambda: Connection(config, ServerState(), {}, timeout=10, max_connections=10), "127.0.0.1", 0
+    )
+    async with server:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        yield reader, writer, closed
+        writer.close()
 
 
 def respond(request: bytes, *messages: tuple[int, list[tuple[bytes, bytes]]], body: bytes = b"body") -> list[str]:
@@ -27,27 +53,69 @@ def respond(request: bytes, *messages: tuple[int, list[tuple[bytes, bytes]]], bo
         await send({"type": "http.response.body", "body": body})
 
     async def exchange() -> bytes:
-        config, state = Config(app, log_config=None), ServerState()
-        config.load()
-        server = await asyncio.get_running_loop().create_server(
-            lambda: Protocol(config, state, {}, timeout=10, max_connections=10), "127.0.0.1", 0
-        )
-        async with server:
-            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        async with connected(app) as (reader, writer, _):
             writer.write(request)
             writer.write_eof()
-            received = await asyncio.wait_for(reader.read(), 30)
-            writer.close()
-        return received
+            return await asyncio.wait_for(reader.read(), 30)
 
     return asyncio.run(exchange()).decode().split("\r\n")
 
 
-def test_body_without_a_length_is_chunked() -> None:
-    lines = respond(GET, (200, []))
+async def greet(_: Any, __: Any, send: Any) -> None:
+    """Respond without reading the body of the request."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"body"})
 
-    assert "Transfer-Encoding: chunked" in lines
+
+def test_connection_closes_soon_after_the_last_response(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "LINGER_TIMEOUT", 0.1)
+
+    async def exchange() -> None:
+        async with connected(greet) as (reader, writer, closed), asyncio.timeout(30):
+            writer.write(GET[:-2] + b"Expect: 100-continue\r\nContent-Length: 1\r\n\r\n")
+            assert b"Connection: close" in await reader.read()
+            await closed.wait()
+
+    asyncio.run(exchange())
+
+
+def test_response_is_dropped_if_the_client_is_gone(caplog: pytest.LogCaptureFixture) -> None:
+    async def exchange() -> None:
+        called, responded = asyncio.Event(), asyncio.Event()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            called.set()
+            await receive()
+            await closed.wait()
+            await greet(scope, receive, send)
+            responded.set()
+
+        async with connected(app) as (_, writer, closed), asyncio.timeout(30):
+            writer.write(GET * 2)
+            await called.wait()
+            reset = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+            writer.transport.abort()
+            await responded.wait()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(exchange())
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("headers", [[], [(b"transfer-encoding", b"chunked")]], ids=["", "chunked"])
+def test_body_without_a_length_is_chunked(headers: list[tuple[bytes, bytes]]) -> None:
+    lines = respond(GET, (200, headers))
+
+    assert lines.count("Transfer-Encoding: chunked") == 1
     assert lines[-6:] == ["", "4", "body", "0", "", ""]
+
+
+def test_body_with_a_length_is_not_chunked() -> None:
+    lines = respond(GET, (200, [(b"content-length", b"4"), (b"transfer-encoding", b"chunked")]))
+
+    assert "Transfer-Encoding: chunked" not in lines
+    assert lines[-2:] == ["", "body"]
 
 
 @pytest.mark.parametrize(
@@ -87,6 +155,7 @@ def test_undeclared_header_names_have_a_capital_letter_in_each_part() -> None:
         (b"a b", b""),
         (b"a\r\nb", b""),
         (b"", b""),
+        (b"Content-Length", b"4"),
     ],
     ids=repr,
 )
