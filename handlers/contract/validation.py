@@ -87,7 +87,8 @@ class Rules:
         match keyword, error.schema_path[-1:]:
             case "required", [str(rule)]:  # or dependentRequired
                 yield self._violation(rule, None, [*path, limit], schema.get("properties", {}).get(limit, {}))
-            case _, ["additionalProperties" | "unevaluatedProperties" as rule]:
+            # A property may have this name, too.
+            case _, ["additionalProperties" | "unevaluatedProperties" as rule] if "x-place" in schema:
                 for name in limit or instance:
                     yield self._violation(rule, None, [*path, name], schema)
             case "pattern", _:  # If the library gives up on a pattern, its limit is another sentence.

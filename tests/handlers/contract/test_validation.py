@@ -569,6 +569,12 @@ def test_properties_of_one_direction(name: str, direction: str, value: Any, repo
         ({"required": ["b"], "properties": {"b": True}}, {}, "required", "b is required"),
         ({"prefixItems": [False]}, [1], "other", "thing[0] is not allowed here"),
         (
+            {"properties": {"additionalProperties": False}},
+            {"additionalProperties": 1},
+            "other",
+            "additionalProperties is not allowed here",
+        ),
+        (
             {"$ref": "#/components/schemas/Text", "maxLength": 2},
             "abc",
             "maxLength",
