@@ -26,7 +26,8 @@ class CrossOrigin(CORSMiddleware):
         )
 
     def preflight_response(self, request_headers: Headers) -> Response:
-        """Return 204 without a body; Starlette would return 200 with a text body."""
+        """Return 204 without a body; Starlette would return 200 or 400 with a text body."""
         headers = super().preflight_response(request_headers).headers
-        kept = {name: value for name, value in headers.items() if not name.startswith("content-")}
+        prefix = "access-control-" if "access-control-allow-origin" in headers else "vary"
+        kept = {name: value for name, value in headers.items() if name.startswith(("vary", prefix))}
         return Response(status_code=204, headers=document.constant_headers(None, 204) | kept)

@@ -130,7 +130,7 @@ def _choose(discriminator: dict[str, Any], branches: dict[str, Any]) -> list[dic
     tag, mapping = discriminator["propertyName"], discriminator.get("mapping", {})
 
     def is_named(names: list[str]) -> dict[str, Any]:
-        return {"type": "object", "required": [tag], "properties": {tag: {"enum": names}}}
+        return {"type": "object", "required": [tag], "properties": {tag: {"enum": names, "x-rule": "discriminator"}}}
 
     names, conditions = [], []
     for reference, branch in branches.items():

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from handlers.contract import document, standard
+from handlers.contract.parameters import properties_of
 from handlers.contract.scope import operation_id_of, state_of
 from handlers.contract.validation import Violation
 from models.database.errors import ChangedError, ConstraintError, MissingError, UnavailableError
@@ -68,7 +69,7 @@ def problem(
     """
     found = _example(operation_id, status, example)
     # The schema of an API that has its own may lack `rule`.
-    omitted = () if "rule" in document.resolve(_errors_schema().get("items", {})).get("properties", {}) else ("rule",)
+    omitted = () if "rule" in properties_of(_errors_schema().get("items", {})) else ("rule",)
     errors = [
         {key: value for key, value in error._asdict().items() if value is not None and key not in omitted}
         for error in violations

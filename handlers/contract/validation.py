@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
+from math import inf
 from typing import Any, NamedTuple, cast
 
 from jsonschema_rs import Draft4Validator, Draft202012Validator, ValidationError
@@ -68,7 +69,8 @@ class Rules:
     def violations(self, value: Any) -> Iterator[Violation]:
         """Yield each violation, without repetition."""
         seen = set()
-        for found in chain.from_iterable(self._explain(each, value) for each in self.validator.iter_errors(value)):
+        errors = _without_consequences(self.validator.iter_errors(value))
+        for found in chain.from_iterable(self._explain(each, value) for each in errors):
             if found[:2] not in seen:
                 seen.add(found[:2])
                 yield found
@@ -83,11 +85,14 @@ class Rules:
         _, schema = _walk(self.schema, error.schema_path[:-1])
         keyword, limit = error.kind.name, error.kind.value
         match keyword, error.schema_path[-1:]:
-            case "required", _:
-                yield self._violation(keyword, None, [*path, limit], schema.get("properties", {}).get(limit, {}))
-            case ("additionalProperties" | "unevaluatedProperties", _) | ("falseSchema", ["additionalProperties"]):
+            case "required", [str(rule)]:  # or dependentRequired
+                yield self._violation(rule, None, [*path, limit], schema.get("properties", {}).get(limit, {}))
+            # A property may have this name, too.
+            case _, ["additionalProperties" | "unevaluatedProperties" as rule] if "x-place" in schema:
                 for name in limit or instance:
-                    yield self._violation("additionalProperties", None, [*path, name], {})
+                    yield self._violation(rule, None, [*path, name], schema)
+            case "pattern", _:  # If the library gives up on a pattern, its limit is another sentence.
+                yield self._violation(keyword, schema[keyword], path, schema)
             case "anyOf" | "oneOf", _ if all(limit):  # no branch is valid
                 yield from self._explain_union(error, value, path, schema, instance)
             case _:
@@ -99,19 +104,15 @@ class Rules:
     ) -> Iterator[Violation]:
         """Explain the only branch for the type of the value, if there is one."""
         branches: list[list[ValidationError]] = error.kind.value
-
-        def excludes(reason: ValidationError) -> bool:
-            return reason.kind.name == "type" and reason.instance_path == error.instance_path
-
         # A discriminator chooses the branch behind its condition.
-        meant = branches[1:] if "x-chosen" in schema else [each for each in branches if not any(map(excludes, each))]
+        meant = branches[1:] if "x-chosen" in schema else [each for each in branches if not _types(each, error)]
         if len(meant) == 1:
-            yield from chain.from_iterable(self._explain(reason, value) for reason in meant[0])
+            reasons = _without_consequences(meant[0])
+            yield from chain.from_iterable(self._explain(reason, value) for reason in reasons)
         elif meant:
             yield self._violation(error.kind.name, None, path, schema)
         else:
-            types = {name for reason in chain(*branches) if excludes(reason) for name in reason.kind.value}
-            yield self._violation("type", sorted(types), path, schema, instance)
+            yield self._violation("type", sorted(_types([error], error)), path, schema, instance)
 
     def _violation(self, rule: str, limit: Any, path: Path, schema: Any, instance: Any = None) -> Violation:
         """Return the violation of a rule by what is at a path, whose schema may have its own message."""
@@ -131,6 +132,35 @@ class Rules:
             key = limit[0] if len(limit) == 1 and limit[0] in messages() else key
         sentence = own[rule] if rule in own else message(key, name, _words(limit))
         return Violation(sentence, pointer(map(str, path)), rule=rule)
+
+
+def _types(errors: Iterable[ValidationError], union: ValidationError) -> set[str]:
+    """Return the types that errors demand of the value of a union, also in unions within it."""
+    found: set[str] = set()
+    for error in errors:
+        if error.instance_path == union.instance_path and error.kind.name == "type":
+            found.update(error.kind.value)
+        elif error.instance_path == union.instance_path and error.kind.name in {"anyOf", "oneOf"}:
+            branches = [_types(each, union) for each in error.kind.value]
+            found.update(*branches if all(branches) else ())
+    return found
+
+
+def _without_consequences(errors: Iterable[ValidationError]) -> Iterator[ValidationError]:
+    """Yield errors, except unevaluated properties and items of what has other errors.
+
+    JSON Schema takes what violates its schema for unevaluated too.
+    """
+
+    def depth(error: ValidationError) -> float:
+        return len(error.instance_path) if error.kind.name.startswith("unevaluated") else inf
+
+    places: set[Any] = set()
+    for error in sorted(errors, key=depth, reverse=True):
+        path = tuple(error.instance_path)
+        if depth(error) == inf or path not in places:
+            places.update(path[:length] for length in range(len(path) + 1))
+            yield error
 
 
 def pointer(path: Iterable[str]) -> str:

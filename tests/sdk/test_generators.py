@@ -32,7 +32,7 @@ EXPECTED_OUTPUT = """\
 Created: Résumé 任务 задача 🙂
 Unchanged: 304
 Replaced: Done true
-Refused: 412 The task has changed since you read it; get it again, and retry with its new ETag in If-Match
+Refused: 412 The task has changed, or If-Match names no ETag of this task; get it again, and retry with its new ETag
 Listed: Done
 Refused: 400 Title is required
 /title Title is required

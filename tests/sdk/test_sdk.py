@@ -30,7 +30,7 @@ Created: Rest
 Listed: Write the tutorial, Water the plants
 Listed: Rest
 Replaced: Publish it (completed)
-Refused: 412 The task has changed since you read it; get it again, and retry with its new ETag in If-Match
+Refused: 412 The task has changed, or If-Match names no ETag of this task; get it again, and retry with its new ETag
 Refused: 400 /title minLength: Title is required
 Refused: 400 /description maxLength: description must have at most 4000 characters
 Task deleted: 1

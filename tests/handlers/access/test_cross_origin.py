@@ -157,7 +157,7 @@ def test_page_may_send_any_header(start: Start, page: Page, names: str) -> None:
 
     assert status == 200
     other = preflight(service, "https://evil.example.com", "GET", names)
-    assert "access-control-allow-origin" not in other.headers
+    assert not [name for name in other.headers if name.startswith("access-control-")]
 
 
 def test_preflight_allows_the_methods_of_the_contract(start: Start) -> None:
