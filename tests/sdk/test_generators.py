@@ -28,16 +28,6 @@ CONTRACT = ROOT / "build/openapi.yaml"
 HEADING = "How do I get a client for another language?"
 # The rows of the table are: language, options, remarks.
 OPTIONS = dict(re.findall(r"(?m)^\| (\S+) \| `(-g .*?)` \|", section("docs/sdks.md", HEADING)))
-EXPECTED_OUTPUT = """\
-Created: Résumé 任务 задача 🙂
-Unchanged: 304
-Replaced: Done true
-Refused: 412 The task has changed, or If-Match names no ETag of this task; get it again, and retry with its new ETag
-Listed: Done
-Refused: 400 Title is required
-/title Title is required
-Task deleted
-"""
 
 
 class Language(NamedTuple):
@@ -145,5 +135,6 @@ def test_client_compiles_and_calls_the_service(name: str, start: Start, store: S
 
     program = FOLDER / "programs" / language.program
     if program.exists():
+        expected = program.with_name("output.txt").read_text()
         variables = {"TASKS_API_KEY": make_key(store, tmp_path), "PROGRAM": str(program)}
-        assert output_of(language.run, client, URL=start().url, **variables) == EXPECTED_OUTPUT
+        assert output_of(language.run, client, URL=start().url, **variables) == expected
