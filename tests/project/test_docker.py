@@ -211,6 +211,8 @@ def configuration(port: int, nodes: list[str], folder: Path, text: str) -> str:
 def proxy(nginx: str, nodes: list[str], folder: Path, text: str = PROXY) -> Iterator[httpx.Client]:
     """Run the proxy in front of nodes, and yield a client of the proxy; its access log is the file `access`."""
     with closing(socket.create_server(("127.0.0.1", 0))) as listener, (folder / "access").open("ab") as access:
+        # A worker of nginx that finds no connection, because another one has taken it, must not wait for the next one.
+        listener.setblocking(False)
         port = listener.getsockname()[1]
         (folder / "proxy.conf").write_text(configuration(port, nodes, folder, text))
         process = subprocess.Popen(
@@ -427,13 +429,15 @@ def test_stalled_clients_are_disconnected(nginx: str, nodes: list[Service], tmp_
     head = b"POST /api/tasks HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 14\r\n\r\n"
 
     def stall(url: httpx.URL, first: bytes, rest: bytes) -> bytes:
-        with wire.connect(str(url)) as connection:
+        # If a byte arrives after the proxy has closed the connection, the proxy resets it.
+        with wire.connect(str(url)) as connection, suppress(ConnectionError):
             connection.sendall(first)
             for byte in rest:
                 if select([connection], [], [], 0.1)[0]:
                     break
                 connection.sendall(bytes([byte]))
             return wire.read_to_end(connection)
+        return b""
 
     with proxy(nginx, [address_of(nodes[0])], tmp_path, shortened) as client, ThreadPoolExecutor() as pool:
         slow_head = pool.submit(stall, client.base_url, head[:1], head[1:])
