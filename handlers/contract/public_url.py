@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from handlers.contract.scope import state_of
 
 FIELDS = {b"location", b"content-location", b"link"}
-# What precedes a path: nothing, or the beginning of a link. Two slashes begin a host (RFC 3986, section 4.2).
+# The start of a path in a header field, or of a link in a list. Two slashes start a host (RFC 3986, section 4.2).
 PATH = re.compile(rb"(^<?|,\s*<)(?=/(?!/))")
 
 

@@ -150,9 +150,11 @@ class Protocol(HttpToolsProtocol):
         ambiguous = b"transfer-encoding" in fields and b"content-length" in fields
         keep_alive = version == "1.1" and self.parser.should_keep_alive() and not (expects or ambiguous)
         previous = self.cycle
+        # A cycle only uses the methods of a transport that the writer has.
+        writer: Any = ResponseWriter(self.transport, self.transport.close if keep_alive else self._close)
         self.cycle = Cycle(
             scope=scope,
-            transport=ResponseWriter(self.transport, self.transport.close if keep_alive else self._close),  # type: ignore[arg-type]
+            transport=writer,
             flow=self.flow,
             logger=self.logger,
             access_logger=self.access_logger,
@@ -204,6 +206,7 @@ class Protocol(HttpToolsProtocol):
 
     def _start_parser(self) -> None:
         self.parser = httptools.HttpRequestParser(self)
+        # The parser skips what follows "Connection: close" instead of failing, as in uvicorn.
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True, lenient_chunked_length=True)
 
     def _parse(self, data: bytes) -> None:

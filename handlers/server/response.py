@@ -77,6 +77,7 @@ class Cycle(RequestResponseCycle):
     uvicorn would check each header by itself, spell its name in lower case, and write the head and the body separately.
     """
 
+    # The protocol passes a writer, which is not a subclass of the transport that uvicorn declares.
     transport: ResponseWriter  # type: ignore[assignment]
 
     async def send(self, message: Any) -> None:
