@@ -47,6 +47,12 @@ def test_each_house_rule_finds_its_violations(node: Path, tmp_path: Path) -> Non
         (item, "get", "get_task"),
     ):
         path_item[method]["operationId"] = name
+    components["schemas"]["TaskDescription"]["pattern"] = r"^[^\u0000]*$"
+    components["schemas"]["Task"]["properties"]["createdAt"]["pattern"] = "Z$"
+    components["schemas"]["TaskId"]["maximum"] = 2**53
+    components["parameters"]["IdempotencyKey"]["schema"]["anyOf"] = [{"maxLength": 255}]
+    components["links"]["GetTask"]["parameters"] = {"id": 1}
+    item["delete"]["parameters"].reverse()
 
     found = {(rule, location) for rule, location in findings(node, contract, tmp_path) if rule in RULES}
 
@@ -66,5 +72,11 @@ def test_each_house_rule_finds_its_violations(node: Path, tmp_path: Path) -> Non
         ("operation-id-is-verb-and-noun", "paths./api/tasks.get.operationId"),
         ("operation-id-is-verb-and-noun", "paths./api/tasks.post.operationId"),
         ("operation-id-is-verb-and-noun", "paths./api/tasks/{id}.get.operationId"),
+        ("pattern-is-portable", "components.schemas.TaskDescription.pattern"),
+        ("time-has-no-pattern", "components.schemas.Task.properties.createdAt.pattern"),
+        ("integer-fits-into-a-double", "components.schemas.TaskId.maximum"),
+        ("header-parameter-is-plain", "components.parameters.IdempotencyKey.schema"),
+        ("link-names-the-location", "components.links.GetTask.parameters"),
+        ("path-parameter-comes-first", "components.parameters.IfMatch.in"),
     }
     assert {rule for rule, _ in found} == RULES.keys()
