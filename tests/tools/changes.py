@@ -26,7 +26,7 @@ MAY_FAIL = {
 }
 
 # Generated files are not copied.
-NOT_COPIED = (".git", ".venv*", ".*_cache", "*.db*", "build", "dist", "__pycache__")
+NOT_COPIED = (".coverage*", ".git", ".venv*", ".*_cache", "*.db*", "build", "dist", "__pycache__")
 
 
 def copy(project: Path) -> Path:
