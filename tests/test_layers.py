@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "models.migrations": set[str](),
     "models.transfer": {"models"},
     "handlers.contract": {"models.database.errors", "models.schemas"},
+    "handlers.arguments": {"models.database.errors"},
     "handlers.settings": {"handlers.contract", "models.database"},
     "handlers.entity_tags": {"handlers.contract", "models.database.errors"},
     "handlers.compression": {"handlers.contract", "handlers.entity_tags"},
