@@ -9,7 +9,7 @@ import psycopg
 
 from models.database.address import Database, connected, existing_database, one_line
 from models.database.errors import ConfigurationError
-from models.database.migrate import ensure_migrated, migrate
+from models.database.migrate import ensure_migrated, ensure_own, migrate
 from models.database.postgresql import PostgresqlDatabase
 from models.database.sqlite import SqliteFile
 
@@ -25,6 +25,7 @@ def copy(source: str, target: str, tables: Tables) -> Iterator[tuple[int, int]]:
     or compared so far, and the total number.
     """
     existing_database(source, "--from")
+    ensure_own(source, "--from")
     with connected(source) as file, connected(target) as server:
         if not isinstance(file, SqliteFile) or not isinstance(server, PostgresqlDatabase):
             raise ConfigurationError("--from must name a SQLite file, and --to a server.")
