@@ -1,8 +1,14 @@
 """The command of the service, such as `shop-api` for a Shop API, and its subcommands."""
 
+import signal
+
+# Ctrl-C during the imports, which take half a second, ends the process without a traceback.
+_on_interrupt = signal.getsignal(signal.SIGINT)
+if _on_interrupt is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import os
 import re
-import signal
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +22,7 @@ from pydantic_settings.exceptions import SettingsError
 from handlers.application import create_app
 from handlers.contract import document
 from handlers.contract.document import COMMAND, NAME
+from handlers.server import output
 from handlers.server.serve import serve
 from handlers.settings import ServerSettings, Settings, variable
 from models import keys
@@ -24,6 +31,8 @@ from models.database.errors import ConfigurationError, require
 from models.database.migrate import migrate, prepare
 from models.tables import all_tables
 from models.transfer.backup import backup
+
+signal.signal(signal.SIGINT, _on_interrupt)
 
 
 class Serve(ServerSettings):
@@ -76,6 +85,11 @@ class NewKey(Settings):
             raise ConfigurationError("A key's name has 1 to 64 letters, digits, dots, underscores and hyphens.")
         prepare(self.database_url)
         print(keys.create(self.database_url, self.name, f"{NAME}_"))
+        if error := output.stdout_error():
+            keys.revoke(self.database_url, self.name)
+            raise ConfigurationError(
+                f"The key cannot be shown ({error.strerror}), so it was revoked: redirect the output, and try again."
+            )
         print("Send it in the header Authorization: Bearer ...; it is not shown again.", file=sys.stderr)
 
 
@@ -174,6 +188,7 @@ Every flag can also be set in the environment or in a .env file: --port as {vari
             _run_subcommand(self)
 
 
+@output.guarded()
 def main() -> None:
     """Run the command in `sys.argv`. After a user error, print one sentence and exit with status 1."""
     try:
