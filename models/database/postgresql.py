@@ -26,12 +26,21 @@ from models.database.statements import Rows, T, Work
 POOL_TIMEOUT = 2.0
 TIMEOUT = 3.0
 # Connection options in seconds, which DATABASE_URL may override. Keepalives detect a server that vanished.
-OPTIONS = {"connect_timeout": 2, "keepalives_idle": 10, "keepalives_interval": 2, "keepalives_count": 3}
+OPTIONS: dict[str, Any] = {
+    "connect_timeout": 2,
+    "keepalives_idle": 10,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+}
+# With several hosts, libpq would take the first one that accepts connections, even a standby.
+SEVERAL_HOSTS = {"target_session_attrs": "read-write"}
 # A server's defaults may allow it to acknowledge commits before they are on disk, and to keep the locks of a client
 # that vanished.
 # After TIMEOUT the connection is closed. The statement timeout is shorter, so a connection survives a lock wait.
+# Nor may a commit skip the wait for a synchronous standby, or hide the warning that its wait was canceled.
 SESSION = """SELECT
-  set_config('synchronous_commit', replace(current_setting('synchronous_commit'), 'off', 'on'), false),
+  set_config('synchronous_commit', regexp_replace(current_setting('synchronous_commit'), 'off|local', 'on'), false),
+  set_config('client_min_messages', 'warning', false),
   set_config('idle_in_transaction_session_timeout', '10s', false),
   set_config('statement_timeout', '2500ms', false)"""
 # Conflicts with a concurrent transaction, which a retry resolves.
@@ -39,6 +48,13 @@ CONFLICTS = (errors.SerializationFailure, errors.DeadlockDetected)
 ATTEMPTS = 5
 # The key of the advisory lock for migrations. It must not change: nodes of several releases may migrate at once.
 MIGRATION_LOCK = 499_851_160_435
+
+
+class PooledConnection(AsyncConnection[Any]):
+    """A connection of the pool."""
+
+    # Whether a commit succeeded without the synchronous standby, so that a failover may lose it.
+    lacks_standby = False
 
 
 class PostgresqlDatabase(peewee.PostgresqlDatabase):
@@ -55,7 +71,8 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
             given = conninfo_to_dict(url)
         except psycopg.ProgrammingError as error:
             raise ConfigurationError(f"DATABASE_URL is not a valid database URL: {str(error).strip()}.") from None
-        self._options: dict[str, Any] = {name: value for name, value in OPTIONS.items() if name not in given}
+        options = OPTIONS | (SEVERAL_HOSTS if "," in f"{given.get('host')}{given.get('hostaddr')}" else {})
+        self._options: dict[str, Any] = {name: value for name, value in options.items() if name not in given}
         super().__init__(url, prefer_psycopg3=True, **self._options)
         self._connections = connections
 
@@ -67,8 +84,9 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
 
     async def start(self) -> None:
         """Open the pool. While the server cannot be reached, the pool keeps trying to connect."""
-        self._pool = AsyncConnectionPool(
+        self._pool: AsyncConnectionPool[PooledConnection] = AsyncConnectionPool(
             self.database,
+            connection_class=PooledConnection,
             kwargs={**self._options, "autocommit": True, "prepare_threshold": 0},
             min_size=1,
             max_size=self._connections,
@@ -126,9 +144,13 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
     async def _use(self, use: Work[T], *arguments: Any) -> T:
         try:
             connection = await self._take()
+            connection.lacks_standby = False
             timer = asyncio.get_running_loop().call_later(TIMEOUT, _abort, connection)
             try:
-                return await use(connection, *arguments)
+                result = await use(connection, *arguments)
+                if connection.lacks_standby:
+                    raise UnavailableError("a commit did not wait for the synchronous standby")
+                return result
             except errors.ReadOnlySqlTransaction:
                 # After a failover another server is the primary.
                 await connection.close()
@@ -142,7 +164,7 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
         except psycopg.IntegrityError as error:
             raise _translate(error) from None
 
-    async def _take(self) -> AsyncConnection[Any]:
+    async def _take(self) -> PooledConnection:
         """Return a pooled connection that the server has not closed."""
         while True:
             connection = await self._pool.getconn(POOL_TIMEOUT)
@@ -162,8 +184,14 @@ class CockroachCluster(CockroachDatabase, PostgresqlDatabase):
     before_migration = "SET serial_normalization = 'sql_sequence'"
 
 
-async def _configure(connection: AsyncConnection[Any]) -> None:
+async def _configure(connection: PooledConnection) -> None:
     await connection.execute(SESSION)
+
+    def check(warning: errors.Diagnostic) -> None:
+        # The wait of a commit for the standby was canceled. The server reports success, with this warning.
+        connection.lacks_standby |= warning.source_function == "SyncRepWaitForLSN"
+
+    connection.add_notice_handler(check)
 
 
 def _abort(connection: AsyncConnection[Any]) -> None:
