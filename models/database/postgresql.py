@@ -37,7 +37,7 @@ SEVERAL_HOSTS = {"target_session_attrs": "read-write"}
 # A server's defaults may allow it to acknowledge commits before they are on disk, and to keep the locks of a client
 # that vanished.
 # After TIMEOUT the connection is closed. The statement timeout is shorter, so a connection survives a lock wait.
-# Nor may a commit skip the wait for a synchronous standby, or hide the warning that its wait was canceled.
+# Nor may a commit skip the wait for the synchronous standby, or the server suppress the warning that it was canceled.
 SESSION = """SELECT
   set_config('synchronous_commit', regexp_replace(current_setting('synchronous_commit'), 'off|local', 'on'), false),
   set_config('client_min_messages', 'warning', false),
@@ -145,9 +145,9 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
         try:
             connection = await self._take()
             connection.lacks_standby = False
-            timer = asyncio.get_running_loop().call_later(TIMEOUT, _abort, connection)
             try:
-                result = await use(connection, *arguments)
+                with _aborted_after_timeout(connection):
+                    result = await use(connection, *arguments)
                 if connection.lacks_standby:
                     raise UnavailableError("a commit did not wait for the synchronous standby")
                 return result
@@ -156,7 +156,6 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
                 await connection.close()
                 raise
             finally:
-                timer.cancel()
                 await self._pool.putconn(connection)
         except (psycopg.OperationalError, errors.ReadOnlySqlTransaction) as error:
             raise UnavailableError(str(error).strip()) from None
@@ -185,13 +184,23 @@ class CockroachCluster(CockroachDatabase, PostgresqlDatabase):
 
 
 async def _configure(connection: PooledConnection) -> None:
-    await connection.execute(SESSION)
+    with _aborted_after_timeout(connection):
+        await connection.execute(SESSION)
 
     def check(warning: errors.Diagnostic) -> None:
         # The wait of a commit for the standby was canceled. The server reports success, with this warning.
         connection.lacks_standby |= warning.source_function == "SyncRepWaitForLSN"
 
     connection.add_notice_handler(check)
+
+
+@contextmanager
+def _aborted_after_timeout(connection: PooledConnection) -> Iterator[None]:
+    timer = asyncio.get_running_loop().call_later(TIMEOUT, _abort, connection)
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _abort(connection: AsyncConnection[Any]) -> None:
