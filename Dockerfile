@@ -25,8 +25,7 @@ COPY --from=builder /venv /venv
 ENV PATH="/venv/bin:$PATH" \
     PYTHONDONTWRITEBYTECODE=1 \
     DATABASE_URL=sqlite:////data/tasks.db \
-    TASKS_API_HOST=0.0.0.0 \
-    TASKS_API_PORT=8000
+    TASKS_API_HOST=0.0.0.0
 # The base image has no bytecode of the standard library. Compile the modules that the service and the health check use
 # once, here, instead of at every start.
 RUN PYTHONDONTWRITEBYTECODE= python -c "import handlers.application, handlers.cli, http.client" \
@@ -37,7 +36,8 @@ VOLUME /data
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 # Without the service's own modules, which take ten times as long to load. On Linux, 0.0.0.0 and :: lead to this machine.
+# Kubernetes may set TASKS_API_PORT to an address, such as tcp://10.0.0.1:8000, which the service ignores.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s --start-interval=1s --retries=3 \
-    CMD ["python", "-c", "from os import environ as e; from http.client import HTTPConnection; c = HTTPConnection(e['TASKS_API_HOST'], e['TASKS_API_PORT'], timeout=4); c.request('GET', '/health/ready'); exit(c.getresponse().status != 200)"]
+    CMD ["python", "-c", "from os import environ as e; from http.client import HTTPConnection; ports = (e.get('TASKS_API_PORT', ''), e.get('PORT', ''), '8000'); c = HTTPConnection(e['TASKS_API_HOST'].strip(), next(p for p in map(str.strip, ports) if p.isdigit()), timeout=4); c.request('GET', '/health/ready'); exit(c.getresponse().status != 200)"]
 ENTRYPOINT ["tasks-api"]
 CMD ["serve"]

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,11 +14,12 @@ from pydantic import BaseModel, Field, ValidationError
 from pydantic_settings import BaseSettings, CliApp, CliPositionalArg, CliSubCommand, CliToggleFlag, get_subcommand
 from pydantic_settings.exceptions import SettingsError
 
+from handlers import environment
 from handlers.application import create_app
 from handlers.contract import document
 from handlers.contract.document import COMMAND, NAME
 from handlers.server.serve import serve
-from handlers.settings import ServerSettings, Settings, variable
+from handlers.settings import PREFIX, ServerSettings, Settings, variable
 from models import keys
 from models.database.address import existing_database
 from models.database.errors import ConfigurationError, require
@@ -55,7 +57,7 @@ class Contract(BaseModel):
     """Print the contract as the service publishes it: with the standard parts."""
 
     def cli_cmd(self) -> None:
-        print(document.to_yaml(document.raw()).decode(), end="")
+        click.echo(document.to_yaml(document.raw()), nl=False)
 
 
 class Migrate(Settings):
@@ -128,7 +130,7 @@ class Backup(Settings):
         print(f"Copied {rows} rows to {self.file}, and checked the copy.")
 
 
-class Copy(BaseModel):
+class Copy(BaseModel, str_strip_whitespace=True):
     """Copy all data from a SQLite file to an empty PostgreSQL database, and compare the two."""
 
     source: str = Field(validation_alias="from", description=f"the file, such as sqlite:///{NAME}.db")
@@ -176,6 +178,9 @@ Every flag can also be set in the environment or in a .env file: --port as {vari
 
 def main() -> None:
     """Run the command in `sys.argv`. After a user error, print one sentence and exit with status 1."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        # Escape what the locale cannot write, as standard error does.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         CliApp.run(Command, cli_exit_on_error=False)
     except ValidationError as error:
@@ -190,7 +195,10 @@ def main() -> None:
 
 
 def _run_subcommand(command: BaseModel, *name: str) -> None:
-    if get_subcommand(command, is_required=False):
+    if subcommand := get_subcommand(command, is_required=False):
+        if isinstance(subcommand, Settings):
+            for sentence in environment.misspelt(PREFIX, [variable(name) for name in ServerSettings.model_fields]):
+                print(sentence, file=sys.stderr)
         CliApp.run_subcommand(command)
     else:
         CliApp.run(Command, [*name, "--help"])
@@ -198,5 +206,7 @@ def _run_subcommand(command: BaseModel, *name: str) -> None:
 
 def _sentence(name: str, message: str) -> str:
     """Return an error message that starts with the flag and the environment variable of the invalid setting."""
-    places = f"--{name.replace('_', '-')}" + (f" or {variable(name)}" if name in ServerSettings.model_fields else "")
-    return f"{places}: {message.removeprefix('Value error, ')}."
+    places = [f"--{name.replace('_', '-')}", *([variable(name)] if name in ServerSettings.model_fields else [])]
+    if (other := environment.PLATFORM_VARIABLES.get(name, "")) in os.environ:
+        places.append(other)
+    return f"{' or '.join(places)}: {message.removeprefix('Value error, ')}."

@@ -4,11 +4,12 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import ip_network
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, HttpUrl
+from pydantic import AfterValidator, Field, HttpUrl, field_validator
 from pydantic_settings import BaseSettings
 
+from handlers import environment
 from handlers.contract import document
 from models.database.address import CONNECTIONS
 from models.database.errors import require
@@ -70,12 +71,23 @@ Origins = Annotated[str, _matching(ORIGINS, "https://app.example.com, separated 
 RedisUrl = Annotated[str, _matching(rf"(?i:rediss?)://([^/?#\s]*@)?{HOST}:{PORT}(/\d*)?", "redis://127.0.0.1:6379/0")]
 
 
-class Settings(BaseSettings, env_file=".env", env_prefix=PREFIX, extra="ignore", use_attribute_docstrings=True):
+class Settings(BaseSettings, env_prefix=PREFIX, extra="ignore", use_attribute_docstrings=True):
     """The settings of every command."""
 
     # The alias keeps the name that hosting platforms use: DATABASE_URL, without the prefix.
     database_url: str = Field(default=f"sqlite:///{document.NAME}.db", validation_alias="database_url")
     """database: sqlite:/// and the path of a file, or the URL of a postgresql:// server"""
+
+    @classmethod
+    def settings_customise_sources(cls, settings_cls: Any, init_settings: Any, *_: Any, **__: Any) -> Any:
+        """Read flags, then the environment, then the file `.env`."""
+        return (init_settings, *environment.sources(settings_cls))
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def strip(cls, value: Any) -> Any:
+        """Remove spaces and line breaks around a value, such as the carriage return of a file from Windows."""
+        return value.strip() if isinstance(value, str) else value
 
 
 class ServerSettings(Settings):

@@ -23,7 +23,8 @@ MAY_IMPORT = {
     "models.migrations": set[str](),
     "models.transfer": {"models"},
     "handlers.contract": {"models.database.errors", "models.schemas"},
-    "handlers.settings": {"handlers.contract", "models.database"},
+    "handlers.environment": {"models.database.errors"},
+    "handlers.settings": {"handlers.contract", "handlers.environment", "models.database"},
     "handlers.entity_tags": {"handlers.contract", "models.database.errors"},
     "handlers.compression": {"handlers.contract", "handlers.entity_tags"},
     "handlers.idempotency": {"handlers.contract", "models"},
@@ -53,6 +54,7 @@ ONLY = {
     "connexion": {"handlers.contract", "handlers.access", "handlers.application"},
     "limits": {"handlers.access", "handlers.settings"},
     "redis": {"handlers.access"},
+    "dotenv": {"handlers.environment"},
     "prometheus_client": {"handlers.observability"},
 }
 FILES = [path.relative_to(ROOT) for folder in ("handlers", "models") for path in (ROOT / folder).rglob("*.py")]

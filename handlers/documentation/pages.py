@@ -37,7 +37,7 @@ def routes(keys: KeyCache) -> list[BaseRoute]:
     first, *others = contract.get("servers") or [{}]
     kept = {key: value for key, value in first.items() if key != "variables"}
     contract = {**contract, "servers": [{**kept, "url": URL_OF_THIS_SERVER}, *others]}
-    index = (ASSETS / "index.html").read_text().replace("{title}", escape(contract["info"]["title"]))
+    index = (ASSETS / "index.html").read_text("utf-8").replace("{title}", escape(contract["info"]["title"]))
     index = index.replace("{base_path}", escape(document.base_path()))
     tests = [path for path in document.TESTS.iterdir() if path.is_file()]
     to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode

@@ -67,6 +67,10 @@ def one_line(error: Exception) -> str:
 
 def _path(rest: str) -> Path:
     path = Path(rest.removeprefix("/"))
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError as error:
+        raise ConfigurationError(f"The locale has no letters for {path}: set LC_ALL=C.UTF-8.") from error
     if rest == "/" or not rest.startswith("/") or ":memory:" in rest or "?" in rest:
         raise ConfigurationError("DATABASE_URL must name a SQLite file, such as sqlite:///data.db.")
     if not path.parent.is_dir():

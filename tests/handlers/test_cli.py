@@ -2,6 +2,7 @@
 
 import socket
 import sqlite3
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
@@ -12,6 +13,7 @@ from unittest.mock import Mock
 import httpx
 import psutil
 import pytest
+import yaml
 
 from handlers.contract import document
 from handlers.contract.document import COMMAND
@@ -19,7 +21,7 @@ from handlers.settings import PREFIX
 from models.database.migrate import DIRECTORY
 from tests.support import inside
 from tests.support.project import RUN_FROM_SOURCE
-from tests.support.service import Start, run, run_installed
+from tests.support.service import Start, environment, run, run_installed
 from tests.support.wire import call, connect
 
 TITLE = document.raw()["info"]["title"]
@@ -289,3 +291,68 @@ def test_reload_applies_a_changed_contract(start: Start, checkout: Path) -> None
         with suppress(httpx.TransportError):
             time.sleep(0.05)
             detail = service.client.get("/api/tasks/1").json()["detail"]
+
+
+# A locale with the encoding ASCII, which Python would otherwise replace by UTF-8. Every machine has it.
+ASCII_LOCALE = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+# Also find files that are opened in the encoding of the locale, by libraries too.
+STRICT = ASCII_LOCALE | {"PYTHONWARNDEFAULTENCODING": "1", "PYTHONWARNINGS": "error::EncodingWarning"}
+FOREIGN = "caf\N{LATIN SMALL LETTER E WITH ACUTE} \N{CHECK MARK}"
+
+
+@pytest.fixture
+def foreign_checkout(checkout: Path) -> Path:
+    """Return a checkout whose contract and `.env` contain letters that the locale does not have."""
+    contract = checkout / "openapi.yaml"
+    text = contract.read_text("utf-8").replace(f"  title: {TITLE}\n", f"  title: {TITLE} {FOREIGN}\n", 1)
+    contract.write_text(f"x-name: {document.NAME}\n{text}", "utf-8")
+    (checkout / ".env").write_text(f"# {FOREIGN}\nOTHER={FOREIGN}\n", "utf-8")
+    return checkout
+
+
+@pytest.mark.slow
+def test_commands_work_in_any_locale(foreign_checkout: Path) -> None:
+    def result(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+        variables = environment(STRICT)
+        command = [*RUN_FROM_SOURCE, *arguments]
+        return subprocess.run(command, cwd=foreign_checkout, env=variables, capture_output=True, check=False)
+
+    def output(*arguments: str) -> bytes:
+        completed = result(*arguments)
+        assert completed.returncode == 0, completed.stderr
+        return completed.stdout
+
+    assert rf"{TITLE} caf\xe9 \u2713".encode() in output("--help")
+    assert output("--version").isascii()
+    assert b"no faults" in output("check")
+    published = yaml.safe_load(output("contract").decode())
+    assert published["info"]["title"] == f"{TITLE} {FOREIGN}"
+    output("migrate")
+    output("key", "new", "app")
+    assert output("key", "list").startswith(b"app ")
+    assert output("backup", f"{FOREIGN}.db").startswith(b"Copied 1 rows to ")
+    assert (foreign_checkout / f"{FOREIGN}.db").exists()
+    unknown = result("serve", "--public-url", FOREIGN)
+    assert (unknown.returncode, unknown.stderr.count(b"\n")) == (1, 1)
+    (foreign_checkout / ".env").write_text(f"DATABASE_URL=sqlite:///{FOREIGN}.db\n", "utf-8")
+    unusable = result("migrate")
+    assert (unusable.returncode, unusable.stderr.count(b"\n")) == (1, 1)
+    assert unusable.stderr.endswith(b"set LC_ALL=C.UTF-8.\n")
+
+
+@pytest.mark.parametrize(
+    ("flags", "variables"),
+    # In workers, uvicorn opens the standard input in the encoding of the locale.
+    [(("--access-log",), STRICT), (("--workers", "2"), ASCII_LOCALE)],
+)
+def test_service_works_in_any_locale(
+    start: Start, foreign_checkout: Path, flags: tuple[str, ...], variables: dict[str, str]
+) -> None:
+    service = start(*flags, folder=foreign_checkout, command=RUN_FROM_SOURCE, variables=variables)
+
+    assert service.announcement.startswith(rf"{TITLE} caf\xe9 \u2713 at ")
+    assert service.client.post("/api/tasks", json={"title": FOREIGN}).json()["title"] == FOREIGN
+    assert FOREIGN in service.client.get("/docs").text
+    assert FOREIGN in service.client.get("/openapi.yaml").text
+    assert service.stop() == 0
+    assert service.log() == ""

@@ -176,20 +176,59 @@ def test_request_timeout_sets_tcp_user_timeout(
     assert asyncio.run(connect()) == milliseconds
 
 
-@pytest.mark.parametrize("name", ["VERSION", "SERVE", "MIGRATE", "KEY", "BACKUP", "COPY", "NAME", "FILE", "PORT"])
-@pytest.mark.parametrize("prefix", [PREFIX, ""])
-def test_unrelated_variables_are_ignored(tmp_path: Path, prefix: str, name: str) -> None:
-    """Examples are the version of an image, the API key of a client, and the port that Kubernetes injects."""
-    result = inside.run(tmp_path, "migrate", variables={f"{prefix}{name}": "tcp://10.0.0.1:80"})
+@pytest.mark.parametrize("name", ["port", "database_url", "access_log", "request_timeout", "trusted_proxies"])
+@pytest.mark.parametrize(("before", "after"), [("", "\r"), (" ", "  "), ("\t", "\r\n"), ("\n", "\N{NO-BREAK SPACE}")])
+def test_values_are_trimmed(tmp_path: Path, name: str, before: str, after: str) -> None:
+    """Carriage returns come from files that were written on Windows."""
+    value = f"{before}{str(other(name)).lower()}{after}"
+    in_file = value.replace("\r", r"\r").replace("\n", r"\n")
+    flags = () if name == "access_log" else (f"--{name.replace('_', '-')}", value)
 
-    assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout.startswith("Applied: ")
+    for settings in (
+        read_settings(tmp_path, variables={variable(name): value}),
+        read_settings(tmp_path, file={variable(name): in_file}),
+        read_settings(tmp_path, *(flags or ["--access-log"])),
+    ):
+        assert getattr(settings, name) == other(name)
+
+
+@pytest.mark.parametrize("value", ["tcp://10.96.14.3:8000", "udp://10.96.14.3:53", "sctp://[fd00::3]:8000"])
+def test_port_of_a_service_in_kubernetes_is_ignored(tmp_path: Path, value: str) -> None:
+    """Kubernetes injects it for a Service that has the name of the command, as `docker --link` does."""
+    injected = {f"{PREFIX}PORT": value}
+
+    assert read_settings(tmp_path, variables=injected).port == default("port")
+    assert read_settings(tmp_path, variables=injected | {"PORT": "5000"}).port == 5000
+    assert read_settings(tmp_path, variables=injected, file={f"{PREFIX}PORT": "5001"}).port == 5001
+    assert read_settings(tmp_path, "--port=5002", variables=injected).port == 5002
+
+
+def test_port_of_the_platform_counts_where_no_other_is_set(tmp_path: Path) -> None:
+    platform, own = {"PORT": " 5000\r"}, {f"{PREFIX}PORT": "5001"}
+
+    assert read_settings(tmp_path, variables=platform).port == 5000
+    assert read_settings(tmp_path, variables=platform | own).port == 5001
+    assert read_settings(tmp_path, variables=platform, file=own).port == 5001
+    assert read_settings(tmp_path, "--port=5002", variables=platform).port == 5002
+    assert read_settings(tmp_path, variables={"PORT": " "}).port == default("port")
+    # In the file, it may be meant for another program.
+    assert read_settings(tmp_path, file={"PORT": "5000"}).port == default("port")
+
+
+@pytest.mark.parametrize("value", ["http", "65536", "tcp://10.96.14.3:8000"])
+def test_invalid_port_of_the_platform_is_named(tmp_path: Path, value: str) -> None:
+    with patch("handlers.cli.serve"):
+        failed = inside.run(tmp_path, "serve", variables={"PORT": value})
+
+    assert failed.returncode == 1
+    assert failed.stderr.startswith(f"--port or {PREFIX}PORT or PORT: ")
+    assert failed.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
     ("name", "values"),
     [
-        ("allowed_origins", ["https://a,", ",https://a", " https://a\n", " ", "*", "https://a, http://b:8 https://c"]),
+        ("allowed_origins", ["https://a,", ",https://a", "", "*", "https://a, http://b:8 https://c"]),
         (
             "public_url",
             [

@@ -120,7 +120,7 @@ def test_nodes_are_open_and_not_published() -> None:
     assert SERVICES["api"]["depends_on"] == {"migrate": {"condition": "service_completed_successfully"}}
 
 
-def check_health(url: httpx.URL, host: str = "") -> int:
+def check_health(url: httpx.URL, host: str = "", **variables: str) -> int:
     """Run the health check of the image in the environment of a service, and return its exit status."""
     _, command = instruction("HEALTHCHECK").split(" CMD ")
     python, *arguments = json.loads(command)
@@ -130,6 +130,7 @@ def check_health(url: httpx.URL, host: str = "") -> int:
         "TASKS_API_HOST": host or url.host,
         "TASKS_API_PORT": str(url.port),
         "http_proxy": "http://127.0.0.1:9",
+        **variables,
     }
     return subprocess.run(
         [sys.executable, *arguments], env=environment, stderr=subprocess.DEVNULL, timeout=30, check=False
@@ -143,8 +144,30 @@ def test_health_check_succeeds_at_the_configured_address(start: Start, host: str
     assert check_health(httpx.URL(service.url), host) == 0
 
 
-def test_image_has_the_address_that_the_health_check_reads() -> None:
-    assert f"TASKS_API_PORT={instruction('EXPOSE')}" in instruction("ENV")
+KUBERNETES_PORT = "tcp://10.96.14.3:8000"
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"TASKS_API_PORT": KUBERNETES_PORT, "PORT": "{port}"},
+        {"TASKS_API_PORT": " {port}\r", "PORT": "9"},
+        {"TASKS_API_PORT": "", "PORT": "{port}"},
+        {"TASKS_API_HOST": "127.0.0.1\r"},
+    ],
+    ids=str,
+)
+def test_health_check_finds_the_port_as_the_service_does(start: Start, variables: dict[str, str]) -> None:
+    url = httpx.URL(start().url)
+
+    assert check_health(url, **{name: value.format(port=url.port) for name, value in variables.items()}) == 0
+
+
+def test_image_leaves_the_port_to_the_platform() -> None:
+    """A port in the image would take precedence over PORT. Without any, the service and the health check use 8000."""
+    assert "PORT" not in instruction("ENV")
+    assert str(ServerSettings.model_fields["port"].default) == instruction("EXPOSE")
+    assert f"'{instruction('EXPOSE')}')" in instruction("HEALTHCHECK")
     assert set(re.findall(r"TASKS_API_\w+", instruction("HEALTHCHECK"))) == {"TASKS_API_HOST", "TASKS_API_PORT"}
 
 

@@ -4,7 +4,7 @@ import os
 import resource
 import sys
 from contextlib import chdir, redirect_stderr, redirect_stdout
-from io import StringIO
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from subprocess import CompletedProcess
 from unittest.mock import patch
@@ -20,8 +20,8 @@ def run(folder: Path, *arguments: str, variables: dict[str, str] | None = None) 
         chdir(folder),
         patch.dict(os.environ, environment(variables), clear=True),
         patch.object(sys, "argv", ["tasks-api", *arguments]),
-        redirect_stdout(StringIO()) as out,
-        redirect_stderr(StringIO()) as err,
+        redirect_stdout(TextIOWrapper(BytesIO(), "utf-8", write_through=True)) as out,
+        redirect_stderr(TextIOWrapper(BytesIO(), "utf-8", write_through=True)) as err,
     ):
         try:
             main()
@@ -34,4 +34,6 @@ def run(folder: Path, *arguments: str, variables: dict[str, str] | None = None) 
         finally:
             # Restore the limit: the command may have raised it, and services started later would inherit it.
             resource.setrlimit(resource.RLIMIT_NOFILE, files)
-    return CompletedProcess(arguments, status, out.getvalue(), err.getvalue() + message)
+    out.seek(0)
+    err.seek(0)
+    return CompletedProcess(arguments, status, out.read(), err.read() + message)

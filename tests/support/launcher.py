@@ -180,6 +180,8 @@ def _set_up_process(message: Any, stdout: int, stderr: int) -> None:
     for descriptor, number in ((stdout, 1), (stderr, 2)):
         os.dup2(descriptor, number)
         os.close(descriptor)
+    # The old object has the properties of the old file, such as whether it can seek.
+    sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
     # A test run in the background ignores Ctrl-C, but its services must not ignore it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if path := environment.get(SOCKET_VARIABLE):

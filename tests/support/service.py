@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import httpx
 import pytest
 
+from handlers.environment import PLATFORM_VARIABLES
 from handlers.settings import PREFIX
 from tests.support.launcher import launcher
 from tests.support.project import COMMAND, TIMEOUT
@@ -95,7 +96,12 @@ def environment(variables: dict[str, str] | None = None) -> dict[str, str]:
     Every service in the tests validates its responses. Processes always write bytecode files, since the tests start the
     same code hundreds of times.
     """
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, "DATABASE_"))}
+    prefixes, others = (PREFIX, "DATABASE_"), PLATFORM_VARIABLES.values()
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.upper().startswith(prefixes) and name not in others
+    }
     always = {f"{PREFIX}VALIDATE_RESPONSES": "true", "PYTHONDONTWRITEBYTECODE": ""}
     return inherited | always | (variables or {})
 
@@ -109,12 +115,14 @@ def run(folder: Path, *arguments: str, variables: dict[str, str] | None = None) 
         return subprocess.CompletedProcess(arguments, process.wait(), output, errors.read())
 
 
-def run_installed(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run_installed(
+    folder: Path, *arguments: str, variables: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run the installed command `tasks-api` to its end."""
     return subprocess.run(
         [COMMAND, *arguments],
         cwd=folder,
-        env=environment(),
+        env=environment(variables),
         capture_output=True,
         text=True,
         timeout=30,
