@@ -74,7 +74,7 @@ TESTS = [path.relative_to(ROOT) for path in (ROOT / "tests").rglob("*.py")]
 
 def imported_names(path: Path) -> Iterator[str]:
     """Yield the dotted name of everything that a file imports."""
-    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+    for node in ast.walk(ast.parse((ROOT / path).read_text("utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         if isinstance(node, ast.ImportFrom):

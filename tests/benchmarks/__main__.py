@@ -174,7 +174,9 @@ def measure_memory(folder: Path) -> Iterator[str]:
         with running(SERVICE, database_folder) as server:
             before = server.process.memory_info().rss
             page = httpx.get(f"{server.url}/api/tasks?limit=1000").content
-            peak = int(Path(f"/proc/{server.process.pid}/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
+            peak = (
+                int(Path(f"/proc/{server.process.pid}/status").read_text("utf-8").split("VmHWM:")[1].split()[0]) * 1024
+            )
         size, memory = megabytes(len(page)), megabytes(peak - before)
         yield f"Building a page of 1,000 tasks ({size:.2f} MB) takes {memory:.1f} MB of memory."
 

@@ -42,7 +42,7 @@ def start_wrk(
 ) -> subprocess.Popen[str]:
     """Start wrk on a processor that the server does not use."""
     options = [f"-c{connections}", f"-d{seconds}", "-s", str(SCRIPT), server.url + path, "--", method]
-    process = subprocess.Popen([str(WRK), "-t1", *options], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([str(WRK), "-t1", *options], stdout=subprocess.PIPE, encoding="utf-8")
     pin(process.pid, 1)
     return process
 
@@ -59,5 +59,7 @@ def finish(process: subprocess.Popen[str]) -> dict[str, float]:
 def run_in_process(peer: str, folder: Path, method: str, path: str) -> Measurement:
     """Measure a peer's application without a server, in a separate process."""
     command = [sys.executable, "-m", "tests.benchmarks.in_process", APPLICATIONS[peer], method, path]
-    output = subprocess.run(command, env=environment_for(folder), stdout=subprocess.PIPE, text=True, check=True).stdout
+    output = subprocess.run(
+        command, env=environment_for(folder), stdout=subprocess.PIPE, encoding="utf-8", check=True
+    ).stdout
     return Measurement(**json.loads(output.splitlines()[-1]))

@@ -69,13 +69,13 @@ def limit_cpu(pid: int, share: float) -> Iterator[None]:
     """Limit all threads of a process to a share of a processor (kernel.org, scheduler/sched-bwc)."""
     group = CGROUP.with_name(f"{CGROUP.name}-{pid}")
     group.mkdir()
-    (group / "cpu.cfs_period_us").write_text(str(PERIOD))
-    (group / "cpu.cfs_quota_us").write_text(str(int(PERIOD * share)))
-    (group / "cgroup.procs").write_text(str(pid))
+    (group / "cpu.cfs_period_us").write_text(str(PERIOD), "utf-8")
+    (group / "cpu.cfs_quota_us").write_text(str(int(PERIOD * share)), "utf-8")
+    (group / "cgroup.procs").write_text(str(pid), "utf-8")
     try:
         yield
     finally:
-        (CGROUP.parent / "cgroup.procs").write_text(str(pid))
+        (CGROUP.parent / "cgroup.procs").write_text(str(pid), "utf-8")
         with suppress(OSError):
             group.rmdir()
 
@@ -85,7 +85,7 @@ def measure(address: str, method: str, path: str) -> tuple[float, float, float]:
     before, idle = resource.getrusage(resource.RUSAGE_CHILDREN), psutil.cpu_times().idle
     started = time.monotonic()
     command = [str(load.WRK), "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}", "-s", str(load.SCRIPT), address + path]
-    totals = load.finish(subprocess.Popen([*command, "--", method], stdout=subprocess.PIPE, text=True))
+    totals = load.finish(subprocess.Popen([*command, "--", method], stdout=subprocess.PIPE, encoding="utf-8"))
     elapsed = time.monotonic() - started
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

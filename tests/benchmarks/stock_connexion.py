@@ -70,6 +70,6 @@ async def delete_task(id: int) -> Any:
     return ({"message": "Task deleted"}, 200, JSON) if deleted else NOT_FOUND
 
 
-contract = yaml.safe_load((Path(__file__).parents[2] / "openapi.yaml").read_text())
+contract = yaml.safe_load((Path(__file__).parents[2] / "openapi.yaml").read_text("utf-8"))
 app = AsyncApp(__name__)
 app.add_api(contract | {"security": []}, resolver=Resolver(lambda operation_id: globals()[underscore(operation_id)]))

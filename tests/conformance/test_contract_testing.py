@@ -28,8 +28,8 @@ from tests.support.reports import CONTRACT_TESTS, failures, har_entries, make_co
 from tests.support.service import Service, Start
 
 BIN = Path(sys.executable).parent
-PAGE = (ROOT / "docs/contract-testing.md").read_text()
-WORKFLOW: dict[str, Any] = yaml.safe_load((ROOT / ".github/workflows/contract.yml").read_text())
+PAGE = (ROOT / "docs/contract-testing.md").read_text("utf-8")
+WORKFLOW: dict[str, Any] = yaml.safe_load((ROOT / ".github/workflows/contract.yml").read_text("utf-8"))
 STEPS: list[dict[str, Any]] = WORKFLOW["jobs"]["contract"]["steps"]
 REQUIREMENT = re.compile("schemathesis>=[0-9.]+,<[0-9]+")
 KEY = "must-not-appear-in-a-report"
@@ -43,8 +43,8 @@ def broken(start: Start, checkout: Path) -> Service:
     replace_in(checkout / "handlers/tasks.py", "replace_task", "id, body, versions", "id, body, None")
     published = checkout / "handlers/documentation/pages.py"
     old, new = "[not keys.required]", "[0]"
-    assert published.read_text().count(old) == 1
-    published.write_text(published.read_text().replace(old, new))
+    assert published.read_text("utf-8").count(old) == 1
+    published.write_text(published.read_text("utf-8").replace(old, new), "utf-8")
     return start(folder=checkout, command=RUN_FROM_SOURCE, variables={f"{PREFIX}VALIDATE_RESPONSES": "false"})
 
 
@@ -55,7 +55,7 @@ def test_make_contract_fails_on_a_finding_and_leaves_no_tasks(broken: Service, t
 
     assert run.returncode == 2, run.stdout
     reported = "".join(failures(tmp_path / "junit.xml"))
-    assert KEY not in reported + (tmp_path / "har.json").read_text()
+    assert KEY not in reported + (tmp_path / "har.json").read_text("utf-8")
     assert "tag_is_known_and_stale_tag_is_refused" in reported
     # To find this defect, Schemathesis sends requests without calling the hooks in checks.py, which also create tasks.
     assert "API accepts requests without authentication" in reported
@@ -72,7 +72,7 @@ def read_collections(service: Service) -> list[Any]:
 def test_interrupted_run_leaves_no_tasks(service: Service, tmp_path: Path) -> None:
     before = read_collections(service)
     command = make_contract(tmp_path, service.url, EXAMPLES=1000, SEED=SEED)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as run:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8", start_new_session=True) as run:
         assert run.stdout
         output = ""
         while "Coverage" not in output:
@@ -117,8 +117,8 @@ def test_documented_commands_need_only_schemathesis(service: Service, tmp_path: 
 
 
 def test_custom_configuration_loads_the_checks(broken: Service, tmp_path: Path) -> None:
-    (tmp_path / "schemathesis.toml").write_text(code_blocks("toml")[0])
-    (tmp_path / "checks.py").write_text(broken.client.get("/docs/contract/checks.py").text)
+    (tmp_path / "schemathesis.toml").write_text(code_blocks("toml")[0], "utf-8")
+    (tmp_path / "checks.py").write_text(broken.client.get("/docs/contract/checks.py").text, "utf-8")
     options = f"--seed {SEED} --max-examples 5 --phases examples --report junit --report-junit-path junit.xml"
 
     run = run_command([str(BIN / "schemathesis"), "run", f"{broken.url}/openapi.yaml", *options.split()], cwd=tmp_path)
@@ -129,7 +129,7 @@ def test_custom_configuration_loads_the_checks(broken: Service, tmp_path: Path) 
 
 
 def test_page_lists_every_check_and_is_short() -> None:
-    statements = ast.parse((ROOT / "tests/contract/checks.py").read_text()).body
+    statements = ast.parse((ROOT / "tests/contract/checks.py").read_text("utf-8")).body
     checks = [
         statement.name
         for statement in statements
@@ -145,7 +145,7 @@ def test_page_lists_every_check_and_is_short() -> None:
 def test_schemathesis_version_is_the_same_everywhere() -> None:
     (dependency,) = (
         name
-        for name in tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["dev"]
+        for name in tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["dependency-groups"]["dev"]
         if name.startswith("schemathesis")
     )
     named = {name for text in (PAGE, json.dumps(WORKFLOW)) for name in REQUIREMENT.findall(text)}
@@ -217,9 +217,9 @@ def published(folder: Path, document: dict[str, Any], checks: str, configuration
     """Serve a contract with its checks and its Schemathesis configuration, and yield the URL of the web site."""
     site = folder / "site"
     (site / "docs/contract").mkdir(parents=True)
-    (site / "openapi.yaml").write_text(yaml.safe_dump(document))
-    (site / "docs/contract/checks.py").write_text(checks)
-    (site / "docs/contract/schemathesis.toml").write_text(configuration)
+    (site / "openapi.yaml").write_text(yaml.safe_dump(document), "utf-8")
+    (site / "docs/contract/checks.py").write_text(checks, "utf-8")
+    (site / "docs/contract/schemathesis.toml").write_text(configuration, "utf-8")
     with (
         ThreadingHTTPServer(("127.0.0.1", 0), partial(Site, directory=site)) as server,
         ThreadPoolExecutor() as pool,
@@ -233,7 +233,7 @@ def published(folder: Path, document: dict[str, Any], checks: str, configuration
 
 def test_workflow_passes(service: Service, tmp_path: Path) -> None:
     """Run only the fast examples phase, with a contract and a configuration that a separate web site publishes."""
-    checks = (CONTRACT_TESTS / "checks.py").read_text()
+    checks = (CONTRACT_TESTS / "checks.py").read_text("utf-8")
     document = yaml.safe_load(service.client.get("/openapi.yaml").text)
     configuration = f'hooks = "checks.py"\nbase-url = "{service.url}"\n'
     phases = (f"[phases.{phase}]\nenabled = false\n" for phase in ("coverage", "fuzzing", "stateful"))
@@ -245,7 +245,7 @@ def test_workflow_passes(service: Service, tmp_path: Path) -> None:
     (junit,) = tmp_path.glob("schemathesis-report/junit-*.xml")
     (har,) = tmp_path.glob("schemathesis-report/har-*.json")
     assert failures(junit) == []
-    assert KEY not in output + har.read_text()
+    assert KEY not in output + har.read_text("utf-8")
     assert service.client.get("/api/tasks").json() == []
 
 

@@ -19,9 +19,9 @@ SCHEMATHESIS = Path(sys.executable).parent / "schemathesis"
 
 def command(folder: Path, url: str, *options: str) -> list[str]:
     """Write the configuration with an API key to a folder, and return a command that tests a service with it."""
-    (folder / "checks.py").write_text((CONTRACT_TESTS / "checks.py").read_text())
-    configuration = (CONTRACT_TESTS / "schemathesis.toml").read_text()
-    (folder / "schemathesis.toml").write_text(f'{configuration}\n[auth.openapi.Key]\napi_key = "{KEY}"\n')
+    (folder / "checks.py").write_text((CONTRACT_TESTS / "checks.py").read_text("utf-8"), "utf-8")
+    configuration = (CONTRACT_TESTS / "schemathesis.toml").read_text("utf-8")
+    (folder / "schemathesis.toml").write_text(f'{configuration}\n[auth.openapi.Key]\napi_key = "{KEY}"\n', "utf-8")
     report = ("--report", "junit", "--report-junit-path", str(folder / "junit.xml"))
     return [str(SCHEMATHESIS), "run", url, "--seed", "1", *report, *options]
 
@@ -52,7 +52,7 @@ def test_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
     with (
         serving(board) as url,
         subprocess.Popen(
-            command(tmp_path, url, "--max-examples", "1000"), cwd=tmp_path, stdout=subprocess.PIPE, text=True
+            command(tmp_path, url, "--max-examples", "1000"), cwd=tmp_path, stdout=subprocess.PIPE, encoding="utf-8"
         ) as run,
     ):
         assert run.stdout

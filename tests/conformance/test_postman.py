@@ -42,6 +42,6 @@ def test_each_request_succeeds(node: Path, start: Start, tmp_path: Path, setting
     exported = ("--reporters=json", f"--reporter-json-export={report}")
     subprocess.run([node / "newman", "run", collection, *exported, *values], timeout=300, check=True)
 
-    sent = json.loads(report.read_text())["run"]["executions"]
+    sent = json.loads(report.read_text("utf-8"))["run"]["executions"]
     results = [(each["item"]["name"], each["response"]["code"]) for each in sent]
     assert results == expected_results(document.json())

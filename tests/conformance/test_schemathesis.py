@@ -28,7 +28,7 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 def test_configuration_skips_no_check_or_operation() -> None:
-    configuration = tomllib.loads((CONTRACT_TESTS / "schemathesis.toml").read_text())
+    configuration = tomllib.loads((CONTRACT_TESTS / "schemathesis.toml").read_text("utf-8"))
 
     statuses = ["2xx", "3xx", "401", "403", "404", "409", "412", "429", "5xx"]
     assert configuration["checks"] == {"enabled": True, "positive_data_acceptance": {"expected-statuses": statuses}}
@@ -64,6 +64,6 @@ def test_service_conforms_to_its_contract(start: Start, store: Store, tmp_path: 
     assert ({200, 201, 401} if key else {200, 201}) <= statuses
     # The hooks in checks.py must prevent 412: Schemathesis warns about an operation whose valid requests all get 412.
     assert 412 not in statuses
-    assert not key or key not in run.stdout + har.read_text() + junit.read_text()
+    assert not key or key not in run.stdout + har.read_text("utf-8") + junit.read_text("utf-8")
     after = client.get("/api/tasks")
     assert (after.content, after.headers["etag"]) == (before.content, before.headers["etag"])

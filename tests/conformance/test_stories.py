@@ -36,7 +36,7 @@ def redocly(node: Path, *arguments: str | Path) -> subprocess.CompletedProcess[s
         env=os.environ | quiet,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
         timeout=300,
         check=False,
     )
@@ -46,17 +46,17 @@ def run_stories(node: Path, service: Service, folder: Path, *options: str) -> tu
     """Run the stories against a service; return the exit status and the result of each story."""
     report, stories = folder / "report.json", folder / STORIES.name
     (folder / "openapi.yaml").write_bytes(document.to_yaml(document.raw()))
-    stories.write_text(STORIES.read_text().replace("../../build/openapi.yaml", "openapi.yaml"))
+    stories.write_text(STORIES.read_text("utf-8").replace("../../build/openapi.yaml", "openapi.yaml"), "utf-8")
     server = f"tasks={service.url}"
     run = redocly(node, "respect", stories, "--server", server, "--json-output", report, *options)
     assert report.exists(), run.stdout
-    (result,) = json.loads(report.read_text())["files"].values()
+    (result,) = json.loads(report.read_text("utf-8"))["files"].values()
     return run.returncode, {story["workflowId"]: story["status"] for story in result["executedWorkflows"]}
 
 
 def authorizations(har: Path) -> set[str]:
     """Return the values of all Authorization headers in a HAR report."""
-    entries: list[dict[str, Any]] = json.loads(har.read_text())["log"]["entries"]
+    entries: list[dict[str, Any]] = json.loads(har.read_text("utf-8"))["log"]["entries"]
     headers = [{field["name"].lower(): field["value"] for field in entry["request"]["headers"]} for entry in entries]
     return {header["authorization"] for header in headers}
 
@@ -86,7 +86,7 @@ def test_make_runs_the_stories(node: Path, service: Service) -> None:
     # These options prevent any installation.
     options = ("--old-file=build/node/installed", f"--old-file={sys.prefix}/development", f"VENV={sys.prefix}")
     command = ["make", "--directory", str(ROOT), *options, "stories", f"URL={service.url}"]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    run = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=300, check=False)
 
     assert run.returncode == 0, run.stdout
     assert f"Workflows: {len(DEFECTS)} passed, {len(DEFECTS)} total" in run.stdout

@@ -209,11 +209,11 @@ def test_check_reports_all_faults_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_faulty_contract_is_not_served(checkout: Path) -> None:
-    (checkout / "openapi.yaml").write_text(yaml.safe_dump(contract(), sort_keys=False))
+    (checkout / "openapi.yaml").write_text(yaml.safe_dump(contract(), sort_keys=False), "utf-8")
     for name, source in modules().items():
-        (checkout / f"handlers/{name}.py").write_text(source)
+        (checkout / f"handlers/{name}.py").write_text(source, "utf-8")
     command = [*RUN_FROM_SOURCE, "serve"]
-    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False, timeout=TIMEOUT)
+    done = subprocess.run(command, cwd=checkout, capture_output=True, encoding="utf-8", check=False, timeout=TIMEOUT)
 
     assert (done.returncode, done.stdout) == (1, "")
     assert_all_faults_are_reported(done.stderr)
@@ -285,7 +285,7 @@ def test_missing_document_is_reported(tmp_path: Path) -> None:
 
 
 def test_models_that_are_older_than_the_contract_are_reported(tmp_path: Path) -> None:
-    contract = document.PATH.read_text()
+    contract = document.PATH.read_text("utf-8")
     place = "      properties:\n        title:\n"
     newer = contract.replace(place, place.replace("title:", "dueDate: {type: string}\n        title:"), 1)
     with other_contract(tmp_path, newer):

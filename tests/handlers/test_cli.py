@@ -116,7 +116,7 @@ def test_migrate_reports_applied_migrations(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_flag_beats_environment_beats_file(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("DATABASE_URL=sqlite:///file.db\nSOMETHING_ELSE=1\n")
+    (tmp_path / ".env").write_text("DATABASE_URL=sqlite:///file.db\nSOMETHING_ELSE=1\n", "utf-8")
     variables = {"DATABASE_URL": "sqlite:///environment.db"}
 
     run(tmp_path, "migrate")
@@ -211,7 +211,7 @@ def test_taken_port_is_reported(tmp_path: Path, taken_port: int) -> None:
 )
 def test_invalid_setting_is_reported_in_one_sentence(tmp_path: Path, arguments: list[str], message: str) -> None:
     (tmp_path / "folder").mkdir()
-    (tmp_path / "log").write_text("This is a log file, not an SQLite database.")
+    (tmp_path / "log").write_text("This is a log file, not an SQLite database.", "utf-8")
     (tmp_path / "read-only.db").touch(mode=0o444)
     with closing(sqlite3.connect(tmp_path / "other.db")) as database:
         database.execute("CREATE TABLE task (unrelated TEXT)")
@@ -281,7 +281,7 @@ def test_reload_applies_a_changed_contract(start: Start, checkout: Path) -> None
     assert service.client.get("/api/tasks/1").json()["detail"] == "Task not found"
 
     contract = checkout / "openapi.yaml"
-    contract.write_text(contract.read_text().replace("Task not found", "No such task"))
+    contract.write_text(contract.read_text("utf-8").replace("Task not found", "No such task"), "utf-8")
 
     deadline = time.monotonic() + 60
     detail = ""

@@ -69,7 +69,7 @@ def read_settings(
     folder: Path, *flags: str, variables: dict[str, Any] | None = None, file: dict[str, Any] | None = None
 ) -> Any:
     """Return the settings of `tasks-api serve`, given flags, environment variables and the content of `.env`."""
-    (folder / ".env").write_text("".join(f'{name}="{value}"\n' for name, value in (file or {}).items()))
+    (folder / ".env").write_text("".join(f'{name}="{value}"\n' for name, value in (file or {}).items()), "utf-8")
     strings = {name: str(value) for name, value in (variables or {}).items()}
     # Remove the settings that the tests' environment contains.
     base_environment = {name: value for name, value in environment().items() if not name.startswith(PREFIX)}

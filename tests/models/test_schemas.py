@@ -92,7 +92,7 @@ def test_model_and_schema_agree(model: type[BaseModel]) -> None:
 
 
 # A document with schemas of every kind, and the models generated from it.
-EVERY = yaml.safe_load(Path(__file__).with_name("every_schema.yaml").read_text())
+EVERY = yaml.safe_load(Path(__file__).with_name("every_schema.yaml").read_text("utf-8"))
 EVERY_SCHEMA = EVERY["components"]["schemas"]
 # Their models accept only the names by which a discriminator chooses them, even where they are used without it.
 CHOSEN = {"Circle", "Square"}
@@ -208,11 +208,11 @@ def test_every_format_is_generated_as_its_plain_type(tmp_path: Path, kind: str) 
     properties = {name: {"type": kind, "format": name} for name in json_schema_data_formats[kind]}
     contract = {"openapi": "3.0.3", "info": {"title": "", "version": ""}, "paths": {}}
     contract["components"] = {"schemas": {"Formats": {"type": "object", "properties": properties}}}
-    (tmp_path / "openapi.json").write_text(json.dumps(contract))
+    (tmp_path / "openapi.json").write_text(json.dumps(contract), "utf-8")
 
     generate(tmp_path / "openapi.json", tmp_path / "formats.py")
 
     strict = {"string": "StrictStr", "number": "StrictFloat", "integer": "StrictInt"}[kind]
-    types = re.findall(r"(\w+) \| None", (tmp_path / "formats.py").read_text())
+    types = re.findall(r"(\w+) \| None", (tmp_path / "formats.py").read_text("utf-8"))
     assert set(types) == {strict}
     assert len(types) == len(properties)

@@ -36,7 +36,7 @@ def test_tables_come_after_those_they_refer_to(tmp_path: Path) -> None:
     for name, text in files.items():
         path = tmp_path / "test_shop" / f"{name}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_text(text, "utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(tmp_path)
         package = ModuleType("test_shop")

@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.project import ROOT
 
-PACKAGES = re.findall(r"^([a-z0-9-]+)[\[=]", (ROOT / "requirements-all.lock").read_text(), re.MULTILINE)
+PACKAGES = re.findall(r"^([a-z0-9-]+)[\[=]", (ROOT / "requirements-all.lock").read_text("utf-8"), re.MULTILINE)
 # An advisory in the format of https://ossf.github.io/osv-schema.
 ADVISORY = {
     "id": "PYSEC-1",
@@ -60,7 +60,7 @@ def audit(*arguments: str) -> subprocess.CompletedProcess[str]:
         cwd=ROOT,
         env=os.environ | unreachable,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
 

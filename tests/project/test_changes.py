@@ -64,7 +64,7 @@ def test_previous_release_works_with_the_new_field(start: Start, tmp_path: Path,
 def test_failing_tests_are_listed(tmp_path: Path) -> None:
     project = tmp_path / "project"
     project.mkdir()
-    (project / "pyproject.toml").write_text("[tool.pytest.ini_options]\n")
-    (project / "test_some.py").write_text(TESTS)
+    (project / "pyproject.toml").write_text("[tool.pytest.ini_options]\n", "utf-8")
+    (project / "test_some.py").write_text(TESTS, "utf-8")
 
     assert find_failures(project) == ["test_some::test_bad", "test_some::test_with_missing_fixture"]

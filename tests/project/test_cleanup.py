@@ -55,7 +55,7 @@ def test_interrupted_run_leaves_nothing_behind(
         )
     try:
         wait_until(lambda: {"server", "browser"} <= {file.name for file in tmp_path.iterdir()} or bool(run.poll()))
-        assert run.poll() is None, (tmp_path / "output").read_text()
+        assert run.poll() is None, (tmp_path / "output").read_text("utf-8")
         commands = " ".join(commands_of_run(folder))
         assert "postgres" in commands
         assert "chrom" in commands

@@ -17,7 +17,7 @@ from handlers.contract import document
 from tests.support.project import ROOT
 from tests.tools.diff import allow_growth, version_errors
 
-RELEASED = re.sub(r"(?m)^  version: .*", "  version: 1.2.3", document.PATH.read_text())
+RELEASED = re.sub(r"(?m)^  version: .*", "  version: 1.2.3", document.PATH.read_text("utf-8"))
 SMALLER_BODY = ("x-max-bytes: 65536", "x-max-bytes: 6553")
 OTHER_DEFAULT = ("default: 100\n", "default: 10\n")
 OTHER_EXAMPLE = ("TaskNotFound: Task not found", "TaskNotFound: No such task")
@@ -34,7 +34,7 @@ def folder(tmp_path: Path, node: Path) -> Path:
     (tmp_path / "build/node").symlink_to(node.parents[1])
     (tmp_path / "tests").mkdir()
     shutil.copy(ROOT / "tests/redocly.yaml", tmp_path / "tests")
-    (tmp_path / "openapi.yaml").write_text(RELEASED)
+    (tmp_path / "openapi.yaml").write_text(RELEASED, "utf-8")
     git = ("git", "-c", "user.name=a", "-c", "user.email=a@example.com")
     for command in (("init", "-q"), ("add", "openapi.yaml"), ("commit", "-qm", "Release"), ("tag", "v1.2.3")):
         subprocess.run([*git, *command], cwd=tmp_path, check=True)
@@ -45,7 +45,7 @@ def diff(folder: Path, *base: str) -> tuple[int, str]:
     """Run `make diff` on the contract in a folder, and return the exit status and the output."""
     command = [sys.executable, "-m", "tests.tools.diff", *base]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    completed = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    completed = subprocess.run(command, cwd=folder, env=environment, capture_output=True, encoding="utf-8", check=False)
     assert "Traceback" not in completed.stderr
     return completed.returncode, completed.stdout + completed.stderr
 
@@ -101,7 +101,7 @@ def test_requiring_a_key_is_a_breaking_change(version: str, passes: bool) -> Non
 def test_command_applies_the_rules_of_redocly_too(
     change: tuple[str, str], version: str, passes: bool, folder: Path
 ) -> None:
-    (folder / "openapi.yaml").write_text(contract_with(change, version))
+    (folder / "openapi.yaml").write_text(contract_with(change, version), "utf-8")
 
     status, output = diff(folder)
 
@@ -135,8 +135,8 @@ def test_first_release_has_no_base(folder: Path) -> None:
 
 
 def test_contract_package_and_changelog_have_the_same_version() -> None:
-    changelog = re.search(r"(?m)^## (\S+)", (ROOT / "CHANGELOG.md").read_text())
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    changelog = re.search(r"(?m)^## (\S+)", (ROOT / "CHANGELOG.md").read_text("utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
     assert changelog
     assert changelog[1] == document.raw()["info"]["version"] == project["version"] == version("tasks-api")

@@ -34,10 +34,10 @@ from tests.support.project import ROOT, SOURCES, tool
 from tests.support.service import Service, Start, run
 from tests.support.stores import Store
 
-DOCKERFILE = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
-COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
+DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8").replace("\\\n", " ")
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))
 SERVICES = COMPOSE["services"]
-PROXY = (ROOT / "docs/proxy.conf").read_text()
+PROXY = (ROOT / "docs/proxy.conf").read_text("utf-8")
 
 
 def instruction(name: str) -> str:
@@ -48,7 +48,7 @@ def instruction(name: str) -> str:
 def test_environment_variables_are_settings() -> None:
     settings = {variable(name) for name in ServerSettings.model_fields}
     for name in ("Dockerfile", "compose.yaml", ".github/workflows/contract.yml"):
-        variables = set(re.findall(r"\b(?:TASKS_API|DATABASE)_\w+", (ROOT / name).read_text()))
+        variables = set(re.findall(r"\b(?:TASKS_API|DATABASE)_\w+", (ROOT / name).read_text("utf-8")))
         assert variables
         assert variables <= settings
 
@@ -56,14 +56,14 @@ def test_environment_variables_are_settings() -> None:
 @pytest.mark.slow
 def test_commands_exist(tmp_path: Path) -> None:
     (entrypoint,) = json.loads(instruction("ENTRYPOINT"))
-    assert entrypoint in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert entrypoint in tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["scripts"]
     for command in (json.loads(instruction("CMD")), SERVICES["migrate"]["command"]):
         assert run(tmp_path, *command, "--help").returncode == 0
     assert "command" not in SERVICES["api"]
 
 
 def test_image_gets_only_the_sources_of_the_wheel() -> None:
-    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    lines = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
     included = {line[1:] for line in lines if line.startswith("!")}
     copied = {name for names in re.findall(r"^COPY ([^-].*) \S+$", DOCKERFILE, re.MULTILINE) for name in names.split()}
 
@@ -95,7 +95,7 @@ def test_image_serves_nobody_until_there_is_a_key(start: Start, store: Store, tm
 
 
 def test_commands_of_the_documentation_match_the_image() -> None:
-    page = (ROOT / "docs/containers.md").read_text()
+    page = (ROOT / "docs/containers.md").read_text("utf-8")
     commands = re.findall(r"docker run [^`\n]*", page)
     settings = {variable(name) for name in ServerSettings.model_fields}
 
@@ -113,10 +113,10 @@ def test_commands_of_the_documentation_match_the_image() -> None:
 def test_nodes_are_open_and_not_published() -> None:
     """One line of compose.yaml lets the nodes serve without an API key; test_security.py tests a service with a key."""
     assert SERVICES["api"]["environment"]["TASKS_API_INSECURE_OPEN"] == "true"
-    assert (ROOT / "compose.yaml").read_text().count("INSECURE_OPEN") == 1
+    assert (ROOT / "compose.yaml").read_text("utf-8").count("INSECURE_OPEN") == 1
     assert "ports" not in SERVICES["api"]
     # The documented command creates an API key on a node, after the migration.
-    assert "docker compose run --rm api key new app" in (ROOT / "compose.yaml").read_text()
+    assert "docker compose run --rm api key new app" in (ROOT / "compose.yaml").read_text("utf-8")
     assert SERVICES["api"]["depends_on"] == {"migrate": {"condition": "service_completed_successfully"}}
 
 
@@ -211,7 +211,7 @@ def test_only_the_proxy_is_published_and_only_on_loopback() -> None:
     assert published == {"proxy": [f"127.0.0.1:8000:{port}" for port in listens]}
     assert f"server api:{instruction('EXPOSE')} resolve;" in PROXY
     (mount,) = SERVICES["proxy"]["volumes"]
-    assert (ROOT / mount.split(":")[0]).read_text() == PROXY
+    assert (ROOT / mount.split(":")[0]).read_text("utf-8") == PROXY
 
 
 @pytest.fixture(scope="module")
@@ -237,7 +237,7 @@ def proxy(nginx: str, nodes: list[str], folder: Path, text: str = PROXY) -> Iter
         # A worker of nginx that finds no connection, because another one has taken it, must not wait for the next one.
         listener.setblocking(False)
         port = listener.getsockname()[1]
-        (folder / "proxy.conf").write_text(configuration(port, nodes, folder, text))
+        (folder / "proxy.conf").write_text(configuration(port, nodes, folder, text), "utf-8")
         process = subprocess.Popen(
             # If root runs the tests, nginx's workers run as root too, because another user could not read the folder.
             [nginx, "-p", folder, "-c", folder / "proxy.conf", "-e", "stderr", "-g", "daemon off; user root;"],
@@ -368,7 +368,7 @@ def test_proxy_uses_every_node_and_survives_the_loss_of_one(nginx: str, nodes: l
             assert client.post("/api/tasks", json={"title": "a"}).status_code == 201
             assert len(client.get("/api/tasks").json()) == count + 1
 
-    requests = (tmp_path / "access").read_text().splitlines()
+    requests = (tmp_path / "access").read_text("utf-8").splitlines()
     assert len(requests) == 30
     assert {line.split()[-1] for line in requests[:10]} == {first, second}
     assert {line.split()[-1] for line in requests[10:]} == {second}
@@ -401,7 +401,7 @@ def test_request_has_the_same_id_for_the_client_and_in_both_logs(
 
     ids = [response.headers["x-request-id"] for response in (given, generated, failed)]
     assert ids[0] == "given"
-    assert [line.split()[-2] for line in (tmp_path / "access").read_text().splitlines()] == ids
+    assert [line.split()[-2] for line in (tmp_path / "access").read_text("utf-8").splitlines()] == ids
     assert failed.status_code == 503
     assert ids[2] in service.log()
 
@@ -469,7 +469,7 @@ def test_stalled_clients_are_disconnected(nginx: str, nodes: list[Service], tmp_
 
     assert received == [b"", b""]
     # The access log contains the status 408 but no address of a node: the proxy timed out, and no node got a request.
-    assert [line.split()[-4::3] for line in (tmp_path / "access").read_text().splitlines()] == [["408", "-"]] * 2
+    assert [line.split()[-4::3] for line in (tmp_path / "access").read_text("utf-8").splitlines()] == [["408", "-"]] * 2
 
 
 def test_proxy_terminates_tls(nginx: str, nodes: list[Service], tmp_path: Path) -> None:

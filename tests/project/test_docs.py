@@ -21,7 +21,7 @@ from tests.support.recipes import RECIPES, new_files
 LINK = re.compile(r"!?\[(?:[^\[\]]|!\[[^\]]*\]\([^)]*\))*\]\(([^)\s]+)\)")
 # Files that the pages tell readers to create.
 NEW_FILES = {"handlers/operations.py", "handlers/security.py"}.union(*map(new_files, RECIPES.values()))
-MAKEFILE = (ROOT / "Makefile").read_text()
+MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 METRICS = "Which metrics are there?"
 SETTINGS = "Which settings are there?"
 VARIABLES = {variable(name) for name in ServerSettings.model_fields}
@@ -119,7 +119,7 @@ def test_every_command_is_documented(tmp_path: Path) -> None:
 
 
 def test_every_metric_is_documented() -> None:
-    source = (ROOT / "handlers/observability/metrics.py").read_text()
+    source = (ROOT / "handlers/observability/metrics.py").read_text("utf-8")
     metrics = {
         # Prometheus adds `_total` to the name of a counter.
         (f"{name}_total" if kind == "Counter" else name, kind.lower())
@@ -144,7 +144,7 @@ def keys(value: Any) -> Iterator[str]:
 
 
 def test_every_extension_is_documented() -> None:
-    used = {key for path in (document.PATH, standard.PATH) for key in keys(yaml.safe_load(path.read_text()))}
+    used = {key for path in (document.PATH, standard.PATH) for key in keys(yaml.safe_load(path.read_text("utf-8")))}
     documented = {name.strip("`") for name, *_ in rows("docs/architecture.md", "Which OpenAPI extensions are there?")}
 
     # No contract of this project needs another name than that of its title.
@@ -152,7 +152,7 @@ def test_every_extension_is_documented() -> None:
 
 
 def test_listed_refusals_are_those_of_the_check() -> None:
-    source = "".join(path.read_text() for path in (ROOT / "handlers").rglob("*.py"))
+    source = "".join(path.read_text("utf-8") for path in (ROOT / "handlers").rglob("*.py"))
     refusals = re.findall(
         r"(?m)^\|[^|]+\| `([^`]+)` \|[^|]+\|$", section(RECIPES_PAGE, "What does the engine support?")
     )

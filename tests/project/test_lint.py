@@ -11,16 +11,16 @@ import yaml
 from handlers.contract import document
 from tests.support.project import ROOT
 
-RULES = yaml.safe_load((ROOT / "tests/house-rules.spectral.yaml").read_text())["rules"]
+RULES = yaml.safe_load((ROOT / "tests/house-rules.spectral.yaml").read_text("utf-8"))["rules"]
 REQUIRED_RESPONSES = "operation-answers-401-429-500-503"
 
 
 def findings(node: Path, document: dict[str, Any], folder: Path) -> set[tuple[str, str]]:
     """Return the broken rules that Spectral reports, each with its location."""
-    (folder / "openapi.yaml").write_text(yaml.safe_dump(document))
+    (folder / "openapi.yaml").write_text(yaml.safe_dump(document), "utf-8")
     command = [str(node / "spectral"), "lint", "--quiet", "--format=json", "--ruleset=.spectral.yaml"]
     completed = subprocess.run(
-        [*command, str(folder / "openapi.yaml")], cwd=ROOT, capture_output=True, text=True, check=False
+        [*command, str(folder / "openapi.yaml")], cwd=ROOT, capture_output=True, encoding="utf-8", check=False
     )
     return {(finding["code"], ".".join(finding["path"])) for finding in json.loads(completed.stdout)}
 

@@ -250,7 +250,7 @@ def folder(tmp_path: Path) -> Path:
     """Return the folder of a made-up project."""
     for name, text in FILES.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
+        (tmp_path / name).write_text(text, "utf-8")
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     return tmp_path
 
@@ -263,13 +263,13 @@ def test_mutant_is_planted_in_a_copy_and_removed_again(folder: Path, tmp_path_fa
     seconds = [int(file.stat().st_mtime)]
 
     with copy.planted("handlers/shelf.py", "LIMIT = 2\n"):
-        planted = file.read_text()
+        planted = file.read_text("utf-8")
         seconds.append(int(file.stat().st_mtime))
     seconds.append(int(file.stat().st_mtime))
 
     assert {mutant.file for mutant in project.mutants()} == {"handlers/shelf.py"}
-    assert (planted, file.read_text()) == ("LIMIT = 2\n", "LIMIT = 1\n")
-    assert (folder / "handlers/shelf.py").read_text() == "LIMIT = 1\n"
+    assert (planted, file.read_text("utf-8")) == ("LIMIT = 2\n", "LIMIT = 1\n")
+    assert (folder / "handlers/shelf.py").read_text("utf-8") == "LIMIT = 1\n"
     # Python would reuse the bytecode if two versions of a source file had the same size and second of modification.
     assert len(set(seconds)) == 3
     # `make` would rebuild its targets if a file of the copy were newer than the targets.
@@ -283,7 +283,7 @@ def test_mutant_is_planted_in_a_copy_and_removed_again(folder: Path, tmp_path_fa
 )
 def test_cached_coverage_is_valid_until_the_test_or_the_code_changes(file: str, is_same: bool, folder: Path) -> None:
     before = Project(folder).fingerprint("tests/test_shelf.py")
-    (folder / file).write_text("LIMIT = 3\n")
+    (folder / file).write_text("LIMIT = 3\n", "utf-8")
 
     assert (Project(folder).fingerprint("tests/test_shelf.py") == before) is is_same
 
@@ -303,7 +303,8 @@ def test_failed_edit_of_the_project_does_not_find_a_mutant(tmp_path: Path) -> No
 
             def test_other():
                 assert False
-        """)
+        """),
+        "utf-8",
     )
 
     arguments = ["-q", "-p", PLUGIN, "-p", "no:cacheprovider", "--import-mode=importlib", str(tmp_path)]

@@ -53,7 +53,7 @@ def test_other_names_follow_from_the_name() -> None:
     "path", [path for pattern in NAMED for path in sorted(ROOT.glob(pattern))], ids=lambda p: p.name
 )
 def test_files_have_the_names_of_the_contract(path: Path) -> None:
-    text = path.read_text()
+    text = path.read_text("utf-8")
     commands, prefixes = (
         set(re.findall(r"\b\w+(?:-\w+)*-api\b(?!\.md)", text)),
         set(re.findall(r"\b[A-Z_]+_API_", text)),
@@ -64,7 +64,7 @@ def test_files_have_the_names_of_the_contract(path: Path) -> None:
 
 
 def test_package_has_the_name_of_the_contract() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
     assert project["name"] == COMMAND
     assert project["scripts"] == {COMMAND: "handlers.cli:main"}
@@ -78,7 +78,7 @@ def lines_about_tasks(source: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", ENGINE, ids=str)
 def test_engine_knows_no_task(path: Path) -> None:
-    assert list(lines_about_tasks((ROOT / path).read_text())) == []
+    assert list(lines_about_tasks((ROOT / path).read_text("utf-8"))) == []
 
 
 def test_words_about_tasks_are_found() -> None:

@@ -15,7 +15,7 @@ from tests.support.stores import Store
 def run_block(page: str, after: str, service: Service) -> str:
     """Run the shell commands that follow the words `after` on a page against a service, and return their output."""
     commands = block(page, "sh", after).replace("http://127.0.0.1:8000", service.url)
-    return subprocess.run(["bash", "-ec", commands], capture_output=True, text=True, check=True).stdout
+    return subprocess.run(["bash", "-ec", commands], capture_output=True, encoding="utf-8", check=True).stdout
 
 
 def test_calls_get_the_documented_responses(service: Service) -> None:
@@ -56,7 +56,9 @@ def test_keys_are_created_and_revoked_as_documented(start: Start, store: Store, 
     path = f"{Path(COMMAND).parent}:{os.environ['PATH']}"
     variables = environment({"DATABASE_URL": store.url, "PATH": path})
 
-    created = subprocess.run(shell, env=variables, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    created = subprocess.run(
+        shell, env=variables, cwd=tmp_path, capture_output=True, encoding="utf-8", check=True
+    ).stdout
     listed, key = created.removeprefix("[]").splitlines()
     wait_for(client, 401)
     with_key = client.get("/api/tasks", headers=bearer(key))
@@ -73,4 +75,4 @@ def test_keys_are_created_and_revoked_as_documented(start: Start, store: Store, 
 def test_documented_proxy_timeout_is_in_proxy_conf() -> None:
     (line,) = re.findall(r"`(client_header_timeout \w+;)`", text("docs/operations.md"))
 
-    assert f" {line}\n" in (ROOT / "docs/proxy.conf").read_text()
+    assert f" {line}\n" in (ROOT / "docs/proxy.conf").read_text("utf-8")

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.project import ROOT
 
-POLICY = (ROOT / "SECURITY.md").read_text()
+POLICY = (ROOT / "SECURITY.md").read_text("utf-8")
 ROWS = dict(re.findall(r"^\| API(\d+) [^|]+ \| [^|]+ \| ([^|]+) \|$", POLICY, re.MULTILINE))
 NAMED = [name for tests in ROWS.values() for name in tests.split(", ")]
 # The HTTP clients in the standard library and in the packages that are installed with the service or its tests.
@@ -19,7 +19,7 @@ CLIENTS = {"aiohttp", "http.client", "httpx", "requests", "urllib.request", "url
 @cache
 def names_in(path: str) -> set[str]:
     """Return the names of the tests in a file."""
-    tree = ast.parse((ROOT / path).read_text())
+    tree = ast.parse((ROOT / path).read_text("utf-8"))
     return {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
 
 
@@ -46,7 +46,7 @@ def test_linked_files_exist() -> None:
 def test_service_sends_no_requests(path: Path) -> None:
     """No module of the service imports an HTTP client."""
     imported = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

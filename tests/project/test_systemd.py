@@ -15,7 +15,7 @@ from handlers.settings import ServerSettings, variable
 from tests.support.project import COMMAND, ROOT, tool
 from tests.support.service import Start, run
 
-UNIT = (ROOT / "docs/tasks-api.service").read_text()
+UNIT = (ROOT / "docs/tasks-api.service").read_text("utf-8")
 # Options of prctl(2), which Linux 6.3 added to /usr/include/linux/prctl.h.
 SET_MDWE, GET_MDWE = 65, 66
 SERVE_WITH_MDWE = (
@@ -37,10 +37,10 @@ def default(name: str) -> int:
 def test_systemd_finds_no_fault(tmp_path: Path) -> None:
     analyze = tool("systemd-analyze")
     unit = tmp_path / "tasks-api.service"
-    unit.write_text(UNIT.replace(directive("ExecStart").split()[0], COMMAND))
+    unit.write_text(UNIT.replace(directive("ExecStart").split()[0], COMMAND), "utf-8")
 
     # systemd reports an unknown directive only as a warning on stderr.
-    verified = subprocess.run([analyze, "verify", unit], capture_output=True, text=True, check=False)
+    verified = subprocess.run([analyze, "verify", unit], capture_output=True, encoding="utf-8", check=False)
 
     assert (verified.returncode, verified.stderr) == (0, "")
 

@@ -43,7 +43,7 @@ def test_wheel_serves_in_an_empty_folder(start: Start, checkout: Path, tmp_path:
     assert yaml.safe_load(service.client.get("/openapi.yaml").text)["info"] == document.raw()["info"]
     assert service.client.get("/docs/assets/swagger-ui-bundle.js").status_code == 200
     for name in ("checks.py", "schemathesis.toml"):
-        assert service.client.get(f"/docs/contract/{name}").text == (ROOT / "tests/contract" / name).read_text()
+        assert service.client.get(f"/docs/contract/{name}").text == (ROOT / "tests/contract" / name).read_text("utf-8")
     assert service.stop() == 0
     assert service.log() == ""
     command = [python.with_name("tasks-api")]
@@ -53,6 +53,6 @@ def test_wheel_serves_in_an_empty_folder(start: Start, checkout: Path, tmp_path:
         ("rate-limits", ["serve", "--rate-limit", "1/second"]),
         ("metrics", ["serve", "--metrics", "127.0.0.1:9464"]),
     ):
-        refused = subprocess.run([*command, *arguments], cwd=empty, capture_output=True, text=True, check=False)
+        refused = subprocess.run([*command, *arguments], cwd=empty, capture_output=True, encoding="utf-8", check=False)
         assert (refused.returncode, refused.stdout) == (1, "")
         assert re.fullmatch(rf"\S.* run \S+ -m pip install 'tasks-api\[{extra}\]'\.\n", refused.stderr)

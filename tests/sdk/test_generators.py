@@ -108,7 +108,13 @@ def run(command: str, folder: Path, **variables: str) -> subprocess.CompletedPro
     # The output is in UTF-8, whatever the locale of the machine is. Java starts faster with its simple compiler.
     environment = os.environ | {"LC_ALL": "C.UTF-8", "JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1"} | variables
     return subprocess.run(
-        ["bash", "-ec", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+        ["bash", "-ec", command],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=300,
+        check=False,
     )
 
 
@@ -135,6 +141,6 @@ def test_client_compiles_and_calls_the_service(name: str, start: Start, store: S
 
     program = FOLDER / "programs" / language.program
     if program.exists():
-        expected = program.with_name("output.txt").read_text()
+        expected = program.with_name("output.txt").read_text("utf-8")
         variables = {"TASKS_API_KEY": make_key(store, tmp_path), "PROGRAM": str(program)}
         assert output_of(language.run, client, URL=start().url, **variables) == expected

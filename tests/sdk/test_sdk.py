@@ -46,7 +46,7 @@ def run_command(
     """Run a command, and return its exit status and output."""
     environment = os.environ | (variables or {})
     return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+        command, cwd=folder, env=environment, capture_output=True, encoding="utf-8", timeout=300, check=False
     )
 
 
@@ -86,7 +86,7 @@ def python(python_sdk: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output_of(uv, "pip", "install", "--quiet", "--python", python, "--no-deps", wheel)
     # Let the client import httpx and attrs from the environment of the tests.
     (packages,) = (folder / "venv").glob("lib/python*/site-packages")
-    (packages / "tests.pth").write_text(sysconfig.get_path("purelib"))
+    (packages / "tests.pth").write_text(sysconfig.get_path("purelib"), "utf-8")
     return python
 
 
@@ -103,7 +103,7 @@ def typescript_sdk(node: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def javascript_program(node: Path, typescript_sdk: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the compiled program for Node, in a folder in which the client is installed."""
     folder = tmp_path_factory.mktemp("program")
-    (folder / "package.json").write_text('{"type": "module"}')
+    (folder / "package.json").write_text('{"type": "module"}', "utf-8")
     output_of("npm", "install", "--offline", typescript_sdk, folder=folder)
     shutil.copy(PROGRAMS / "program.ts", folder)
     # Skip the type declarations of the client, which are checked when the client is generated.
@@ -147,10 +147,12 @@ def test_api_key_is_sent(program: tuple[str | Path, ...]) -> None:
 
 
 def test_programs_match_the_documentation() -> None:
-    page = (ROOT / "docs/sdks.md").read_text()
+    page = (ROOT / "docs/sdks.md").read_text("utf-8")
 
     for language, name in (("python", "program.py"), ("ts", "program.ts")):
-        assert f"```{language}\n{(PROGRAMS / name).read_text()}```" in page, f"copy tests/sdk/{name} to docs/sdks.md"
+        assert f"```{language}\n{(PROGRAMS / name).read_text('utf-8')}```" in page, (
+            f"copy tests/sdk/{name} to docs/sdks.md"
+        )
 
 
 def test_python_client_has_every_operation(python_sdk: Path) -> None:
@@ -163,7 +165,7 @@ def test_python_client_has_every_operation(python_sdk: Path) -> None:
 
 
 def test_typescript_client_has_every_operation(typescript_sdk: Path) -> None:
-    schema = (typescript_sdk / "schema.ts").read_text()
+    schema = (typescript_sdk / "schema.ts").read_text("utf-8")
 
     assert [name for name in document.operations() if f"\n    {name}: {{\n" not in schema] == []
 
@@ -196,7 +198,7 @@ def test_python_client_and_program_are_typed(python: Path, tmp_path: Path) -> No
 
 
 def test_python_types_reject_a_wrong_program(python: Path, tmp_path: Path) -> None:
-    text = (PROGRAMS / "program.py").read_text()
+    text = (PROGRAMS / "program.py").read_text("utf-8")
     for right, wrong in (
         ("created.title", "created.titel"),
         ("task.title for", "task.name for"),
@@ -206,7 +208,7 @@ def test_python_types_reject_a_wrong_program(python: Path, tmp_path: Path) -> No
     ):
         assert right in text
         text = text.replace(right, wrong)
-    (tmp_path / "wrong.py").write_text(text)
+    (tmp_path / "wrong.py").write_text(text, "utf-8")
 
     errors = mypy(python, "wrong.py", folder=tmp_path).stdout
     for error in (
@@ -221,7 +223,7 @@ def test_python_types_reject_a_wrong_program(python: Path, tmp_path: Path) -> No
 
 def test_typescript_package_contains_the_client(node: Path, typescript_sdk: Path, tmp_path: Path) -> None:
     (packed,) = json.loads(output_of("npm", "pack", "--json", "--pack-destination", tmp_path, folder=typescript_sdk))
-    (tmp_path / "package.json").write_text('{"type": "module"}')
+    (tmp_path / "package.json").write_text('{"type": "module"}', "utf-8")
     # Without these folders, npm would fetch the dependencies from a registry.
     dependencies = [node.parent / name for name in ("openapi-fetch", "openapi-typescript-helpers")]
     output_of(
@@ -241,15 +243,15 @@ def test_typescript_client_is_compiled_with_strict_options(node: Path, typescrip
     settings = json.loads(output_of(node / "tsc", "--project", typescript_sdk, "--showConfig"))["compilerOptions"]
     assert {name: settings.get(name) for name in STRICT_OPTIONS} == dict.fromkeys(STRICT_OPTIONS, True)
     assert "skipLibCheck" not in settings
-    installed = json.loads((ROOT / "tests/node/package.json").read_text())["devDependencies"]
-    dependencies = json.loads((typescript_sdk / "package.json").read_text())["dependencies"]
+    installed = json.loads((ROOT / "tests/node/package.json").read_text("utf-8"))["devDependencies"]
+    dependencies = json.loads((typescript_sdk / "package.json").read_text("utf-8"))["dependencies"]
     assert dependencies.items() <= installed.items()
 
 
 def test_typescript_types_reject_a_wrong_program(node: Path, typescript_sdk: Path, tmp_path: Path) -> None:
-    (tmp_path / "package.json").write_text('{"type": "module"}')
+    (tmp_path / "package.json").write_text('{"type": "module"}', "utf-8")
     output_of("npm", "install", "--offline", typescript_sdk, folder=tmp_path)
-    text = (PROGRAMS / "program.ts").read_text()
+    text = (PROGRAMS / "program.ts").read_text("utf-8")
     for right, wrong in (
         ("data.title", "data.titel"),
         ("task.title)", "task.name)"),
@@ -259,7 +261,7 @@ def test_typescript_types_reject_a_wrong_program(node: Path, typescript_sdk: Pat
     ):
         assert right in text
         text = text.replace(right, wrong)
-    (tmp_path / "program.ts").write_text(text)
+    (tmp_path / "program.ts").write_text(text, "utf-8")
 
     errors = compile_program(node, tmp_path, "--noEmit", "--skipLibCheck").stdout
     for error in (

@@ -26,7 +26,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def library(project: Path) -> Iterator[tuple[Service, str]]:
     """Yield the service of the Library API, and an API key; fail if the service logs anything."""
     command = [*RUN_FROM_SOURCE, "key", "new", "app"]
-    key = subprocess.run(command, cwd=project, env=environment(), check=True, capture_output=True, text=True)
+    key = subprocess.run(command, cwd=project, env=environment(), check=True, capture_output=True, encoding="utf-8")
     service = Service(project, "--validate-responses", "--allowed-origins", ORIGIN, command=RUN_FROM_SOURCE)
     yield service, key.stdout.strip()
     assert service.stop() == 0

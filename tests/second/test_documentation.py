@@ -10,7 +10,7 @@ from tests.support.service import Service
 
 pytestmark = pytest.mark.slow
 
-WRITTEN = yaml.safe_load(Path(__file__).with_name("openapi.yaml").read_text())
+WRITTEN = yaml.safe_load(Path(__file__).with_name("openapi.yaml").read_text("utf-8"))
 
 
 @pytest.fixture

@@ -33,8 +33,8 @@ bearer = "staff-1"
 
 def test_second_api_conforms_to_its_contract(library: tuple[Service, str], tmp_path: Path) -> None:
     service, key = library
-    configuration = (CONTRACT_TESTS / "schemathesis.toml").read_text().replace('hooks = "checks.py"\n', "")
-    (tmp_path / "schemathesis.toml").write_text(configuration + CREDENTIALS.format(key=key))
+    configuration = (CONTRACT_TESTS / "schemathesis.toml").read_text("utf-8").replace('hooks = "checks.py"\n', "")
+    (tmp_path / "schemathesis.toml").write_text(configuration + CREDENTIALS.format(key=key), "utf-8")
     junit = tmp_path / "junit.xml"
     schemathesis = Path(sys.executable).with_name("schemathesis")
     command = [str(schemathesis), "run", f"{service.url}/openapi.yaml", "--url", f"{service.url}/central/v2"]

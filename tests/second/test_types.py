@@ -12,6 +12,6 @@ def test_handlers_have_the_types_of_the_generated_models(project: Path) -> None:
     handlers = [f"handlers/{path.name}" for path in (Path(__file__).parent / "handlers").glob("*.py")]
     command = [sys.executable, "-m", "mypy", *handlers]
 
-    checked = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False, timeout=300)
+    checked = subprocess.run(command, cwd=project, capture_output=True, encoding="utf-8", check=False, timeout=300)
 
     assert checked.returncode == 0, checked.stdout

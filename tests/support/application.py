@@ -99,9 +99,9 @@ def other_contract(folder: Path, described: dict[str, Any] | str, **modules: str
     if isinstance(described, dict):
         contract = {"info": {"title": "Other API", "version": "1"}, **described}
         described = yaml.safe_dump(contract, sort_keys=False)
-    file.write_text(described, errors="surrogateescape")
+    file.write_text(described, errors="surrogateescape", encoding="utf-8")
     for name, source in modules.items():
-        (folder / f"{name}.py").write_text(source)
+        (folder / f"{name}.py").write_text(source, "utf-8")
     handlers.__path__.append(str(folder))
     importlib.invalidate_caches()
     _use(file)

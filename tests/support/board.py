@@ -35,7 +35,7 @@ class Board:
     """
 
     def __init__(self, is_broken: bool = False) -> None:
-        self.contract: Row = yaml.safe_load(CONTRACT.read_text())
+        self.contract: Row = yaml.safe_load(CONTRACT.read_text("utf-8"))
         for methods in self.contract["paths"].values():
             for operation in [methods[name] for name in methods if name != "parameters"]:
                 operation["responses"]["401"] = {"description": "The key is missing or wrong."}

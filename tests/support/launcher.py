@@ -114,7 +114,7 @@ class Launcher:
         os.close(writer)
         os.close(status_writer)
         (pid,) = struct.unpack("i", os.read(status, 4))
-        return LaunchedProcess(pid, os.fdopen(reader), status)
+        return LaunchedProcess(pid, os.fdopen(reader, encoding="utf-8"), status)
 
     def close(self) -> None:
         """End the fork server and every process that it started."""
@@ -175,7 +175,7 @@ def _set_up_process(message: Any, stdout: int, stderr: int) -> None:
     os.environ.clear()
     os.environ.update(environment)
     time.tzset()
-    with Path(os.devnull).open() as nothing:
+    with Path(os.devnull).open(encoding="utf-8") as nothing:
         os.dup2(nothing.fileno(), 0)
     for descriptor, number in ((stdout, 1), (stderr, 2)):
         os.dup2(descriptor, number)

@@ -14,11 +14,11 @@ def make_project(folder: Path, contract: Path, *handlers: Path) -> Path:
     for path in (project / "handlers/tasks.py", project / "models/task.py"):
         path.unlink()
     for path in (project / "models/migrations").glob("*.py"):
-        if "task" in path.read_text():
+        if "task" in path.read_text("utf-8"):
             path.unlink()
     shutil.copy(contract, project / "openapi.yaml")
     for module in handlers:
         shutil.copy(module, project / "handlers")
     generate = Path(sys.executable).with_name("datamodel-codegen")
-    subprocess.run([generate], cwd=project, check=True, capture_output=True, text=True, timeout=60)
+    subprocess.run([generate], cwd=project, check=True, capture_output=True, encoding="utf-8", timeout=60)
     return project

@@ -17,7 +17,7 @@ MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 def text(page: str) -> str:
     """Return the text of a page, such as `docs/api.md`."""
-    return (ROOT / page).read_text()
+    return (ROOT / page).read_text("utf-8")
 
 
 def prose(page: str) -> str:
@@ -47,7 +47,7 @@ def assert_calls_give_the_documented_responses(text: str, url: str) -> None:
 
     for call, response in calls:
         command = call.replace("http://127.0.0.1:8000", url)
-        output = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True).stdout
+        output = subprocess.run(["bash", "-c", command], capture_output=True, encoding="utf-8", check=True).stdout
         shown = as_shown(MOMENT.sub("moment", output), MOMENT.sub("moment", response))
         assert shown == MOMENT.sub("moment", response), f"write under {call}: {output}"
 

@@ -71,7 +71,7 @@ def follow(heading: str, project: Path) -> None:
 
 def run(*command: str, folder: Path) -> None:
     """Run a command that must succeed."""
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -97,7 +97,7 @@ def can_be_followed(heading: str, project: Path) -> bool:
 
 
 def _node(file: Path, place: str) -> Any:
-    node = yaml.safe_load(file.read_text())
+    node = yaml.safe_load(file.read_text("utf-8"))
     for key in _path(place):
         node = node[key]
     return node
@@ -113,18 +113,18 @@ def _apply(step: Step, project: Path) -> None:
 
 
 def _write(file: Path, _: list[str], code: str) -> None:
-    file.write_text(code)
+    file.write_text(code, "utf-8")
 
 
 def _append(file: Path, _: list[str], code: str) -> None:
-    file.write_text(f"{file.read_text()}\n\n{code}")
+    file.write_text(f"{file.read_text('utf-8')}\n\n{code}", "utf-8")
 
 
 def _create(file: Path, _: list[str], code: str) -> None:
     # Another recipe may have created a migration with this number.
     if file.parent.name == "migrations" and not file.name.startswith("0001"):
         file = next_migration(file.parent, file.stem.partition("_")[2])
-    file.write_text(code)
+    file.write_text(code, "utf-8")
 
 
 def _delete(file: Path, others: list[str], _: str) -> None:
@@ -135,9 +135,9 @@ def _delete(file: Path, others: list[str], _: str) -> None:
 
 def _replace(file: Path, texts: list[str], _: str) -> None:
     old, new = texts
-    source = file.read_text()
+    source = file.read_text("utf-8")
     assert old in source, f"{file.name} does not contain: {old}"
-    file.write_text(source.replace(old, new))
+    file.write_text(source.replace(old, new), "utf-8")
 
 
 def _add(file: Path, places: list[str], code: str) -> None:

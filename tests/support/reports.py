@@ -21,7 +21,9 @@ def make_contract(folder: Path, url: str, **variables: str | int) -> list[str]:
 
 def run_command(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, and return its exit status and output."""
-    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, **options)
+    return subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", check=False, **options
+    )
 
 
 def failures(junit: Path) -> list[str]:
@@ -33,5 +35,5 @@ def failures(junit: Path) -> list[str]:
 
 def har_entries(har: Path) -> list[dict[str, Any]]:
     """Return the entries of a HAR report, one for each request."""
-    entries: list[dict[str, Any]] = json.loads(har.read_text())["log"]["entries"]
+    entries: list[dict[str, Any]] = json.loads(har.read_text("utf-8"))["log"]["entries"]
     return entries

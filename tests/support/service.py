@@ -58,7 +58,7 @@ class Service:
                     env=environment(variables),
                     stdout=subprocess.PIPE,
                     stderr=log,
-                    text=True,
+                    encoding="utf-8",
                 )
             else:
                 self.process = launcher().start(arguments, folder, environment(variables) | COVERAGE_VARIABLES, log)
@@ -74,7 +74,7 @@ class Service:
 
     def log(self) -> str:
         """Return the text that the service has written to standard error so far."""
-        return self._log.read_text()
+        return self._log.read_text("utf-8")
 
     def stop(self) -> int:
         """Stop the service with SIGTERM, and return its exit status."""
@@ -108,7 +108,7 @@ def environment(variables: dict[str, str] | None = None) -> dict[str, str]:
 
 def run(folder: Path, *arguments: str, variables: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run `tasks-api` to its end, in a process of the fork server."""
-    with TemporaryFile("w+") as errors:
+    with TemporaryFile("w+", encoding="utf-8") as errors:
         process = launcher().start([*arguments], folder, environment(variables) | COVERAGE_VARIABLES, errors)
         output, _ = process.communicate(timeout=30)
         errors.seek(0)
@@ -124,7 +124,7 @@ def run_installed(
         cwd=folder,
         env=environment(variables),
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=30,
         check=False,
     )

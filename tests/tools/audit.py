@@ -35,7 +35,7 @@ def main() -> None:
 
 def _audit(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [*COMMAND, "--progress-spinner=off", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
 
 
 def _findings(packages: list[dict[str, Any]]) -> list[str]:

@@ -29,7 +29,7 @@ def main() -> None:
         print("No release has a tag yet, so there is nothing to compare with. Give a tag or a file with BASE=...")
         return
     with tempfile.TemporaryDirectory() as folder:
-        published = merge(yaml.safe_load(CONTRACT.read_text()), standard.PATH.read_bytes())
+        published = merge(yaml.safe_load(CONTRACT.read_text("utf-8")), standard.PATH.read_bytes())
         released = merge(yaml.safe_load(_text(base)), _standard_parts(base))
         errors = list(version_errors(released, published))
         allow_growth(released, published)
@@ -42,13 +42,13 @@ def main() -> None:
 
 def _last_tag() -> str:
     tags = ["git", "describe", "--tags", "--abbrev=0", "--match=v[0-9]*"]
-    return subprocess.run(tags, capture_output=True, text=True, check=False).stdout.strip()
+    return subprocess.run(tags, capture_output=True, encoding="utf-8", check=False).stdout.strip()
 
 
 def _text(base: str) -> str:
     if Path(base).is_file():
-        return Path(base).read_text()
-    shown = subprocess.run(["git", "show", f"{base}:{CONTRACT}"], capture_output=True, text=True, check=False)
+        return Path(base).read_text("utf-8")
+    shown = subprocess.run(["git", "show", f"{base}:{CONTRACT}"], capture_output=True, encoding="utf-8", check=False)
     if shown.returncode:
         sys.exit(f"{base} is neither a file nor a tag with an {CONTRACT}.")
     return shown.stdout

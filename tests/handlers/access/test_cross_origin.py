@@ -68,7 +68,7 @@ def limited_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[
 def page(browser: Browser, tmp_path: Path) -> Iterator[Page]:
     """Yield a web page whose origin differs from the origin of the service."""
     (tmp_path / "site").mkdir()
-    (tmp_path / "site/index.html").write_text("<!doctype html><title>Another</title>")
+    (tmp_path / "site/index.html").write_text("<!doctype html><title>Another</title>", "utf-8")
     command = [
         sys.executable,
         "-u",
@@ -80,7 +80,7 @@ def page(browser: Browser, tmp_path: Path) -> Iterator[Page]:
         "--directory",
         str(tmp_path / "site"),
     ]
-    site = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    site = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8")
     assert site.stdout
     address = re.search(r"http://[0-9.]+:\d+", site.stdout.readline())
     assert address

@@ -287,7 +287,9 @@ def test_libraries_are_loaded_only_with_limits(tmp_path: Path) -> None:
 
     for limits, loaded in (("", "set()"), ("1/hour", "{'limits', 'redis'}")):
         variables = environment({f"{PREFIX}RATE_LIMIT": limits})
-        output = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=True).stdout
+        output = subprocess.run(
+            command, cwd=tmp_path, env=variables, capture_output=True, encoding="utf-8", check=True
+        ).stdout
         assert sorted(output) == sorted(f"{loaded}\n")
 
 
@@ -388,7 +390,7 @@ class RedisServer:
     def start(self) -> None:
         """Start the server, and wait until it accepts connections."""
         options = ["--bind", "127.0.0.1", "--port", str(self.port), "--save", "", "--appendonly", "no"]
-        self._process = subprocess.Popen([self._command, *options], stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen([self._command, *options], stdout=subprocess.PIPE, encoding="utf-8")
         assert self._process.stdout
         assert any("Ready to accept connections" in line for line in self._process.stdout)
 

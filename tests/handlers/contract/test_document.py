@@ -111,7 +111,7 @@ def test_problem_examples_have_the_status_of_their_response(operation_id: str | 
 
 
 def test_contract_does_not_mention_python_code() -> None:
-    assert not re.search(r"x-openapi-router-controller|handlers|models\.", document.PATH.read_text())
+    assert not re.search(r"x-openapi-router-controller|handlers|models\.", document.PATH.read_text("utf-8"))
 
 
 def test_descriptions_state_the_limits() -> None:
@@ -165,7 +165,7 @@ def test_custom_messages_belong_to_keywords() -> None:
 
 def test_python_repeats_no_sentence_of_the_contract() -> None:
     sources = "".join(
-        path.read_text()
+        path.read_text("utf-8")
         for folder in ("handlers", "models")
         for path in (ROOT / folder).rglob("*.py")
         if path.name != "schemas.py"
@@ -183,7 +183,7 @@ def test_python_repeats_no_sentence_of_the_contract() -> None:
 @pytest.mark.slow
 def test_models_are_generated_from_the_contract() -> None:
     generator = Path(sys.executable).with_name("datamodel-codegen")
-    check = subprocess.run([generator, "--check"], cwd=ROOT, capture_output=True, text=True, check=False)
+    check = subprocess.run([generator, "--check"], cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
 
     assert check.returncode == 0, check.stdout + check.stderr
 

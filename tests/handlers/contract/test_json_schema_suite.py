@@ -48,7 +48,7 @@ def is_applicable(version: str, schema: Any) -> bool:
 
 
 def applicable(version: str, path: Path) -> list[dict[str, Any]]:
-    cases = json.loads((SUITE / DRAFTS[version] / path).read_text())
+    cases = json.loads((SUITE / DRAFTS[version] / path).read_text("utf-8"))
     return [case for case in cases if is_applicable(version, case["schema"])]
 
 

@@ -143,7 +143,8 @@ def test_invalid_response_becomes_a_500_only_with_validation(
 ) -> None:
     contract = checkout / "openapi.yaml"
     contract.write_text(
-        contract.read_text().replace("type: boolean\n          example", "type: string\n          example")
+        contract.read_text("utf-8").replace("type: boolean\n          example", "type: string\n          example"),
+        "utf-8",
     )
     variables = {f"{PREFIX}VALIDATE_RESPONSES": "false"}
 

@@ -176,7 +176,7 @@ def test_merging_twice_changes_nothing() -> None:
 
 
 def test_every_standard_part_is_used() -> None:
-    text = standard.PATH.read_text()
+    text = standard.PATH.read_text("utf-8")
     for kind, components in yaml.safe_load(text)["components"].items():
         for name in components:
             assert f"#/components/{kind}/{name}'" in text or name == "Problem"

@@ -330,5 +330,7 @@ from handlers.observability import observation
 print([layer for layer in application.create_app().middlewares if layer is observation.Observation])
 print("prometheus_client" in sys.modules)
 """
-    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, encoding="utf-8", check=True
+    )
     assert result.stdout == "[]\nFalse\n"

@@ -56,7 +56,7 @@ def eventually(condition: Callable[[], bool]) -> None:
 def workers(service: Service) -> set[int]:
     """Return the process IDs of the workers of a service."""
     process = service.process.pid
-    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    children = Path(f"/proc/{process}/task/{process}/children").read_text("utf-8").split()
     return {int(child) for child in children if b"spawn_main" in _command(child)}
 
 

@@ -499,7 +499,7 @@ def test_mutated_requests_get_documented_responses(
 
 def resident_memory(service: Service) -> int:
     """Return the resident memory of a service in bytes."""
-    return int(Path(f"/proc/{service.process.pid}/statm").read_text().split()[1]) * resource.getpagesize()
+    return int(Path(f"/proc/{service.process.pid}/statm").read_text("utf-8").split()[1]) * resource.getpagesize()
 
 
 def test_reset_connections_do_not_leak_memory(service: Service) -> None:

@@ -93,7 +93,8 @@ def test_workers_that_do_not_start_end_the_service(tmp_path: Path) -> None:
         "from models.database.sqlite import SqliteFile\n"
         "async def fail(_):\n"
         f"    raise OSError({SENTENCE!r})\n"
-        "SqliteFile.start = fail\n"
+        "SqliteFile.start = fail\n",
+        "utf-8",
     )
     variables = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
 
@@ -106,11 +107,11 @@ def test_workers_that_do_not_start_end_the_service(tmp_path: Path) -> None:
 def test_reload_waits_for_a_change_that_repairs_the_application(start: Start, checkout: Path) -> None:
     service = start("--reload", folder=checkout, command=RUN_FROM_SOURCE)
     file = checkout / "handlers/application.py"
-    working = file.read_text()
+    working = file.read_text("utf-8")
 
     replace_in(file, "create_app", "keys = KeyCache(database)", f"raise ConfigurationError({SENTENCE!r})")
     wait_until(lambda: f"\n{SENTENCE}\n" in service.log())
-    file.write_text(working)
+    file.write_text(working, "utf-8")
 
     assert service.process.stdout.readline().startswith(ANNOUNCEMENT)
     assert service.stop() == 0

@@ -318,7 +318,7 @@ def test_kill_9_keeps_task_and_response_together(start: Start, tmp_path: Path, s
 def kill_all(service: Service) -> None:
     """Kill a service and its workers, and wait until all of their threads have ended."""
     pid = service.process.pid
-    workers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    workers = Path(f"/proc/{pid}/task/{pid}/children").read_text("utf-8").split()
     processes = [os.pidfd_open(int(process)) for process in (str(pid), *workers)]
     for process in processes:
         signal.pidfd_send_signal(process, signal.SIGKILL)

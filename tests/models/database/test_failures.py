@@ -218,7 +218,7 @@ def test_full_disk(small_disk: Service, tmp_path: Path) -> None:
     assert more.status_code == 201
     assert_ids(client, [*ids, more.json()["id"]])
     result = subprocess.check_output(
-        [*in_namespace, sys.executable, "-c", INTEGRITY_CHECK, tmp_path / "disk/tasks.db"], text=True
+        [*in_namespace, sys.executable, "-c", INTEGRITY_CHECK, tmp_path / "disk/tasks.db"], encoding="utf-8"
     )
     assert result == "[('ok',)]\n"
 

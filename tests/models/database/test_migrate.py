@@ -49,9 +49,11 @@ def replace_migrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repla
     def write(**scripts: str) -> None:
         folder = tmp_path / "migrations"
         folder.mkdir()
-        (folder / "0001_create_task.py").write_text((migrating.DIRECTORY / "0001_create_task.py").read_text())
+        (folder / "0001_create_task.py").write_text(
+            (migrating.DIRECTORY / "0001_create_task.py").read_text("utf-8"), "utf-8"
+        )
         for name, script in scripts.items():
-            (folder / f"{name[1:]}.py").write_text(script)
+            (folder / f"{name[1:]}.py").write_text(script, "utf-8")
         monkeypatch.setattr(migrating, "DIRECTORY", folder)
 
     return write

@@ -442,8 +442,8 @@ def test_server_may_require_a_password(own_server: PostgresServer, tmp_path: Pat
     with psycopg.connect(own_server.get_uri(), autocommit=True) as connection:
         connection.execute("CREATE ROLE ann LOGIN PASSWORD 'secret'")
         connection.execute("GRANT CREATE ON SCHEMA public TO ann")
-        text = (folder / "pg_hba.conf").read_text()
-        (folder / "pg_hba.conf").write_text(f"local all ann scram-sha-256\n{text}")
+        text = (folder / "pg_hba.conf").read_text("utf-8")
+        (folder / "pg_hba.conf").write_text(f"local all ann scram-sha-256\n{text}", "utf-8")
         connection.execute("SELECT pg_reload_conf()")
     query = urlsplit(own_server.get_uri()).query
 

@@ -81,7 +81,7 @@ def test_rows_of_all_tables_are_counted(source: SqliteStore, tmp_path: Path) -> 
 
 
 def test_copy_is_restored_as_documented(start: Start, tmp_path: Path) -> None:
-    commands = (ROOT / "docs/operations.md").read_text().partition("## Backup")[2].split("```sh\n")[1:3]
+    commands = (ROOT / "docs/operations.md").read_text("utf-8").partition("## Backup")[2].split("```sh\n")[1:3]
     back_up, restore = (command.partition("```")[0].replace("tasks-api", COMMAND) for command in commands)
     service = start()
     create(service, "a", "b")
@@ -116,7 +116,7 @@ class Backup:
     def end(self) -> tuple[int, str]:
         """Wait until the command ends, and return its exit status and standard error."""
         self.process.communicate(timeout=30)
-        return self.process.wait(), self._log.read_text()
+        return self.process.wait(), self._log.read_text("utf-8")
 
 
 @pytest.fixture
@@ -218,13 +218,13 @@ def test_file_created_meanwhile_is_not_overwritten(
     source: SqliteStore, flush_socket: FlushSocket, tmp_path: Path
 ) -> None:
     def create_copy(flushes: Flushes, flush: int) -> None:
-        (tmp_path / "copy.db").write_text("mine")
+        (tmp_path / "copy.db").write_text("mine", "utf-8")
         flushes.let_through(flush)
 
     status, errors = Backup(flush_socket, tmp_path, create_copy).end()
 
     assert (status, errors) == (1, "copy.db cannot be written: File exists; fix that, or name a file elsewhere.\n")
-    assert (tmp_path / "copy.db").read_text() == "mine"
+    assert (tmp_path / "copy.db").read_text("utf-8") == "mine"
     assert names(tmp_path) == {"tasks.db", "copy.db"}
 
 
@@ -238,7 +238,7 @@ def test_full_disk(source: SqliteStore, tmp_path: Path) -> None:
         cwd=tmp_path,
         env=environment(),
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
 
@@ -293,7 +293,7 @@ def test_wait_for_a_lock_is_limited(source: SqliteStore, tmp_path: Path, monkeyp
 def files_before(source: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     """Fill the working directory with files that cannot be backed up, and return the contents of all files."""
     monkeypatch.chdir(tmp_path)
-    Path("text").write_text("This file is plain text, and not a database.")
+    Path("text").write_text("This file is plain text, and not a database.", "utf-8")
     Path("empty").touch()
     with closing(sqlite3.connect("other.db")) as other:
         other.execute("CREATE TABLE task (somebody_elses TEXT)")

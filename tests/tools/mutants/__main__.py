@@ -71,13 +71,13 @@ def measure_all(project: Project, workers: Workers, tests: list[str]) -> dict[st
     def job(copy: Copy, test: str) -> tuple[str, Coverage]:
         cache = BUILD / "coverage" / f"{project.fingerprint(test)}.json"
         if cache.exists():
-            return test, Coverage.model_validate_json(cache.read_text())
+            return test, Coverage.model_validate_json(cache.read_text("utf-8"))
         with tempfile.TemporaryDirectory() as scratch:
             coverage = measure(copy.folder, test, Path(scratch))
         print(f"{coverage.seconds:6.1f} s  {test}{'  FAILS' if coverage.failure else ''}", flush=True)
         if not coverage.failure:
             cache.parent.mkdir(parents=True, exist_ok=True)
-            cache.write_text(coverage.model_dump_json())
+            cache.write_text(coverage.model_dump_json(), "utf-8")
         return test, coverage
 
     print("Measuring the coverage of each test file:")
@@ -89,7 +89,7 @@ def measure_all(project: Project, workers: Workers, tests: list[str]) -> dict[st
 
 def read_accepted() -> dict[str, str]:
     """Return a dictionary from the id of each accepted mutant to the reason why it is accepted."""
-    lines = [line for line in ACCEPTED.read_text().splitlines() if line and not line.startswith("#")]
+    lines = [line for line in ACCEPTED.read_text("utf-8").splitlines() if line and not line.startswith("#")]
     return {identifier: reason for identifier, _, reason in (line.partition(" ") for line in lines)}
 
 
@@ -124,7 +124,7 @@ def attempt_all(
         outcome = trial.attempt(copy, mutant.file, text, select(mutant, coverages, sources, found), coverages)
         return mutant, text, outcome, time.monotonic() - started
 
-    with (BUILD / "report.txt").open("w") as report:
+    with (BUILD / "report.txt").open("w", encoding="utf-8") as report:
         for mutant, text, outcome, seconds in workers.map(job, picked):
             outcomes.append((mutant, outcome))
             if outcome.verdict == trial.FOUND:

@@ -26,7 +26,7 @@ def run(arguments: list[str], folder: Path, timeout: float, **variables: str) ->
     # If CI were set, a test whose program is not installed would fail, and would seem to find every mutant.
     inherited = {name: value for name, value in os.environ.items() if name not in ("CI", "PYTHONDONTWRITEBYTECODE")}
     # Do not use a pipe, which would stay open until every process that a test has left behind ends.
-    with tempfile.TemporaryFile("w+") as output:
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", *arguments],
             cwd=folder,
@@ -34,7 +34,7 @@ def run(arguments: list[str], folder: Path, timeout: float, **variables: str) ->
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
         )
         _running.add(process)
         try:

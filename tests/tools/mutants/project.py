@@ -42,13 +42,13 @@ class Project:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        settings = tomllib.loads((root / "pyproject.toml").read_text())["tool"]
+        settings = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["tool"]
         self.generated = settings["datamodel-codegen"]["output"]
         listed = subprocess.run(
             ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
             cwd=root,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=True,
         ).stdout.splitlines()
         self.files = sorted(name for name in set(listed) if (root / name).is_file())
@@ -118,13 +118,13 @@ class Copy:
             self._write(file, text)
             if file == CONTRACT:
                 generator = Path(sys.executable).with_name("datamodel-codegen")
-                subprocess.run([generator], cwd=self.folder, check=True, capture_output=True, text=True)
+                subprocess.run([generator], cwd=self.folder, check=True, capture_output=True, encoding="utf-8")
             yield
         finally:
             for name in changed_files:
                 self._write(name, self.project.text(name))
 
     def _write(self, file: str, text: str) -> None:
-        (self.folder / file).write_text(text)
+        (self.folder / file).write_text(text, "utf-8")
         second = next(self._seconds)
         os.utime(self.folder / file, (second, second))
