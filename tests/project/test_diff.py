@@ -135,7 +135,7 @@ def test_first_release_has_no_base(folder: Path) -> None:
 
 
 def test_contract_package_and_changelog_have_the_same_version() -> None:
-    changelog = re.search(r"(?m)^## (\S+)", (ROOT / "CHANGELOG.md").read_text("utf-8"))
+    changelog = re.search(r"(?m)^## (\d\S*)", (ROOT / "CHANGELOG.md").read_text("utf-8"))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
     assert changelog
