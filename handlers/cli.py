@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import sys
+from argparse import RawDescriptionHelpFormatter
 from io import TextIOWrapper
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,15 +12,24 @@ from typing import Any
 
 import click
 from pydantic import BaseModel, Field, ValidationError
-from pydantic_settings import BaseSettings, CliApp, CliPositionalArg, CliSubCommand, CliToggleFlag, get_subcommand
-from pydantic_settings.exceptions import SettingsError
+from pydantic_core import ErrorDetails
+from pydantic_settings import (
+    BaseSettings,
+    CliApp,
+    CliPositionalArg,
+    CliSettingsSource,
+    CliSubCommand,
+    CliToggleFlag,
+    get_subcommand,
+)
 
 from handlers import environment
 from handlers.application import create_app
+from handlers.arguments import Parser
 from handlers.contract import document
 from handlers.contract.document import COMMAND, NAME
 from handlers.server.serve import serve
-from handlers.settings import PREFIX, ServerSettings, Settings, variable
+from handlers.settings import PREFIX, ServerSettings, Settings, expected, variable
 from models import keys
 from models.database.address import existing_database
 from models.database.errors import ConfigurationError, require
@@ -74,8 +84,7 @@ class NewKey(Settings):
     """name of the client: letters, digits, `.`, `_` and `-`"""
 
     def cli_cmd(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", self.name):
-            raise ConfigurationError("A key's name has 1 to 64 letters, digits, dots, underscores and hyphens.")
+        _check_key_name(self.name)
         prepare(self.database_url)
         print(keys.create(self.database_url, self.name, f"{NAME}_"))
         print("Send it in the header Authorization: Bearer ...; it is not shown again.", file=sys.stderr)
@@ -101,6 +110,7 @@ class RevokeKey(Settings):
     """name of the client"""
 
     def cli_cmd(self) -> None:
+        _check_key_name(self.name)
         existing_database(self.database_url)
         prepare(self.database_url)
         keys.revoke(self.database_url, self.name)
@@ -126,6 +136,9 @@ class Backup(Settings):
     """the copy, which must not exist"""
 
     def cli_cmd(self) -> None:
+        # A path has one slash where a URL has two.
+        if ":/" in str(self.file):
+            raise ConfigurationError(f"Name a file, not a URL, as in {COMMAND} backup copy.db.")
         rows = backup(self.database_url, self.file, [table._meta.table_name for table in all_tables()])
         print(f"Copied {rows} rows to {self.file}, and checked the copy.")
 
@@ -140,9 +153,10 @@ class Copy(BaseModel, str_strip_whitespace=True):
         require("psycopg_pool", "postgresql", f"{COMMAND} copy")
         from models.transfer.copy import copy  # noqa: PLC0415, installed with an extra
 
-        with click.progressbar(length=1, label="Copying and comparing", file=sys.stderr) as bar:
-            for done, total in copy(self.source, self.target, all_tables()):
-                bar.length = total
+        progress = copy(self.source, self.target, all_tables())
+        _, total = next(progress)
+        with click.progressbar(length=total, label="Copying and comparing", file=sys.stderr) as bar:
+            for done, _ in progress:
                 bar.update(done - bar.pos)
         print(f"Copied and compared {bar.pos // 2} rows.")
 
@@ -182,11 +196,10 @@ def main() -> None:
         # Escape what the locale cannot write, as standard error does.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        CliApp.run(Command, cli_exit_on_error=False)
+        parser = Parser(COMMAND, description=Command.__doc__, formatter_class=RawDescriptionHelpFormatter)
+        CliApp.run(Command, cli_settings_source=CliSettingsSource(Command, root_parser=parser))
     except ValidationError as error:
-        sys.exit("\n".join(_sentence(str(fault["loc"][-1]), fault["msg"]) for fault in error.errors()))
-    except SettingsError as error:
-        sys.exit(f"{str(error).removeprefix('error parsing CLI: ')}; see {COMMAND} --help.")
+        sys.exit("\n".join(map(_sentence, error.errors())))
     except ConfigurationError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
@@ -204,9 +217,24 @@ def _run_subcommand(command: BaseModel, *name: str) -> None:
         CliApp.run(Command, [*name, "--help"])
 
 
-def _sentence(name: str, message: str) -> str:
+def _check_key_name(name: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):
+        raise ConfigurationError("A key's name has 1 to 64 letters, digits, dots, underscores and hyphens.")
+
+
+def _sentence(fault: ErrorDetails) -> str:
     """Return an error message that starts with the flag and the environment variable of the invalid setting."""
-    places = [f"--{name.replace('_', '-')}", *([variable(name)] if name in ServerSettings.model_fields else [])]
+    name = str(fault["loc"][-1])
+    flag = f"--{name.replace('_', '-')}"
+    if fault["type"] == "missing":
+        (description,) = (field.description for field in Copy.model_fields.values() if field.validation_alias == name)
+        return f"{flag} is missing: name {description}."
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] != "value_error":
+        # Other values may be URLs with passwords.
+        value = fault["input"] if re.fullmatch(r"[\w.,+-]{1,20}", fault["input"]) else "the value"
+        message = f"{value} is not {expected(name)}"
+    places = [flag, variable(name)]
     if (other := environment.PLATFORM_VARIABLES.get(name, "")) in os.environ:
         places.append(other)
-    return f"{' or '.join(places)}: {message.removeprefix('Value error, ')}."
+    return f"{' or '.join(places)}: {message}."

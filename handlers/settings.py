@@ -3,10 +3,12 @@
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from ipaddress import ip_network
+from dataclasses import asdict
+from ipaddress import ip_address, ip_interface
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, HttpUrl, field_validator
+from pydantic_core import Url as AnyScheme
 from pydantic_settings import BaseSettings
 
 from handlers import environment
@@ -19,7 +21,11 @@ LONGEST_WINDOW = 24 * 60 * 60  # seconds; a longer Retry-After would be of no us
 RETENTION_HOURS = 24  # of a contract that says nothing else
 HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+)"
 PORT = r"0*(?:[1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5])"
-ORIGINS = r"([,\s]|\*(?![^,\s])|https?://[^/?#@,\s]+(?![^,\s]))*"
+# An origin in its ASCII serialization, which browsers send. Apps have schemes of their own.
+WEB_ORIGIN, APP_ORIGIN = rf"https?://{HOST}(?::\d+)?(?=/|$)", r"(?!(?:https?|wss?|ftp|file):)[a-z][a-z\d+.-]*://[^/?#]+"
+ORIGIN = re.compile(f"{WEB_ORIGIN}|{APP_ORIGIN}", re.ASCII)
+KINDS: dict[Any, str] = {int: "an integer", float: "a number", bool: "true or false"}
+BOUNDS = {"ge": "of at least", "gt": "above", "le": "at most"}
 
 
 def _checked(is_valid: Callable[[str], object], hint: str) -> AfterValidator:
@@ -52,26 +58,75 @@ def _retention_hours() -> float:
     return next((item["x-retention-hours"] for item in parameters if "x-retention-hours" in item), RETENTION_HOURS)
 
 
-def _are_networks(text: str) -> bool:
-    return all(ip_network(network.strip()) for network in text.split(","))
+def _check_networks(text: str) -> str:
+    for network in text.split(",") if text else ():
+        try:
+            interface = ip_interface(network.strip())
+        except ValueError:
+            raise ValueError("write IP addresses or networks, not names, such as 10.0.0.0/8,127.0.0.1") from None
+        if interface.ip != interface.network.network_address:
+            raise ValueError(f"write {interface.network} instead of {interface}")
+    return text
+
+
+def _check_host(text: str) -> str:
+    with suppress(ValueError):
+        if re.fullmatch(r"[\w.-]+", text, re.ASCII) or ip_address(text):
+            return text
+    if match := re.fullmatch(rf"(?:https?://)?({HOST})(:\d*)?/?", text, re.ASCII):
+        port = ", and the port as --port" if match[2] else ""
+        raise ValueError(f"write {match[1].strip('[]')} instead{port}")
+    raise ValueError("write an address of this machine, such as 127.0.0.1 or ::1, or 0.0.0.0 for all")
+
+
+def _check_origins(text: str) -> str:
+    for origin in text.replace(",", " ").split():
+        if origin != "*" and (canonical := _canonical_origin(origin)) != origin:
+            raise ValueError(f"browsers send this origin as {canonical}, so write that instead")
+    return text
+
+
+def _canonical_origin(text: str) -> str:
+    if "*" in text:
+        raise ValueError("write each origin instead of a pattern, or * alone for all origins")
+    # What precedes an @ may be a password.
+    with suppress(ValueError):
+        if "@" not in text and (origin := ORIGIN.match(str(AnyScheme(text)))):
+            return origin[0]
+    raise ValueError("write it as https://app.example.com, separated by commas, or * for all origins")
 
 
 def _is_url(text: str) -> bool:
     url = HttpUrl(text)
-    return url.query is None and url.fragment is None
+    return not (url.username or url.password or url.query is not None or url.fragment is not None)
 
 
-Networks = Annotated[str, _checked(_are_networks, "10.0.0.0/8,127.0.0.1")]
+Host = Annotated[str, AfterValidator(_check_host)]
+Networks = Annotated[str, AfterValidator(_check_networks)]
 Limits = Annotated[
     str, _checked(_are_limits, "100/second;5000/hour, with at least one request and at most a day in each")
 ]
 Listener = Annotated[str, _matching(f"{HOST}:{PORT}", "127.0.0.1:9464 or [::1]:9464")]
-Url = Annotated[str, _checked(_is_url, "https://api.example.com/prefix")]
-Origins = Annotated[str, _matching(ORIGINS, "https://app.example.com, separated by commas, or *")]
-RedisUrl = Annotated[str, _matching(rf"(?i:rediss?)://([^/?#\s]*@)?{HOST}:{PORT}(/\d*)?", "redis://127.0.0.1:6379/0")]
+Url = Annotated[
+    str, _checked(_is_url, "https://api.example.com/prefix, without a user name, password, query or fragment")
+]
+Origins = Annotated[str, AfterValidator(_check_origins)]
+RedisUrl = Annotated[
+    str,
+    _matching(
+        rf"(?i:rediss?)://([^/?#\s]*@)?{HOST}:{PORT}(/\d*)?",
+        "redis://127.0.0.1:6379/0, and percent-encode a password, for example %2F for /",
+    ),
+]
 
 
-class Settings(BaseSettings, env_prefix=PREFIX, extra="ignore", use_attribute_docstrings=True):
+class Settings(
+    BaseSettings,
+    env_prefix=PREFIX,
+    extra="ignore",
+    hide_input_in_errors=True,
+    use_attribute_docstrings=True,
+):
     """The settings of every command."""
 
     # The alias keeps the name that hosting platforms use: DATABASE_URL, without the prefix.
@@ -93,7 +148,7 @@ class Settings(BaseSettings, env_prefix=PREFIX, extra="ignore", use_attribute_do
 class ServerSettings(Settings):
     """The settings of the server."""
 
-    host: str = "127.0.0.1"
+    host: Host = "127.0.0.1"
     """address to listen on"""
     port: int = Field(default=8000, ge=0, le=65535)
     """port to listen on; 0 for any free port"""
@@ -141,3 +196,13 @@ def variable(name: str) -> str:
     """Return the environment variable of a setting."""
     alias = ServerSettings.model_fields[name].validation_alias
     return (str(alias) if alias else f"{Settings.model_config['env_prefix']}{name}").upper()
+
+
+def expected(name: str) -> str:
+    """Return what the value of a number or a boolean must be, such as "an integer from 0 to 65535"."""
+    field = ServerSettings.model_fields[name]
+    bounds = {key: value for bound in field.metadata for key, value in asdict(bound).items()}
+    words = " and ".join(f"{BOUNDS[key]} {value}" for key, value in bounds.items())
+    if {"ge", "le"} <= bounds.keys():
+        words = f"from {bounds['ge']} to {bounds['le']}"
+    return f"{KINDS[field.annotation]} {words}".rstrip()

@@ -101,7 +101,7 @@ def serve(settings: ServerSettings) -> None:
     _raise_file_limit(settings)
     prepare(settings.database_url)
     check_columns(settings.database_url)
-    listener = _bind(settings.host, settings.port)
+    listener = _bind(settings.host, settings.port, settings.metrics)
     address, port = listener.getsockname()[:2]
     contract = document.raw()
     is_open = without_keys(contract) != contract and not keys.find_all(settings.database_url)
@@ -146,6 +146,8 @@ def application() -> Any:
 
 
 def _config(settings: ServerSettings) -> Config:
+    # With 0, uvicorn would log an error although no request runs.
+    shutdown_timeout: Any = settings.shutdown_timeout or 0.001
     protocol: Any = partial(Protocol, timeout=settings.request_timeout, max_connections=settings.max_connections)
     return Config(
         "handlers.server.serve:application",
@@ -161,7 +163,7 @@ def _config(settings: ServerSettings) -> Config:
         forwarded_allow_ips=settings.trusted_proxies,
         server_header=False,
         timeout_keep_alive=settings.keep_alive_timeout,
-        timeout_graceful_shutdown=settings.shutdown_timeout,
+        timeout_graceful_shutdown=shutdown_timeout,
         log_level="warning",
         log_config=LOGGING,
     )
@@ -180,7 +182,7 @@ def _raise_file_limit(settings: ServerSettings) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (enough, hard))
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def _bind(host: str, port: int, metrics: str) -> socket.socket:
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     # Allow binding to the port while connections of a stopped service linger on it. A running service still blocks it.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -188,8 +190,13 @@ def _bind(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        message = f"Cannot listen on {host} port {port}: {error.strerror}."
+        remedy = "choose a port above 1023 with --port"
+        if error.errno != errno.EACCES:
+            remedy = "choose an address of this machine, or 0.0.0.0 for all, with --host"
+        message = f"Cannot listen on {host} port {port}: {error.strerror}; {remedy}."
         if error.errno == errno.EADDRINUSE:
             message = f"Port {port} is taken: stop what listens there, or choose another with --port."
+            if metrics.endswith(f":{port}"):
+                message = f"Port {port} is that of --metrics: choose another with --port."
         raise ConfigurationError(message) from error
     return listener

@@ -53,8 +53,10 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
     def __init__(self, url: str, connections: int) -> None:
         try:
             given = conninfo_to_dict(url)
-        except psycopg.ProgrammingError as error:
-            raise ConfigurationError(f"DATABASE_URL is not a valid database URL: {str(error).strip()}.") from None
+        except (psycopg.ProgrammingError, UnicodeError) as error:
+            # Other messages of libpq repeat a part of the password.
+            is_public = "query parameter" in str(error) and "password" not in url.partition("?")[2]
+            raise ValueError(str(error).strip() if is_public else "") from None
         self._options: dict[str, Any] = {name: value for name, value in OPTIONS.items() if name not in given}
         super().__init__(url, prefer_psycopg3=True, **self._options)
         self._connections = connections

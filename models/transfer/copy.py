@@ -2,12 +2,21 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
-from typing import Any
+from typing import Any, cast
 
 import peewee
 import psycopg
 
-from models.database.address import Database, connected, existing_database, one_line
+from models.database.address import (
+    FILE,
+    SERVER,
+    SERVER_SCHEMES,
+    Database,
+    connection,
+    existing_database,
+    one_line,
+    open_database,
+)
 from models.database.errors import ConfigurationError
 from models.database.migrate import ensure_migrated, migrate
 from models.database.postgresql import PostgresqlDatabase
@@ -24,10 +33,11 @@ def copy(source: str, target: str, tables: Tables) -> Iterator[tuple[int, int]]:
     The source is locked against writes. A table comes after those that it refers to. Yield the number of rows copied
     or compared so far, and the total number.
     """
-    existing_database(source, "--from")
-    with connected(source) as file, connected(target) as server:
-        if not isinstance(file, SqliteFile) or not isinstance(server, PostgresqlDatabase):
-            raise ConfigurationError("--from must name a SQLite file, and --to a server.")
+    if not source.startswith("sqlite://") or not target.startswith(SERVER_SCHEMES):
+        raise ConfigurationError(f"--from must name {FILE}, and --to {SERVER}.")
+    file = cast("SqliteFile", existing_database(source, "--from"))
+    server = cast("PostgresqlDatabase", open_database(target, setting="--to"))
+    with connection(file, "--from"), connection(server, "--to"):
         ensure_migrated(file)
         if not server.table_exists("schema_migration"):
             migrate(target)
@@ -45,6 +55,7 @@ def _copy(file: SqliteFile, server: PostgresqlDatabase, tables: Tables) -> Itera
     connection.execute(f"LOCK TABLE {', '.join(names.values())}")
     total = 2 * sum(file.execute_sql(f"SELECT count(*) FROM {name}").fetchone()[0] for name in names.values())
     done = 0
+    yield done, total
     for table, name in names.items():
         if connection.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchone():
             raise ConfigurationError(f"The target has rows in {name} already: name an empty database in --to.")

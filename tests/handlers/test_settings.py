@@ -34,6 +34,12 @@ OTHER = {
     "rate_limit_storage": "redis://127.0.0.1:6379/0",
 }
 NAMES = list(ServerSettings.model_fields)
+# The origins of web views and browser extensions.
+APP_ORIGINS = [
+    *("capacitor://localhost", "ionic://localhost", "tauri://localhost", "http://tauri.localhost", "app://-"),
+    *("chrome-extension://abcdefghijklmnopabcdefghijklmnop", "moz-extension://0f3a1b2c-1111-2222-3333-444455556666"),
+    *("safari-web-extension://0F3A1B2C-1111-2222-3333-444455556666", "http://[::1]:3000", "https://example.com."),
+]
 
 
 def default(name: str) -> Any:
@@ -228,13 +234,15 @@ def test_invalid_port_of_the_platform_is_named(tmp_path: Path, value: str) -> No
 @pytest.mark.parametrize(
     ("name", "values"),
     [
+        ("host", ["localhost", "0.0.0.0", "::", "::1", "node-1.example.com", "fe80::1%lo"]),
+        ("trusted_proxies", ["10.0.0.5", "10.0.0.0/8, ::1", "10.0.0.0/255.0.0.0"]),
         ("allowed_origins", ["https://a,", ",https://a", "", "*", "https://a, http://b:8 https://c"]),
+        ("allowed_origins", APP_ORIGINS),
         (
             "public_url",
             [
                 "HTTPS://Example.com/",
                 "https://bücher.example",
-                "https://u:p@h",
                 "http://[::1]:8000/x",
                 "https://h/{a}b",
             ],
@@ -257,6 +265,11 @@ def test_usual_spellings_are_accepted(name: str, values: list[Any]) -> None:
             "allowed_origins",
             ["a.example", "https://a/", "null", "ftp://a", "https://a, b", "*x", "https://a/b,https://c"],
         ),
+        (
+            "allowed_origins",
+            ["ws://a", "file:///a", "localhost:3000", "https://a:65536", "https://u:p@a", "https://a;b"],
+        ),
+        ("public_url", ["https://u:p@h", "https://u@h", "https://:p@h"]),
         ("public_url", ["https://", "https://:80", "h", "ftp://h", "https://h?x", "https://h#x", "https://a b"]),
         ("public_url", ["https://h:65536", "http://[::g]", "http://999.1.1.1", f"https://h/{'a' * 2084}"]),
         ("rate_limit_storage", ["redis://h", "http://h:1", "redis://h:1/x", "redis://h:1?x"]),
@@ -270,3 +283,67 @@ def test_unusable_values_are_refused(name: str, values: list[Any]) -> None:
     for value in values:
         with pytest.raises(ValidationError):
             ServerSettings.model_validate({name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("port", "70000", "70000 is not an integer from 0 to 65535"),
+        ("port", "1e3", "1e3 is not an integer from 0 to 65535"),
+        ("port", "postgresql://a:b@c", "the value is not an integer from 0 to 65535"),
+        ("port", "", "the value is not an integer from 0 to 65535"),
+        ("workers", "0", "0 is not an integer of at least 1"),
+        ("workers", "two", "two is not an integer of at least 1"),
+        ("keep_alive_timeout", "1.5", "1.5 is not an integer from 1 to 86400"),
+        ("request_timeout", "nan", "nan is not a number above 0 and at most 86400"),
+        ("reload", "maybe", "maybe is not true or false"),
+        ("host", "[::1]", "write ::1 instead"),
+        ("host", "[::1]:80", "write ::1 instead, and the port as --port"),
+        ("host", "http://localhost/", "write localhost instead"),
+        ("host", "127.0.0.1:8000", "write 127.0.0.1 instead, and the port as --port"),
+        *(
+            ("host", host, "write an address of this machine, such as 127.0.0.1 or ::1, or 0.0.0.0 for all")
+            for host in ("", "*", "a b", "http://a:b@c", "https://a/b")
+        ),
+        *(
+            ("trusted_proxies", text, "write IP addresses or networks, not names, such as 10.0.0.0/8,127.0.0.1")
+            for text in ("nginx", "*", "10.0.0.0/33", "10.0.0.1;10.0.0.2")
+        ),
+        ("trusted_proxies", "::1, 10.0.0.5/8", "write 10.0.0.0/8 instead of 10.0.0.5/8"),
+        *(
+            ("allowed_origins", origin, f"browsers send this origin as {sent}, so write that instead")
+            for origin, sent in {
+                "HTTPS://a": "https://a",
+                "https://App.example": "https://app.example",
+                "https://a:443": "https://a",
+                "http://a:80, https://b": "http://a",
+                "https://a:": "https://a",
+                "https://a:08443": "https://a:8443",
+                "https://b\u00fccher.example": "https://xn--bcher-kva.example",
+                "https://a/": "https://a",
+                "https://a/b?c#d": "https://a",
+                "http://127.1:3000": "http://127.0.0.1:3000",
+                "http://[0::1]": "http://[::1]",
+                "capacitor://localhost/": "capacitor://localhost",
+                "Tauri://localhost": "tauri://localhost",
+            }.items()
+        ),
+        *(
+            ("allowed_origins", origin, "write each origin instead of a pattern, or * alone for all origins")
+            for origin in ("https://*.example.com", "https://*", "chrome-extension://*", "https://a:*")
+        ),
+        *(
+            (
+                "allowed_origins",
+                origin,
+                "write it as https://app.example.com, separated by commas, or * for all origins",
+            )
+            for origin in ("null", "a.example", "https://a:b@c", "https://a:b")
+        ),
+    ],
+)
+def test_sentence_says_what_to_write(tmp_path: Path, name: str, value: str, sentence: str) -> None:
+    failed = inside.run(tmp_path, "serve", variables={variable(name): value})
+
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert failed.stderr == f"--{name.replace('_', '-')} or {variable(name)}: {sentence}.\n"

@@ -15,7 +15,8 @@ from playwright.sync_api import Browser, Page
 
 from handlers.application import create_app
 from handlers.contract import document
-from handlers.settings import PREFIX, ServerSettings
+from handlers.settings import ServerSettings
+from tests.handlers.test_settings import APP_ORIGINS
 from tests.support.calls import bearer, make_key, methods, wait_for
 from tests.support.inside import run
 from tests.support.service import Service, Start, running
@@ -305,12 +306,5 @@ def test_page_can_read_every_response(
     assert fields - {"Cache-Control", "Allow"} <= exposed
 
 
-@pytest.mark.parametrize("setting", ["app.example.com", "https://app.example.com/", "null", "ftp://a", "https://a, b"])
-def test_invalid_origin_is_refused(tmp_path: Path, setting: str) -> None:
-    result = run(tmp_path, "serve", "--allowed-origins", setting)
-
-    assert result.returncode == 1
-    assert result.stderr == (
-        f"--allowed-origins or {PREFIX}ALLOWED_ORIGINS: write it as https://app.example.com,"
-        " separated by commas, or *.\n"
-    )
+def test_origins_of_apps_are_allowed() -> None:
+    assert allowed_origins(" ".join(APP_ORIGINS), APP_ORIGINS) == [[origin] * 2 for origin in APP_ORIGINS]

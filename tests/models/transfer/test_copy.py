@@ -135,8 +135,8 @@ def test_invalid_urls_are_refused(
     assert refused.returncode == 1
     sentence = refused.stderr.splitlines()[-1]
     expected = {
-        1: "--to: Field required.",
-        2: "--from must name a SQLite file, and --to a server.",
+        1: "--to is missing: name the database, such as postgresql://host/tasks.",
+        2: "--from must name a SQLite file, such as sqlite:///data.db, and --to a server, such as postgresql://",
     }[len(given)]
     if given[0] == "old":
         expected = "The database schema is older than this release: run the command migrate to apply 0001_create_task"
