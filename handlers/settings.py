@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from ipaddress import ip_address, ip_interface
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, HttpUrl, field_validator
 from pydantic_core import Url as AnyScheme
@@ -38,10 +39,6 @@ def _checked(is_valid: Callable[[str], object], hint: str) -> AfterValidator:
         raise ValueError(f"write it as {hint}")
 
     return AfterValidator(check)
-
-
-def _matching(pattern: str, hint: str) -> AfterValidator:
-    return _checked(re.compile(pattern, re.ASCII).fullmatch, hint)
 
 
 def _are_limits(text: str) -> bool:
@@ -101,22 +98,23 @@ def _is_url(text: str) -> bool:
     return not (url.username or url.password or url.query is not None or url.fragment is not None)
 
 
+def _is_redis_url(text: str) -> object:
+    # redis-py parses the URL with `urlsplit`, whose errors repeat the password.
+    return re.fullmatch(rf"(?i:rediss?)://([^/?#\s]*@)?{HOST}:{PORT}(/\d*)?", text, re.ASCII) and urlsplit(text)
+
+
 Host = Annotated[str, AfterValidator(_check_host)]
 Networks = Annotated[str, AfterValidator(_check_networks)]
 Limits = Annotated[
     str, _checked(_are_limits, "100/second;5000/hour, with at least one request and at most a day in each")
 ]
-Listener = Annotated[str, _matching(f"{HOST}:{PORT}", "127.0.0.1:9464 or [::1]:9464")]
+Listener = Annotated[str, _checked(re.compile(f"{HOST}:{PORT}", re.ASCII).fullmatch, "127.0.0.1:9464 or [::1]:9464")]
 Url = Annotated[
     str, _checked(_is_url, "https://api.example.com/prefix, without a user name, password, query or fragment")
 ]
 Origins = Annotated[str, AfterValidator(_check_origins)]
 RedisUrl = Annotated[
-    str,
-    _matching(
-        rf"(?i:rediss?)://([^/?#\s]*@)?{HOST}:{PORT}(/\d*)?",
-        "redis://127.0.0.1:6379/0, and percent-encode a password, for example %2F for /",
-    ),
+    str, _checked(_is_redis_url, "redis://127.0.0.1:6379/0, and percent-encode a password, for example %2F for /")
 ]
 
 

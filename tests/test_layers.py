@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "handlers.contract": {"models.database.errors", "models.schemas"},
     "handlers.environment": {"models.database.errors"},
     "handlers.settings": {"handlers.contract", "handlers.environment", "models.database"},
+    "handlers.arguments": {"models.database.errors"},
     "handlers.entity_tags": {"handlers.contract", "models.database.errors"},
     "handlers.compression": {"handlers.contract", "handlers.entity_tags"},
     "handlers.idempotency": {"handlers.contract", "models"},

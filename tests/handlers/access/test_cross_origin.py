@@ -16,7 +16,6 @@ from playwright.sync_api import Browser, Page
 from handlers.application import create_app
 from handlers.contract import document
 from handlers.settings import ServerSettings
-from tests.handlers.test_settings import APP_ORIGINS
 from tests.support.calls import bearer, make_key, methods, wait_for
 from tests.support.inside import run
 from tests.support.service import Service, Start, running
@@ -304,6 +303,14 @@ def test_page_can_read_every_response(
     exposed = set(response.headers["access-control-expose-headers"].split(", "))
     # Two fields need no exposure: a page may always read Cache-Control, and no operation of the contract sends Allow.
     assert fields - {"Cache-Control", "Allow"} <= exposed
+
+
+# The origins of web views and browser extensions.
+APP_ORIGINS = [
+    *("capacitor://localhost", "ionic://localhost", "tauri://localhost", "http://tauri.localhost", "app://-"),
+    *("chrome-extension://abcdefghijklmnopabcdefghijklmnop", "moz-extension://0f3a1b2c-1111-2222-3333-444455556666"),
+    *("safari-web-extension://0F3A1B2C-1111-2222-3333-444455556666", "http://[::1]:3000", "https://example.com."),
+]
 
 
 def test_origins_of_apps_are_allowed() -> None:
