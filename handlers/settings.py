@@ -67,9 +67,11 @@ def _check_networks(text: str) -> str:
 
 
 def _check_host(text: str) -> str:
+    if re.fullmatch(r"[\w.-]+", text, re.ASCII):
+        return text
     with suppress(ValueError):
-        if re.fullmatch(r"[\w.-]+", text, re.ASCII) or ip_address(text):
-            return text
+        ip_address(text)
+        return text
     if match := re.fullmatch(rf"(?:https?://)?({HOST})(:\d*)?/?", text, re.ASCII):
         port = ", and the port as --port" if match[2] else ""
         raise ValueError(f"write {match[1].strip('[]')} instead{port}")
