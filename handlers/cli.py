@@ -1,14 +1,20 @@
 """The command of the service, such as `shop-api` for a Shop API, and its subcommands."""
 
+import signal
+
+# Ctrl-C during the imports, which take half a second, ends the process without a traceback.
+_on_interrupt = signal.getsignal(signal.SIGINT)
+if _on_interrupt is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import os
 import re
-import signal
 import sys
 from argparse import RawDescriptionHelpFormatter
 from io import TextIOWrapper
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import click
 from pydantic import BaseModel, Field, ValidationError
@@ -28,6 +34,7 @@ from handlers.application import create_app
 from handlers.arguments import Parser
 from handlers.contract import document
 from handlers.contract.document import COMMAND, NAME
+from handlers.server import output
 from handlers.server.serve import serve
 from handlers.settings import PREFIX, ServerSettings, Settings, expected, variable
 from models import keys
@@ -36,6 +43,8 @@ from models.database.errors import ConfigurationError, require
 from models.database.migrate import migrate, prepare
 from models.tables import all_tables
 from models.transfer.backup import backup
+
+signal.signal(signal.SIGINT, _on_interrupt)
 
 
 class Serve(ServerSettings):
@@ -67,7 +76,9 @@ class Contract(BaseModel):
     """Print the contract as the service publishes it: with the standard parts."""
 
     def cli_cmd(self) -> None:
-        click.echo(document.to_yaml(document.raw()), nl=False)
+        # The locale may lack letters of the contract.
+        cast("TextIOWrapper", sys.stdout).reconfigure(encoding="utf-8")
+        print(document.to_yaml(document.raw()).decode(), end="")
 
 
 class Migrate(Settings):
@@ -87,6 +98,11 @@ class NewKey(Settings):
         _check_key_name(self.name)
         prepare(self.database_url)
         print(keys.create(self.database_url, self.name, f"{NAME}_"))
+        if error := output.stdout_error():
+            keys.revoke(self.database_url, self.name)
+            raise ConfigurationError(
+                f"The key cannot be shown ({error.strerror}), so it was revoked: redirect the output, and try again."
+            )
         print("Send it in the header Authorization: Bearer ...; it is not shown again.", file=sys.stderr)
 
 
@@ -190,11 +206,9 @@ Every flag can also be set in the environment or in a .env file: --port as {vari
             _run_subcommand(self)
 
 
+@output.guarded()
 def main() -> None:
     """Run the command in `sys.argv`. After a user error, print one sentence and exit with status 1."""
-    if isinstance(sys.stdout, TextIOWrapper):
-        # Escape what the locale cannot write, as standard error does.
-        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         parser = Parser(COMMAND, description=Command.__doc__, formatter_class=RawDescriptionHelpFormatter)
         CliApp.run(Command, cli_settings_source=CliSettingsSource(Command, root_parser=parser))

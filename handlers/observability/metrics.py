@@ -7,6 +7,7 @@ PROMETHEUS_MULTIPROC_DIR must name the folder before this module is imported.
 
 import asyncio
 import os
+import signal
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -53,12 +54,16 @@ def serve(address: str) -> None:
     registry = CollectorRegistry()
     registry.register(AllProcesses())
     host, _, port = address.rpartition(":")
+    # The thread inherits the signal mask. So it never gets Ctrl-C, which other threads handle.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         start_http_server(int(port), host.strip("[]"), registry)
     except OSError as error:
         raise ConfigurationError(
             f"Cannot serve metrics on {address}: {error.strerror}; choose another address with --metrics."
         ) from error
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def count(scope: Scope, status: int | None, seconds: float) -> None:

@@ -6,10 +6,13 @@ import resource
 import signal
 import socket
 import sys
-from contextlib import suppress
 from copy import deepcopy
 from functools import partial
 from ipaddress import ip_address
+from multiprocessing import active_children, parent_process, resource_tracker
+from multiprocessing.process import BaseProcess
+from threading import Thread
+from time import monotonic, sleep
 from typing import Any
 
 from uvicorn import Config, Server
@@ -21,6 +24,7 @@ from handlers.application import create_app
 from handlers.contract import document
 from handlers.documentation import pages
 from handlers.observability import access_log
+from handlers.server import output
 from handlers.server.protocol import Protocol
 from handlers.settings import ServerSettings, variable
 from models import keys
@@ -30,11 +34,14 @@ from models.tables import check_columns
 
 BACKLOG = 2048  # maximum number of connections that wait to be accepted
 START_TIMEOUT = 30  # seconds for a worker to start
+SHUTDOWN_MARGIN = 5  # seconds after the shutdown timeout in which a process whose parent was killed should end
 OTHER_FILES = 64  # maximum number of open files of a process, in addition to its connections
 # uvicorn's configuration, with handlers for the warnings of other loggers and for the access log.
 LOGGING: dict[str, Any] = deepcopy(LOGGING_CONFIG)
 LOGGING["root"] = {"handlers": ["default"], "level": "WARNING"}
-LOGGING["handlers"]["access_log"] = {"class": "logging.StreamHandler", "stream": "ext://sys.stdout"}
+OUTPUT_HANDLER = "handlers.server.output.OutputHandler"
+LOGGING["handlers"]["default"] = {"class": OUTPUT_HANDLER, "descriptor": output.STDERR, "formatter": "default"}
+LOGGING["handlers"]["access_log"] = {"class": OUTPUT_HANDLER, "descriptor": output.STDOUT}
 LOGGING["loggers"][access_log.logger.name] = {"handlers": ["access_log"], "level": "INFO", "propagate": False}
 
 
@@ -48,25 +55,33 @@ class SharedPort(socket.socket):
     def __init__(self, listener: socket.socket) -> None:
         """Close a bound socket, and bind its port for sharing."""
         super().__init__(listener.family)
-        for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
-            self.setsockopt(socket.SOL_SOCKET, option, 1)
+        _set_options(self)
+        self.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         address = listener.getsockname()
         listener.close()
         self.bind(address)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        listen = partial(socket.create_server, family=self.family, backlog=BACKLOG, reuse_port=True)
-        return listen, (self.getsockname(),)
+        is_ipv6 = self.family == socket.AF_INET6
+        listen = partial(socket.create_server, backlog=BACKLOG, reuse_port=True, dualstack_ipv6=is_ipv6)
+        return partial(listen, family=self.family), (self.getsockname(),)
 
 
 class AnnouncedServer(Server):
     """uvicorn's server, which here prints an announcement once the application has started."""
 
-    announcement = ""
+    def __init__(self, config: Config, announcement: str) -> None:
+        super().__init__(config)
+        self.announcement = announcement
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        print(self.announcement, flush=True)
+        _announce(self.announcement)
+
+    def exit_before_start(self, *_: object) -> None:
+        """Handle SIGTERM before and after uvicorn does."""
+        if not self.should_exit:
+            sys.exit()
 
 
 class Workers(Multiprocess):
@@ -78,9 +93,15 @@ class Workers(Multiprocess):
 
     def init_processes(self) -> None:
         super().init_processes()
-        # Without an announcement, `run` handles a signal, or ends because a worker failed.
-        if all(process.wait_until_ready(START_TIMEOUT, self.should_exit) for process in self.processes):
-            print(self.announcement, flush=True)
+        deadline = monotonic() + START_TIMEOUT
+        for process in self.processes:
+            while not process.is_ready(timeout=1):
+                self.handle_signals()
+                # Without an announcement, `run` ends, also because a worker failed.
+                if self.should_exit.is_set() or not process.process.is_alive() or monotonic() > deadline:
+                    return
+                sleep(0.05)
+        _announce(self.announcement)
 
     def run(self) -> None:
         super().run()
@@ -114,30 +135,34 @@ def serve(settings: ServerSettings) -> None:
     # Worker processes read the settings from the environment.
     os.environ.update({variable(name): str(value) for name, value in settings.model_dump().items()})
     config = _config(settings)
-    url = f"http://[{settings.host}]:{port}" if ":" in settings.host else f"http://{settings.host}:{port}"
+    host = settings.host
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     base_url, title = f"{url}{document.base_path()}", contract["info"]["title"]
     announcement = f"{title} at {base_url}, documentation at {url}{pages.PATH}"
-    # uvicorn raises the signal again after its shutdown. Then exit with status 0.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    with suppress(KeyboardInterrupt), listener:
+    server = AnnouncedServer(config, announcement)
+    # uvicorn raises SIGTERM again after its shutdown. Then the process is about to exit anyway.
+    signal.signal(signal.SIGTERM, server.exit_before_start)
+    _handle_interrupts()
+    with listener:
         if settings.workers > 1 and not settings.reload:
             Workers(config, [SharedPort(listener)], announcement).run()
             return
         listener.listen(BACKLOG)
-        server = AnnouncedServer(config)
-        server.announcement = announcement
         if settings.reload:
             ChangeReload(config, target=server.run, sockets=[listener]).run()
             return
         try:
             server.run(sockets=[listener])
         except SystemExit as end:
-            # The application has not started, or SIGTERM ended it.
+            # The application has not started, or SIGTERM came before uvicorn handled it.
             sys.exit(1 if end.code else 0)
 
 
 def application() -> Any:
     """Create the application. If it cannot be configured, exit with the status after which uvicorn does not retry."""
+    settings = ServerSettings()
+    if parent := parent_process():
+        Thread(target=_end_with, args=(parent, settings.shutdown_timeout), daemon=True).start()
     try:
         return create_app()
     except ConfigurationError as error:
@@ -145,10 +170,47 @@ def application() -> Any:
         sys.exit(STARTUP_FAILURE)
 
 
+def _handle_interrupts() -> None:
+    """Handle Ctrl-C in a thread of this process.
+
+    No other thread gets the signal. Child processes inherit that it is blocked: a terminal sends it to them too, which
+    would interrupt their imports with a traceback.
+    """
+    # Starting this process later would unblock the signal.
+    resource_tracker.ensure_running()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    Thread(target=_await_interrupts, daemon=True).start()
+
+
+def _await_interrupts() -> None:
+    """Let the first Ctrl-C act like SIGTERM. Let further ones end the service without waiting for requests."""
+    signal.sigwait({signal.SIGINT})
+    os.kill(os.getpid(), signal.SIGTERM)
+    while True:
+        signal.sigwait({signal.SIGINT})
+        children = active_children()
+        for child in children:
+            child.kill()
+        if not children:
+            os._exit(0)
+
+
+def _end_with(parent: BaseProcess, shutdown_timeout: float) -> None:
+    """End this process once its parent has ended, as if by SIGTERM. The parent may have been killed."""
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+    sleep(shutdown_timeout + SHUTDOWN_MARGIN)
+    os._exit(1)
+
+
+def _announce(announcement: str) -> None:
+    output.OutputHandler(output.STDOUT, sys.stdout.encoding).write(announcement)
+
+
 def _config(settings: ServerSettings) -> Config:
-    # With 0, uvicorn would log an error although no request runs.
-    shutdown_timeout: Any = settings.shutdown_timeout or 0.001
     protocol: Any = partial(Protocol, timeout=settings.request_timeout, max_connections=settings.max_connections)
+    # With 0, uvicorn would always report an error, even if no request runs.
+    shutdown_timeout: Any = settings.shutdown_timeout or 0.01
     return Config(
         "handlers.server.serve:application",
         factory=True,
@@ -183,13 +245,14 @@ def _raise_file_limit(settings: ServerSettings) -> None:
 
 
 def _bind(host: str, port: int, metrics: str) -> socket.socket:
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    # Allow binding to the port while connections of a stopped service linger on it. A running service still blocks it.
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener = None
     try:
+        listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        _set_options(listener)
         listener.bind((host, port))
     except OSError as error:
-        listener.close()
+        if listener:
+            listener.close()
         remedy = "choose a port above 1023 with --port"
         if error.errno != errno.EACCES:
             remedy = "choose an address of this machine, or 0.0.0.0 for all, with --host"
@@ -200,3 +263,11 @@ def _bind(host: str, port: int, metrics: str) -> socket.socket:
                 message = f"Port {port} is that of --metrics: choose another with --port."
         raise ConfigurationError(message) from error
     return listener
+
+
+def _set_options(listener: socket.socket) -> None:
+    # Allow binding to the port while connections of a stopped service linger on it. A running service still blocks it.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if listener.family == socket.AF_INET6:
+        # The address :: includes IPv4, whatever the system's default is.
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)

@@ -1,6 +1,8 @@
 """The command line: its output, exit codes, and error messages for invalid settings."""
 
 import errno
+import os
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -21,6 +23,7 @@ from handlers.contract.document import COMMAND
 from handlers.settings import PREFIX
 from models.database.migrate import DIRECTORY
 from tests.support import inside
+from tests.support.project import COMMAND as COMMAND_PATH
 from tests.support.project import RUN_FROM_SOURCE
 from tests.support.service import Start, environment, run, run_installed
 from tests.support.wire import call, connect
@@ -275,6 +278,30 @@ def test_every_command_ends_on_ctrl_c_without_a_traceback(
         pytest.fail("Ctrl-C shows a traceback.")
 
     assert (result.returncode, result.stdout) == (130, "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [("contract",), ("serve", "--port", "0", "--workers", "2")])
+def test_ctrl_c_during_the_start_shows_no_traceback(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """A terminal sends it to all processes of the group; nothing of the group remains."""
+    for step in range(10):
+        process = subprocess.Popen(
+            [COMMAND_PATH, *arguments],
+            cwd=tmp_path,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            start_new_session=True,
+        )
+        time.sleep(0.05 + 0.2 * step)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)
+        # This waits for all processes that have the pipes.
+        _, errors = process.communicate(timeout=60)
+
+        assert errors == ""
+        assert process.returncode in (0, 130, -signal.SIGINT)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import signal
 import sys
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from io import BytesIO, TextIOWrapper
@@ -16,6 +17,7 @@ from tests.support.service import environment
 def run(folder: Path, *arguments: str, variables: dict[str, str] | None = None) -> CompletedProcess[str]:
     """Run `tasks-api` until it ends; this suits only commands that end without serving."""
     message, status, files = "", 0, resource.getrlimit(resource.RLIMIT_NOFILE)
+    on_interrupt = signal.getsignal(signal.SIGINT)
     with (
         chdir(folder),
         patch.dict(os.environ, environment(variables), clear=True),
@@ -34,6 +36,8 @@ def run(folder: Path, *arguments: str, variables: dict[str, str] | None = None) 
         finally:
             # Restore the limit: the command may have raised it, and services started later would inherit it.
             resource.setrlimit(resource.RLIMIT_NOFILE, files)
+            # The command ignores Ctrl-C when it is done.
+            signal.signal(signal.SIGINT, on_interrupt)
     out.seek(0)
     err.seek(0)
     return CompletedProcess(arguments, status, out.read(), err.read() + message)

@@ -1,5 +1,6 @@
 """Graceful shutdown: complete requests are answered, incomplete requests get 503, and no task is lost."""
 
+import os
 import signal
 import socket
 from collections import Counter
@@ -9,11 +10,13 @@ from itertools import count
 from pathlib import Path
 from threading import Event
 from time import monotonic
+from unittest.mock import Mock
 from uuid import uuid4
 
 import httpx
 import pytest
 
+from handlers.server import serve
 from tests.support import wire
 from tests.support.calls import wait_until
 from tests.support.service import Service, Start
@@ -102,6 +105,46 @@ def test_request_over_the_shutdown_timeout_gets_503(start: Start, store: Store, 
     assert monotonic() - began >= seconds
     assert service.process.returncode == 0
     assert "Traceback" not in service.log()
+
+
+@pytest.mark.parametrize("flags", [(), ("--workers", "2"), ("--reload",)])
+def test_second_ctrl_c_ends_the_service_at_once(start: Start, store: Store, flags: tuple[str, ...]) -> None:
+    """The first one waits for a request that the database blocks."""
+    service = start("--shutdown-timeout", "60", *flags)
+    with wire.connect(service.url) as blocked, wire.connect(service.url) as other, store.block_writes():
+        blocked.sendall(wire.request("POST", "/api/tasks", {"title": "a"}))
+        assert wire.call(other, "GET", "/api/tasks").status == 200
+        for _ in range(2):
+            service.process.send_signal(signal.SIGINT)
+            wait_until(lambda: refuses_connections(service))
+        began = monotonic()
+        assert service.process.wait(timeout=30) == 0
+        assert monotonic() - began < 3
+
+    assert "Traceback" not in service.log()
+
+
+def test_second_ctrl_c_kills_the_workers_before_it_ends_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker, signals = Mock(), Mock()
+    monkeypatch.setattr(signal, "sigwait", signals.sigwait)
+    monkeypatch.setattr(os, "kill", signals.kill)
+    monkeypatch.setattr(os, "_exit", Mock(side_effect=SystemExit))
+    monkeypatch.setattr(serve, "active_children", Mock(side_effect=[[worker], []]))
+
+    with pytest.raises(SystemExit):
+        serve._await_interrupts()
+
+    signals.kill.assert_called_once_with(os.getpid(), signal.SIGTERM)
+    worker.kill.assert_called_once_with()
+    assert signals.sigwait.call_count == 3
+
+
+def test_shutdown_without_requests_reports_no_error(start: Start) -> None:
+    service = start("--shutdown-timeout", "0")
+    service.client.get("/api/tasks")
+
+    assert service.stop() == 0
+    assert service.log() == ""
 
 
 def test_restart_under_load_fails_no_request(start: Start, store: Store, tmp_path: Path, workers: str) -> None:

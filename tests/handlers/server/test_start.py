@@ -2,15 +2,21 @@
 
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
+from unittest.mock import Mock
 
+import psutil
 import pytest
 import uvicorn
 
 from handlers.application import create_app
 from handlers.contract import document
+from handlers.server import serve
+from handlers.settings import PREFIX
 from models.database.errors import ConfigurationError
 from models.database.sqlite import SqliteFile
 from tests.support import inside
@@ -27,6 +33,7 @@ ANNOUNCEMENT = f"{document.raw()['info']['title']} at http://127.0.0.1:"
 def in_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Undo what a service that runs in the test process changes."""
     monkeypatch.setattr(uvicorn.Config, "configure_logging", lambda _: None)
+    monkeypatch.setattr("handlers.server.serve._handle_interrupts", lambda: None)
     handler = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, handler)
@@ -67,7 +74,10 @@ def test_application_that_does_not_start_ends_the_service(
 
 @pytest.mark.usefixtures("in_process")
 def test_error_at_the_end_is_logged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     """After the start, the process gets SIGTERM, and the database does not close."""
     start = SqliteFile.start
@@ -82,7 +92,7 @@ def test_error_at_the_end_is_logged(
     ended = inside.run(tmp_path, "serve", "--port", "0")
 
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout.startswith(ANNOUNCEMENT)
+    assert capfd.readouterr().out.startswith(ANNOUNCEMENT)
     assert SENTENCE in caplog.text
 
 
@@ -116,3 +126,84 @@ def test_reload_waits_for_a_change_that_repairs_the_application(start: Start, ch
     assert service.process.stdout.readline().startswith(ANNOUNCEMENT)
     assert service.stop() == 0
     assert "Traceback" not in service.log()
+
+
+def test_service_on_every_address_also_serves_ipv4(start: Start) -> None:
+    for flags in ((), ("--workers", "2")):
+        service = start("--host", "::", "--insecure-open", *flags)
+        port = int(service.url.rpartition(":")[2])
+        for host in ("::1", "127.0.0.1"):
+            with socket.create_connection((host, port), timeout=30):
+                pass
+        assert service.stop() == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_port_that_is_taken_for_ipv4_is_reported(tmp_path: Path, workers: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
+        failed = run(tmp_path, "serve", "--host", "::", "--insecure-open", "--port", port, "--workers", workers)
+
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert failed.stderr.startswith(f"Port {port} is taken: ")
+
+
+def test_system_without_ipv6_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = OSError(97, "Address family not supported by protocol")
+    monkeypatch.setattr("socket.socket", Mock(side_effect=error))
+
+    failed = inside.run(tmp_path, "serve", "--host", "::1")
+
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("Cannot listen on ::1 port 8000: Address family not supported by protocol; ")
+    assert failed.stderr.count("\n") == 1
+
+
+def test_sigterm_before_the_start_ends_the_service(tmp_path: Path) -> None:
+    server = serve.AnnouncedServer(uvicorn.Config("a:b", log_config=None), "")
+
+    with pytest.raises(SystemExit) as end:
+        server.exit_before_start()
+
+    assert not end.value.code
+
+
+@pytest.mark.parametrize("flags", [("--workers", "2"), ("--reload",)])
+def test_processes_end_after_their_parent_was_killed(start: Start, flags: tuple[str, ...]) -> None:
+    """They finish a request that has started, and another service can use the port at once."""
+    service = start(*flags)
+    port = int(service.url.rpartition(":")[2])
+    children = psutil.Process(service.process.pid).children()
+    assert service.client.post("/api/tasks", json={"title": "a"}).status_code == 201
+
+    service.process.kill()
+    service.process.wait()
+    psutil.wait_procs(children, timeout=30)
+
+    assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
+    assert "Traceback" not in service.log()
+    following = start(*flags, port=port)
+    assert [task["title"] for task in following.client.get("/api/tasks").json()] == ["a"]
+
+
+@pytest.mark.usefixtures("in_process")
+def test_process_that_does_not_end_after_its_parent_is_forced_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended, calls = Event(), Mock()
+    calls._exit.side_effect = lambda _: ended.set()
+    monkeypatch.setattr(serve, "parent_process", Mock())
+    monkeypatch.setattr(serve, "create_app", Mock())
+    monkeypatch.setattr(serve, "sleep", calls.sleep)
+    for name in ("kill", "_exit"):
+        monkeypatch.setattr(os, name, getattr(calls, name))
+    monkeypatch.setenv(f"{PREFIX}SHUTDOWN_TIMEOUT", "7")
+    monkeypatch.chdir(tmp_path)
+
+    serve.application()
+
+    assert ended.wait(30)
+    assert [call[0] for call in calls.method_calls] == ["kill", "sleep", "_exit"]
+    calls.kill.assert_called_with(os.getpid(), signal.SIGTERM)
+    calls.sleep.assert_called_with(7 + serve.SHUTDOWN_MARGIN)
