@@ -4,8 +4,7 @@ import signal
 
 # Ctrl-C during the imports, which take half a second, ends the process without a traceback.
 _on_interrupt = signal.getsignal(signal.SIGINT)
-if _on_interrupt is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.SIG_DFL if _on_interrupt is signal.default_int_handler else _on_interrupt)
 
 import os
 import re
