@@ -4,11 +4,15 @@ Writes that wait at the same time share one transaction and one flush to disk. E
 """
 
 import asyncio
+import fcntl
+import logging
+import os
 import sqlite3
+import struct
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from os.path import samestat
 from pathlib import Path
 from time import monotonic, sleep
@@ -16,7 +20,7 @@ from typing import Any, NamedTuple
 
 from peewee import SQL, BooleanField, ColumnBase, Field, FloatField, IntegrityError, Node, SqliteDatabase, fn
 
-from models.database.errors import DuplicateError, ForeignKeyError, UnavailableError
+from models.database.errors import ConfigurationError, DuplicateError, ForeignKeyError, UnavailableError
 from models.database.statements import Rows, T, Work
 
 # Seconds to wait for the lock of another process.
@@ -25,11 +29,17 @@ BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL}
 # Seconds between attempts to get the lock. SQLite itself pauses for longer between attempts, so a busy process could
 # take the lock again and again in the meantime.
 POLL_INTERVAL = 0.001
-# Seconds between checks that the file still exists. A check takes a tenth of the time that a read takes.
+# Seconds between checks that the file is still the same. A check takes a tenth of the time that a read takes.
 CHECK_TTL = 0.001
+# The bytes that a file in WAL mode has at this offset of its header. A copy made by the command `backup` has others.
+WAL_MODE, WAL_MODE_OFFSET = b"\2\2", 18
+# The offset and the number of the bytes that SQLite locks in a file while it uses the file.
+SHARED_LOCK = 0x4000_0002, 510
 PRAGMAS = {"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1}
 # The errors by SQLite's message, because the code may be that of a trigger.
 CONSTRAINTS = {"UNIQUE constraint failed": DuplicateError, "FOREIGN KEY constraint failed": ForeignKeyError}
+
+logger = logging.getLogger(__name__)
 
 
 class Write(NamedTuple):
@@ -48,6 +58,8 @@ class SqliteFile(SqliteDatabase):
     def __init__(self, path: Path) -> None:
         super().__init__(str(path), pragmas=PRAGMAS, timeout=BUSY_TIMEOUT)
         self._path = path
+        # The log's message once another file has taken the place of the file.
+        self._replaced = ""
         self._waiting: deque[Write] = deque()
         # Called in the writer thread after each commit, with the number of writes in it.
         self.observe_batch: Callable[[int], None] = lambda _: None
@@ -62,13 +74,20 @@ class SqliteFile(SqliteDatabase):
         self._reader: sqlite3.Connection = self.connection()
         self._writer: sqlite3.Connection = self._thread.submit(self.connection).result()
         self._thread.submit(self._writer.execute, "PRAGMA busy_timeout = 0").result()
-        self._status = self._path.stat()
+        # To close any descriptor of a file drops all locks of the process, so SQLite's connections are closed first.
+        self._descriptor = os.open(self._path, os.O_RDONLY)
         self._checked_until = 0.0
 
     async def read(self, sql: str, parameters: Sequence[Any]) -> Rows:
         """Run a statement that only reads, and return its rows. Raise UnavailableError like `write`."""
         if monotonic() > self._checked_until:
-            self._check_path()
+            try:
+                self._check_file()
+            except UnavailableError:
+                if self._replaced:
+                    self.close()
+                    self._thread.submit(self._let_go)
+                raise
             self._checked_until = monotonic() + CHECK_TTL
         try:
             return self._reader.execute(sql, parameters).fetchall()
@@ -97,9 +116,10 @@ class SqliteFile(SqliteDatabase):
     async def shut_down(self) -> None:
         """Commit the accepted writes, then close the file."""
         self._submit()
-        self._thread.submit(self.close)
+        self._thread.submit(self._close_writer)
         self._thread.shutdown()
         self.close()
+        os.close(self._descriptor)
 
     def queue_depth(self) -> int:
         """Return how many writes wait for a commit."""
@@ -176,7 +196,7 @@ class SqliteFile(SqliteDatabase):
         return [result for write in batch for result in self._commit([write])]
 
     def _commit_together(self, batch: list[Write]) -> list[Any]:
-        self._check_path()
+        self._check_file()
         _retry_while_busy(lambda: self._writer.execute("BEGIN IMMEDIATE"))
         try:
             results = [self._run(write) for write in batch]
@@ -186,7 +206,7 @@ class SqliteFile(SqliteDatabase):
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
         self.observe_batch(len(batch))
-        self._check_path()
+        self._check_file()
         return results
 
     def _run(self, write: Write) -> Any:
@@ -212,12 +232,88 @@ class SqliteFile(SqliteDatabase):
         except sqlite3.IntegrityError as error:
             raise _translate(error) from None
 
-    def _check_path(self) -> None:
-        # If the file was removed, SQLite would keep writing to it, and the writes would be lost.
-        with suppress(OSError):
-            if samestat(self._path.stat(), self._status):
+    def _check_file(self) -> None:
+        """Raise UnavailableError if the file was removed. If another has taken its place, never use it again."""
+        if not self._replaced:
+            try:
+                status = self._path.stat()
+            except OSError:
+                # SQLite would keep writing to the removed file, and the writes would be lost.
+                raise UnavailableError(f"{self._path} was removed; put it back") from None
+            if samestat(status, os.fstat(self._descriptor)) and _in_wal_mode(self._descriptor):
                 return
-        raise UnavailableError(f"{self._path} was removed or replaced; put it back, or restart the service")
+            self._replaced = (
+                f"{self._path} was replaced while the service was running: stop the service, remove"
+                f" {self._path}-wal and {self._path}-shm, and start it again"
+            )
+            logger.error(self._replaced)
+        raise UnavailableError(self._replaced)
+
+    def _close_writer(self) -> None:
+        try:
+            self._check_file()
+        except UnavailableError:
+            self._let_go()
+        finally:
+            self.close()
+
+    def _let_go(self) -> None:
+        """Close the writer so that the WAL, which is found by its name, cannot damage a file that has taken the path.
+
+        If another process prevents this, leave the writer open; the next read tries again.
+        """
+        if self.is_closed():
+            return
+        if _in_wal_mode(self._descriptor):
+            # Move all commits into the file that was removed or replaced, which leaves the WAL empty.
+            is_busy, *_ = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if is_busy:
+                return
+        else:
+            # The file was overwritten. SQLite writes no commits into it while the descriptor has a lock.
+            lock = struct.pack("hhqqi", fcntl.F_RDLCK, os.SEEK_SET, *SHARED_LOCK, 0)
+            fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLK, lock)
+        self.close()
+
+
+def open_existing(path: Path, mode: str) -> sqlite3.Connection:
+    """Connect to a file without any pragmas. `mode` is that of SQLite's URIs."""
+    # Use a URI, because SQLite would create a missing file if it were given a path.
+    address = f"{path.absolute().as_uri()}?mode={mode}"
+    return sqlite3.connect(address, timeout=BUSY_TIMEOUT, isolation_level=None, uri=True)
+
+
+def ensure_own_wal(path: Path) -> None:
+    """Raise ConfigurationError if the WAL beside a file belongs to another file, which had the same name."""
+    wal = Path(f"{path.resolve() if path.is_symlink() else path}-wal")
+    # SQLite marks the file first and then writes the WAL, so look at the WAL first: another process may be starting.
+    with suppress(FileNotFoundError):
+        if not wal.stat().st_size:
+            return
+        with suppress(FileNotFoundError), path.open("rb") as file:
+            if _in_wal_mode(file.fileno()):
+                return
+        raise ConfigurationError(
+            f"{wal} belongs to another file than {path}, and would damage it: remove {wal} and"
+            f" {str(wal).removesuffix('-wal')}-shm, or put the file back to which they belong."
+        )
+
+
+def read_tables(path: Path) -> tuple[set[str], set[str]]:
+    """Return the names of all tables of a file and of the migrations applied to it, without changing the file."""
+    with closing(open_existing(path, "rw")) as connection:
+        connection.execute("BEGIN")
+        query = "SELECT name FROM sqlite_master WHERE type = 'table'"
+        tables = {name for (name,) in _retry_while_busy(lambda: connection.execute(query).fetchall())}
+        applied: set[str] = set()
+        # Other programs may have a table with this name and other columns.
+        with suppress(sqlite3.OperationalError):
+            applied = {name for (name,) in connection.execute("SELECT name FROM schema_migration")}
+    return tables, applied
+
+
+def _in_wal_mode(descriptor: int) -> bool:
+    return os.pread(descriptor, len(WAL_MODE), WAL_MODE_OFFSET) == WAL_MODE
 
 
 def _json_value(column: ColumnBase, field: Field) -> ColumnBase:

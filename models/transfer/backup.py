@@ -9,7 +9,8 @@ from tempfile import TemporaryDirectory
 
 from models.database.address import existing_database, one_line
 from models.database.errors import ConfigurationError
-from models.database.sqlite import BUSY_TIMEOUT, SqliteFile
+from models.database.migrate import ensure_own
+from models.database.sqlite import SqliteFile, open_existing
 
 
 def backup(url: str, file: Path, tables: Collection[str]) -> int:
@@ -21,6 +22,7 @@ def backup(url: str, file: Path, tables: Collection[str]) -> int:
     database = existing_database(url)
     if not isinstance(database, SqliteFile):
         raise ConfigurationError("DATABASE_URL names a server: back it up with its own tools, such as pg_dump.")
+    ensure_own(url)
     source = Path(database.database)
     _ensure_free(file)
     try:
@@ -52,14 +54,8 @@ def _ensure_free(file: Path) -> None:
             raise ConfigurationError(f"{path} exists already and was not changed: remove it, or name another file.")
 
 
-def _open(path: Path, mode: str) -> sqlite3.Connection:
-    # Use a URI, because SQLite would create a missing file if it were given a path.
-    address = f"{path.absolute().as_uri()}?mode={mode}"
-    return sqlite3.connect(address, timeout=BUSY_TIMEOUT, isolation_level=None, uri=True)
-
-
 def _copy(source: Path, copy: Path) -> None:
-    with closing(_open(source, "rw")) as original, closing(_open(copy, "rw")) as target:
+    with closing(open_existing(source, "rw")) as original, closing(open_existing(copy, "rw")) as target:
         # Start a transaction first, because `backup` would wait forever for a lock that it cannot get.
         original.execute("BEGIN")
         original.execute("SELECT 1 FROM sqlite_master").fetchone()
@@ -70,14 +66,14 @@ def _copy(source: Path, copy: Path) -> None:
 
 
 def _check(copy: Path, source: Path, tables: Collection[str]) -> int:
-    with closing(_open(copy, "ro")) as connection:
+    with closing(open_existing(copy, "ro")) as connection:
         (result,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
         if result != "ok":
             raise _damaged(source, " ".join(result.split()))
         found = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         # A file of an older release lacks some of the tables.
         known = found.intersection(tables)
-        if not known or "schema_migration" not in found:
+        if not known:
             raise ConfigurationError(f"{source} is not a database of this service: name another file in DATABASE_URL.")
         return sum(connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0] for name in known)
 
