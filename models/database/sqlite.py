@@ -74,8 +74,9 @@ class SqliteFile(SqliteDatabase):
         self._reader: sqlite3.Connection = self.connection()
         self._writer: sqlite3.Connection = self._thread.submit(self.connection).result()
         self._thread.submit(self._writer.execute, "PRAGMA busy_timeout = 0").result()
-        # To close any descriptor of a file drops all locks of the process, so SQLite's connections are closed first.
+        # Closing it drops all locks of the process on the file, so SQLite's connections must be closed before.
         self._descriptor = os.open(self._path, os.O_RDONLY)
+        self._status = os.fstat(self._descriptor)
         self._checked_until = 0.0
 
     async def read(self, sql: str, parameters: Sequence[Any]) -> Rows:
@@ -240,7 +241,7 @@ class SqliteFile(SqliteDatabase):
             except OSError:
                 # SQLite would keep writing to the removed file, and the writes would be lost.
                 raise UnavailableError(f"{self._path} was removed; put it back") from None
-            if samestat(status, os.fstat(self._descriptor)) and _in_wal_mode(self._descriptor):
+            if samestat(status, self._status) and _in_wal_mode(self._descriptor):
                 return
             self._replaced = (
                 f"{self._path} was replaced while the service was running: stop the service, remove"

@@ -18,9 +18,9 @@ import httpx
 import pytest
 
 from tests.support import wire
-from tests.support.calls import CALLS, assert_unavailable, call
-from tests.support.project import COMMAND
-from tests.support.service import Service, Start
+from tests.support.calls import CALLS, assert_unavailable, call, wait_until
+from tests.support.project import COMMAND, ROOT
+from tests.support.service import Service, Start, run
 
 
 def assert_failed(response: httpx.Response, detail: str) -> None:
@@ -110,13 +110,7 @@ def test_read_lock_of_another_process(start: Start, tmp_path: Path) -> None:
     assert service.log().endswith(" GET /api/tasks/1: locking protocol\n")
 
 
-def replace(path: Path) -> None:
-    shutil.copy(path, path.with_name("copy"))
-    path.with_name("copy").rename(path)
-
-
-@pytest.mark.parametrize("displace", [Path.unlink, replace], ids=["removed", "replaced"])
-def test_file_removed_or_replaced_while_serving(start: Start, tmp_path: Path, displace: Callable[[Path], None]) -> None:
+def test_file_removed_while_serving(start: Start, tmp_path: Path) -> None:
     service = start()
     service.client.post("/api/tasks", json={"title": "kept"})
     path = tmp_path / "tasks.db"
@@ -124,18 +118,24 @@ def test_file_removed_or_replaced_while_serving(start: Start, tmp_path: Path, di
         path.with_name("link").hardlink_to(path)
         before = len(service.log())
 
-        displace(path)
+        path.unlink()
 
         for method, url, _ in (first, *CALLS):
             assert_unavailable(call(service.client, method, url))
-        assert "tasks.db was removed or replaced; put it back, or restart the service\n" in service.log()[before:]
+        assert "tasks.db was removed; put it back\n" in service.log()[before:]
         assert "Traceback" not in service.log()
         path.with_name("link").rename(path)
         assert [task["title"] for task in service.client.get("/api/tasks").json()] == ["kept", *"a" * count]
         assert call(service.client, "POST", "/api/tasks").json()["id"] == 2 + count
 
 
-def test_file_removed_during_a_write(start: Start, tmp_path: Path) -> None:
+def replace(path: Path) -> None:
+    shutil.copy(path, path.with_name("copy"))
+    path.with_name("copy").rename(path)
+
+
+@pytest.mark.parametrize("displace", [Path.unlink, replace], ids=["removed", "replaced"])
+def test_file_displaced_during_a_write(start: Start, tmp_path: Path, displace: Callable[[Path], None]) -> None:
     service = start()
     service.client.post("/api/tasks", json={"title": "a"})
     path = tmp_path / "tasks.db"
@@ -143,9 +143,140 @@ def test_file_removed_during_a_write(start: Start, tmp_path: Path) -> None:
         database.execute("BEGIN IMMEDIATE")
         waiting = pool.submit(call, service.client, "PUT", "/api/tasks/1")
         time.sleep(0.5)
-        path.unlink()
+        displace(path)
         database.execute("ROLLBACK")
         assert_unavailable(waiting.result())
+
+
+def stored_titles(path: Path) -> list[str]:
+    """Return the titles in a file that no process uses."""
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        return [title for (title,) in database.execute("SELECT title FROM task ORDER BY id")]
+
+
+def back_up_and_go_on(start: Start, path: Path, *flags: str) -> tuple[Service, bytes]:
+    """Return a service that has the tasks "kept" and "later", and a copy of its file that has only the first."""
+    service = start(*flags)
+    service.client.post("/api/tasks", json={"title": "kept"})
+    assert run(path.parent, "backup", "copy.db").returncode == 0
+    service.client.post("/api/tasks", json={"title": "later"})
+    path.with_name("old.db").hardlink_to(path)
+    return service, path.with_name("copy.db").read_bytes()
+
+
+def restore(path: Path, how: Callable[[Path, Path], object]) -> None:
+    how(path.with_name("copy.db"), path)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("how", [Path.rename, shutil.copyfile], ids=["replaced", "overwritten"])
+def test_backup_restored_while_serving(
+    start: Start, tmp_path: Path, how: Callable[[Path, Path], object], workers: str
+) -> None:
+    """The service notices it without a request, never touches the restored file, and logs the documented procedure."""
+    path = tmp_path / "tasks.db"
+    service, copy = back_up_and_go_on(start, path, "--workers", workers)
+
+    restore(path, how)
+
+    advice = (
+        f"ERROR:    {path} was replaced while the service was running: stop the service, remove {path}-wal and"
+        f" {path}-shm, and start it again\n"
+    )
+    wait_until(lambda: service.log().count(advice) == int(workers))
+    for method, url, _ in CALLS:
+        assert_unavailable(call(service.client, method, url))
+    assert service.client.get("/health/ready").status_code == 503
+    assert service.stop() == 0
+    assert path.read_bytes() == copy
+    if how is Path.rename:
+        assert stored_titles(tmp_path / "old.db") == ["kept", "later"]
+    for name in ("tasks.db-wal", "tasks.db-shm"):
+        assert name in (ROOT / "docs/operations.md").read_text()
+        (tmp_path / name).unlink()
+    restored = start()
+    assert [task["title"] for task in restored.client.get("/api/tasks").json()] == ["kept"]
+    assert "Traceback" not in service.log()
+    restored.stop()
+    assert stored_titles(path) == ["kept"]
+
+
+def test_replaced_file_that_is_put_back_is_not_used_again(start: Start, tmp_path: Path) -> None:
+    """Another process may have used the WAL meanwhile."""
+    path = tmp_path / "tasks.db"
+    service, _ = back_up_and_go_on(start, path)
+    restore(path, Path.rename)
+    wait_until(lambda: "was replaced" in service.log())
+
+    (tmp_path / "old.db").rename(path)
+
+    assert_unavailable(call(service.client, "POST", "/api/tasks"))
+    service.stop()
+    assert stored_titles(path) == ["kept", "later"]
+
+
+@pytest.mark.parametrize("how", [Path.rename, shutil.copyfile], ids=["replaced", "overwritten"])
+def test_backup_restored_right_before_shutdown(
+    start: Start, tmp_path: Path, how: Callable[[Path, Path], object]
+) -> None:
+    path = tmp_path / "tasks.db"
+    service, copy = back_up_and_go_on(start, path)
+
+    restore(path, how)
+    service.stop()
+
+    assert path.read_bytes() == copy
+    if how is Path.rename:
+        assert stored_titles(tmp_path / "old.db") == ["kept", "later"]
+        assert [task["title"] for task in start().client.get("/api/tasks").json()] == ["kept"]
+
+
+def test_file_removed_before_shutdown_is_complete(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "tasks.db"
+    service, _ = back_up_and_go_on(start, path)
+
+    path.unlink()
+    service.stop()
+
+    assert (tmp_path / "tasks.db-wal").read_bytes() == b""
+    assert stored_titles(tmp_path / "old.db") == ["kept", "later"]
+
+
+@pytest.mark.parametrize("how", [Path.rename, shutil.copyfile, None], ids=["replaced", "overwritten", "removed"])
+@pytest.mark.parametrize("put_back", [False, True])
+def test_leftover_wal_of_another_file_is_refused(
+    start: Start, tmp_path: Path, how: Callable[[Path, Path], object] | None, put_back: bool
+) -> None:
+    path = tmp_path / "tasks.db"
+    service, _ = back_up_and_go_on(start, path)
+    service.process.kill()
+    service.process.wait(timeout=30)
+    shutil.copy(path, tmp_path / "saved.db")
+    if how:
+        restore(path, how)
+    else:
+        path.unlink()
+    names = ("tasks.db", "tasks.db-wal", "tasks.db-shm")
+    before = [(tmp_path / name).read_bytes() for name in names if (tmp_path / name).exists()]
+
+    for command in (["serve"], ["migrate"], ["key", "new", "app"], ["key", "list"], ["backup", "other.db"]):
+        refused = run(tmp_path, *command)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert refused.stderr == (
+            "tasks.db-wal belongs to another file than tasks.db, and would damage it: remove tasks.db-wal and"
+            " tasks.db-shm, or put the file back to which they belong.\n"
+        )
+        assert [(tmp_path / name).read_bytes() for name in names if (tmp_path / name).exists()] == before
+
+    if put_back:
+        (tmp_path / "saved.db").rename(path)
+        expected = ["kept", "later"]
+    else:
+        for name in names[1:]:
+            (tmp_path / name).unlink()
+        expected = ["kept"] if how else []
+    assert [task["title"] for task in start().client.get("/api/tasks").json()] == expected
 
 
 def test_corrupt_file(start: Start, tmp_path: Path) -> None:

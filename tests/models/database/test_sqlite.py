@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,21 @@ import pytest
 from peewee import FloatField, Select, Value
 
 from models.database import sqlite
-from models.database.errors import DuplicateError, ForeignKeyError, MissingError
+from models.database.address import open_database
+from models.database.errors import (
+    ConfigurationError,
+    DuplicateError,
+    ForeignKeyError,
+    MissingError,
+    UnavailableError,
+)
 from models.database.migrate import migrate
 from models.database.sqlite import SqliteFile
 from models.database.statements import Execute, Rows
 from models.resource import Resource, Stored
 from models.schemas import TaskInput
 from models.task import tasks as tasks_in
+from tests.support.calls import wait_until
 from tests.support.stores import page_statement
 
 
@@ -184,3 +194,46 @@ def test_page_is_read_from_an_index(database: SqliteFile, filters: dict[str, Any
     assert len(on_table) == 2
     assert all(step.replace("COVERING ", "") == f"SEARCH t2 USING {index}" for step in on_table)
     assert not [step for step in plan if "TEMP B-TREE" in step[-1]]
+
+
+def test_wal_of_a_replaced_file_is_emptied_once_no_other_process_reads_it(database: SqliteFile, tmp_path: Path) -> None:
+    path, wal = tmp_path / "tasks.db", tmp_path / "tasks.db-wal"
+    (tmp_path / "old.db").hardlink_to(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM task").fetchall()
+        asyncio.run(database.write(run, "INSERT INTO task (title, completed, created_at) VALUES ('a', false, '')"))
+        (tmp_path / "copy.db").write_bytes(path.read_bytes())
+        (tmp_path / "copy.db").rename(path)
+        for _ in range(2):
+            with pytest.raises(UnavailableError, match="was replaced while the service was running"):
+                asyncio.run(database.read("SELECT 1", []))
+        database._thread.submit(int).result()
+        assert wal.stat().st_size > 0
+
+    def is_empty() -> bool:
+        with pytest.raises(UnavailableError):
+            asyncio.run(database.read("SELECT 1", []))
+        return wal.stat().st_size == 0
+
+    wait_until(is_empty)
+    with closing(sqlite3.connect(tmp_path / "old.db")) as old:
+        assert old.execute("SELECT title FROM task").fetchall() == [("a",)]
+
+
+def test_wal_beside_the_target_of_a_symbolic_link_is_checked(tmp_path: Path) -> None:
+    """SQLite follows the link before it looks for the WAL."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    migrate(f"sqlite:///{folder}/tasks.db")
+    (folder / "tasks.db-wal").write_bytes(b"old")
+    link = tmp_path / "tasks.db"
+    link.symlink_to(folder / "tasks.db")
+    open_database(f"sqlite:///{link}")
+
+    with closing(sqlite3.connect(folder / "tasks.db")) as connection:
+        connection.execute("PRAGMA journal_mode = delete").fetchone()
+    (folder / "tasks.db-wal").write_bytes(b"old")
+
+    with pytest.raises(ConfigurationError, match=f"remove {folder}/tasks.db-wal and {folder}/tasks.db-shm, or"):
+        open_database(f"sqlite:///{link}")
