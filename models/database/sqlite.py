@@ -206,8 +206,8 @@ class SqliteFile(SqliteDatabase):
             # An error leaves the transaction open, unless SQLite rolled it back itself, as when the disk is full.
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
+            self._check_file()
         self.observe_batch(len(batch))
-        self._check_file()
         return results
 
     def _run(self, write: Write) -> Any:

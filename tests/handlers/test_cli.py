@@ -226,14 +226,20 @@ def test_forbidden_port_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (["serve", "--database-url", "sqlite:///log/a.db"], "The folder of log/a.db does not exist: create it"),
         (
             ["serve", "--database-url", "sqlite:///log"],
-            "The database cannot be used: file is not a database; fix that, or change DATABASE_URL.",
+            "log is not a SQLite database: name another file in DATABASE_URL.",
         ),
         (
             ["serve", "--database-url", "sqlite:////proc/tasks.db"],
             "The database cannot be used: unable to open database file; ",
         ),
         (["serve", "--database-url", "sqlite:///read-only.db"], "read-only.db is read-only: make it writable"),
-        (["migrate", "--database-url", "sqlite:///other.db"], "The database could not be migrated: "),
+        *(
+            (
+                [*command, "--database-url", "sqlite:///other.db"],
+                "other.db is not a database of this service: name another file in DATABASE_URL.",
+            )
+            for command in (["serve"], ["migrate"], ["key", "new", "a"], ["key", "list"], ["key", "revoke", "a"])
+        ),
     ],
 )
 def test_invalid_setting_is_reported_in_one_sentence(tmp_path: Path, arguments: list[str], message: str) -> None:

@@ -1,7 +1,9 @@
 """Each migration runs only once; either all pending migrations are applied or none; the data stays."""
 
+import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from threading import Barrier
 
@@ -11,8 +13,9 @@ from peewee import AutoField
 from models.database import migrate as migrating
 from models.database.address import connected
 from models.database.errors import ConfigurationError
-from models.database.migrate import migrate
+from models.database.migrate import migrate, prepare
 from models.tables import all_tables
+from models.transfer.backup import backup
 from tests.support.pets import Owner, create_tables
 from tests.support.service import Start, run
 from tests.support.stores import SqliteStore, Store
@@ -247,12 +250,74 @@ def test_service_works_with_the_schema_of_the_next_release(start: Start, store: 
     assert client.put("/api/tasks/1", json={"title": "b"}).json()["title"] == "b"
 
 
-def test_table_of_another_program_is_left_alone(store: Store) -> None:
+def test_table_of_another_program_is_left_alone(store: Store, backend: str) -> None:
     store.execute("CREATE TABLE task (somebody_elses TEXT)")
 
-    with pytest.raises(ConfigurationError, match=r'The database could not be migrated: .* "task" already exists'):
+    sentence = "is not a database of this service" if backend == "sqlite" else 'migrated: .* "task" already exists'
+    with pytest.raises(ConfigurationError, match=sentence):
         migrate(store.url)
 
     with connected(store.url) as database:
         assert database.get_tables() == ["task"]
         assert [column.name for column in database.get_columns("task")] == ["somebody_elses"]
+
+
+HISTORY = "CREATE TABLE schema_migration (id INTEGER PRIMARY KEY, name TEXT, applied TEXT)"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "CREATE TABLE note (text TEXT)",
+        "PRAGMA journal_mode = wal; CREATE TABLE note (text TEXT)",
+        "PRAGMA encoding = 'UTF-16'; CREATE TABLE sqlitenote (text TEXT)",
+        "CREATE VIRTUAL TABLE note USING fts5(text)",
+        HISTORY,
+        f"{HISTORY}; INSERT INTO schema_migration (name) VALUES ('0001_create_note'), ('{MIGRATIONS[-1]}')",
+        "CREATE TABLE schema_migration (version TEXT); CREATE TABLE note (text TEXT)",
+        "CREATE TABLE _litestream_seq (id INTEGER); CREATE TABLE task (title TEXT)",
+    ],
+)
+def test_file_of_another_program_is_not_changed(tmp_path: Path, script: str) -> None:
+    path = tmp_path / "notes.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(script)
+    before = path.read_bytes()
+
+    for function in (migrate, prepare, lambda url: backup(url, tmp_path / "copy.db", ["note"])):
+        with pytest.raises(ConfigurationError) as error:
+            function(f"sqlite:///{path}")
+        assert str(error.value) == f"{path} is not a database of this service: name another file in DATABASE_URL."
+
+    assert path.read_bytes() == before
+    assert [*tmp_path.iterdir()] == [path]
+
+
+@pytest.mark.parametrize("content", [b"This is a text.", b"SQLite format 2\0" * 40, bytes(4096), b"xy"])
+def test_file_of_another_format_is_not_changed(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "notes.db"
+    path.write_bytes(content)
+
+    with pytest.raises(ConfigurationError) as error:
+        migrate(f"sqlite:///{path}")
+
+    assert str(error.value) == f"{path} is not a SQLite database: name another file in DATABASE_URL."
+    assert path.read_bytes() == content
+    assert [*tmp_path.iterdir()] == [path]
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "",
+        "VACUUM",
+        "CREATE TABLE note (id INTEGER PRIMARY KEY AUTOINCREMENT); DROP TABLE note",
+        "CREATE TABLE note (id INTEGER); CREATE INDEX ids ON note (id); ANALYZE; DROP TABLE note",
+        "CREATE TABLE _litestream_seq (id INTEGER); CREATE TABLE _litestream_lock (id INTEGER)",
+    ],
+)
+def test_file_without_tables_of_a_program_is_migrated(tmp_path: Path, script: str) -> None:
+    with closing(sqlite3.connect(tmp_path / "tasks.db")) as connection:
+        connection.executescript(script)
+
+    assert migrate(f"sqlite:///{tmp_path}/tasks.db") == MIGRATIONS

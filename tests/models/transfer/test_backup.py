@@ -14,9 +14,9 @@ from threading import Event
 
 import pytest
 
+from models.database import sqlite
 from models.database.errors import ConfigurationError
 from models.database.migrate import migrate
-from models.transfer import backup as backing_up
 from models.transfer.backup import backup
 from tests.support import wire
 from tests.support.flushes import Flushes, FlushSocket
@@ -279,7 +279,7 @@ def test_damage_is_reported_and_not_copied(
 
 def test_wait_for_a_lock_is_limited(source: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The database file is not in WAL mode, like a restored copy that no service has opened yet."""
-    monkeypatch.setattr(backing_up, "BUSY_TIMEOUT", 0.1)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.1)
     with closing(sqlite3.connect(source.path, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = delete").fetchone()
         connection.execute("BEGIN EXCLUSIVE")
@@ -314,7 +314,7 @@ def contents() -> dict[str, bytes]:
         ),
         ("sqlite:///no.db", "copy", "There is no file no.db: name an existing database in DATABASE_URL."),
         ("sqlite:///no/tasks.db", "copy", "The folder of no/tasks.db does not exist: create it"),
-        ("sqlite:///text", "copy", "text cannot be copied to copy: file is not a database; fix that"),
+        ("sqlite:///text", "copy", "text is not a SQLite database: name another file in DATABASE_URL."),
         (
             "sqlite:///empty",
             "copy",

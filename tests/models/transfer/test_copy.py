@@ -120,14 +120,16 @@ def test_row_refused_by_the_target_is_reported(source: SqliteStore, store: Postg
 
 
 @pytest.mark.parametrize(
-    "given", [("from",), ("to",), ("from", "from"), ("to", "to"), ("to", "from"), ("old", "to"), ("no", "to")]
+    "given",
+    [("from",), ("to",), ("from", "from"), ("to", "to"), ("to", "from"), ("old", "to"), ("no", "to"), ("other", "to")],
 )
 def test_invalid_urls_are_refused(
     source: SqliteStore, store: PostgresqlStore, tmp_path: Path, given: tuple[str, ...]
 ) -> None:
     (tmp_path / "old.db").touch()
+    (tmp_path / "other.db").write_text("This is a text.")
     urls = {"from": source.url, "to": store.url}
-    urls |= {name: f"sqlite:///{tmp_path}/{name}.db" for name in ("old", "no")}
+    urls |= {name: f"sqlite:///{tmp_path}/{name}.db" for name in ("old", "no", "other")}
     flags = [part for flag, url in zip(("--from", "--to"), given, strict=False) for part in (flag, urls[url])]
 
     refused = inside.run(tmp_path, "copy", *flags)
@@ -143,6 +145,8 @@ def test_invalid_urls_are_refused(
     if given[0] == "no":
         expected = f"There is no file {tmp_path}/no.db: name an existing database in --from."
         assert not (tmp_path / "no.db").exists()
+    if given[0] == "other":
+        expected = f"{tmp_path}/other.db is not a SQLite database: name another file in --from."
     assert sentence.startswith(expected)
     assert "Traceback" not in refused.stderr
 
