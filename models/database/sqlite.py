@@ -31,8 +31,8 @@ BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL}
 POLL_INTERVAL = 0.001
 # Seconds between checks that the file is still the same. A check takes a tenth of the time that a read takes.
 CHECK_TTL = 0.001
-# The bytes that a file in WAL mode has at this offset of its header. A copy made by the command `backup` has others.
-WAL_MODE, WAL_MODE_OFFSET = b"\2\2", 18
+# The format versions of a file in WAL mode, which follow the first 18 bytes. Those of a copy by `backup` are 1 and 1.
+WAL_VERSIONS = b"\2\2"
 # The offset and the number of the bytes that SQLite locks in a file while it uses the file.
 SHARED_LOCK = 0x4000_0002, 510
 PRAGMAS = {"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1}
@@ -77,6 +77,8 @@ class SqliteFile(SqliteDatabase):
         # Closing it drops all locks of the process on the file, so SQLite's connections must be closed before.
         self._descriptor = os.open(self._path, os.O_RDONLY)
         self._status = os.fstat(self._descriptor)
+        # They are not those of WAL mode if the file system has no shared memory.
+        self._versions = _read_versions(self._descriptor)
         self._checked_until = 0.0
 
     async def read(self, sql: str, parameters: Sequence[Any]) -> Rows:
@@ -241,7 +243,7 @@ class SqliteFile(SqliteDatabase):
             except OSError:
                 # SQLite would keep writing to the removed file, and the writes would be lost.
                 raise UnavailableError(f"{self._path} was removed; put it back") from None
-            if samestat(status, self._status) and _in_wal_mode(self._descriptor):
+            if samestat(status, self._status) and _read_versions(self._descriptor) == self._versions:
                 return
             self._replaced = (
                 f"{self._path} was replaced while the service was running: stop the service, remove"
@@ -265,7 +267,7 @@ class SqliteFile(SqliteDatabase):
         """
         if self.is_closed():
             return
-        if _in_wal_mode(self._descriptor):
+        if _read_versions(self._descriptor) == self._versions:
             # Move all commits into the file that was removed or replaced, which leaves the WAL empty.
             is_busy, *_ = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             if is_busy:
@@ -288,11 +290,12 @@ def ensure_own_wal(path: Path) -> None:
     """Raise ConfigurationError if the WAL beside a file belongs to another file, which had the same name."""
     wal = Path(f"{path.resolve() if path.is_symlink() else path}-wal")
     # SQLite marks the file first and then writes the WAL, so look at the WAL first: another process may be starting.
-    with suppress(FileNotFoundError):
+    # SQLite itself reports a file that cannot be read.
+    with suppress(OSError):
         if not wal.stat().st_size:
             return
         with suppress(FileNotFoundError), path.open("rb") as file:
-            if _in_wal_mode(file.fileno()):
+            if _read_versions(file.fileno()) == WAL_VERSIONS:
                 return
         raise ConfigurationError(
             f"{wal} belongs to another file than {path}, and would damage it: remove {wal} and"
@@ -313,8 +316,8 @@ def read_tables(path: Path) -> tuple[set[str], set[str]]:
     return tables, applied
 
 
-def _in_wal_mode(descriptor: int) -> bool:
-    return os.pread(descriptor, len(WAL_MODE), WAL_MODE_OFFSET) == WAL_MODE
+def _read_versions(descriptor: int) -> bytes:
+    return os.pread(descriptor, 2, 18)
 
 
 def _json_value(column: ColumnBase, field: Field) -> ColumnBase:

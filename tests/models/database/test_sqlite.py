@@ -237,3 +237,16 @@ def test_wal_beside_the_target_of_a_symbolic_link_is_checked(tmp_path: Path) -> 
 
     with pytest.raises(ConfigurationError, match=f"remove {folder}/tasks.db-wal and {folder}/tasks.db-shm, or"):
         open_database(f"sqlite:///{link}")
+
+
+def test_file_system_without_shared_memory_is_supported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite then stays in the mode of a restored copy, so that an overwritten file cannot be told from it."""
+    monkeypatch.setitem(sqlite.PRAGMAS, "journal_mode", "delete")
+    migrate(f"sqlite:///{tmp_path}/tasks.db")
+    database = SqliteFile(tmp_path / "tasks.db")
+    asyncio.run(database.start())
+
+    assert asyncio.run(database.write(run, "DELETE FROM task RETURNING id")) == []
+    assert asyncio.run(database.read("SELECT * FROM task", [])) == []
+
+    asyncio.run(database.shut_down())
