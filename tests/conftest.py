@@ -112,7 +112,7 @@ def start(backend: str, store: Store, tmp_path: Path, variables: dict[str, str])
 
 @pytest.fixture(
     scope="module",
-    params=[("sqlite", 1, 1), ("sqlite", 1, 2), ("postgresql", 1, 1), ("postgresql", 2, 1)],
+    params=[("sqlite", 1, 1), ("sqlite", 1, 2), ("postgresql", 1, 1), ("postgresql", 2, 1), ("pgbouncer", 2, 1)],
     ids=lambda param: f"{param[0]}-{param[1]}-nodes-{param[2]}-workers",
 )
 def nodes(

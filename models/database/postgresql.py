@@ -4,10 +4,11 @@ A read takes 24 µs of CPU with psycopg's asyncio support, 30 µs with psycopg i
 """
 
 import asyncio
+import logging
 import select
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext, suppress
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from peewee import SQL, ColumnBase, Field, Node, NodeList, Select, Tuple, fn
 from playhouse.cockroachdb import CockroachDatabase
 from psycopg import AsyncConnection, errors
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool
 
 from models.database.errors import ConfigurationError, DuplicateError, ForeignKeyError, UnavailableError
@@ -30,15 +32,33 @@ OPTIONS = {"connect_timeout": 2, "keepalives_idle": 10, "keepalives_interval": 2
 # A server's defaults may allow it to acknowledge commits before they are on disk, and to keep the locks of a client
 # that vanished.
 # After TIMEOUT the connection is closed. The statement timeout is shorter, so a connection survives a lock wait.
-SESSION = """SELECT
-  set_config('synchronous_commit', replace(current_setting('synchronous_commit'), 'off', 'on'), false),
-  set_config('idle_in_transaction_session_timeout', '10s', false),
-  set_config('statement_timeout', '2500ms', false)"""
+SETTINGS = """SELECT
+  set_config('synchronous_commit', replace(current_setting('synchronous_commit'), 'off', 'on'), {local}),
+  set_config('idle_in_transaction_session_timeout', '10s', {local}),
+  set_config('statement_timeout', '2500ms', {local}),
+  pg_backend_pid()"""
+SET_LOCAL = SETTINGS.format(local="true")
 # Conflicts with a concurrent transaction, which a retry resolves.
 CONFLICTS = (errors.SerializationFailure, errors.DeadlockDetected)
 ATTEMPTS = 5
+# A pooler replaced the session in which a statement was prepared.
+LOST_STATEMENTS = (errors.InvalidSqlStatementName, errors.DuplicatePreparedStatement)
+POOLER_CANNOT_PREPARE = (
+    "The connection pooler of the database does not support prepared statements, so requests take longer:"
+    " use PgBouncer 1.22 or later with pool_mode = transaction and max_prepared_statements = 200, then restart."
+)
 # The key of the advisory lock for migrations. It must not change: nodes of several releases may migrate at once.
 MIGRATION_LOCK = 499_851_160_435
+
+logger = logging.getLogger(__name__)
+
+
+class PooledConnection(AsyncConnection[Any]):
+    """A connection of the pool."""
+
+    # A pooler, such as PgBouncer, gives each transaction another session of the server, which other clients use too. So
+    # no setting and no prepared statement may remain in it, unless the pooler keeps account of prepared statements.
+    has_pooler = False
 
 
 class PostgresqlDatabase(peewee.PostgresqlDatabase):
@@ -48,7 +68,7 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
     # This is never called: every write has a commit of its own, and the server combines the flushes of commits.
     observe_batch: Callable[[int], None]
     # Another node may be migrating. Wait for it, however long that takes.
-    before_migration = "SET statement_timeout = 0"
+    before_migration = "SET LOCAL statement_timeout = 0"
 
     def __init__(self, url: str, connections: int) -> None:
         try:
@@ -58,8 +78,9 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
             is_public = "query parameter" in str(error) and "password" not in url.partition("?")[2]
             raise ValueError(str(error).strip() if is_public else "") from None
         self._options: dict[str, Any] = {name: value for name, value in OPTIONS.items() if name not in given}
-        super().__init__(url, prefer_psycopg3=True, **self._options)
+        super().__init__(url, prefer_psycopg3=True, prepare_threshold=None, **self._options)
         self._connections = connections
+        self._prepares = True
 
     def _initialize_connection(self, connection: psycopg.Connection[Any]) -> None:
         """Raise ConfigurationError if the encoding of the database is not UTF-8."""
@@ -69,13 +90,14 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
 
     async def start(self) -> None:
         """Open the pool. While the server cannot be reached, the pool keeps trying to connect."""
-        self._pool = AsyncConnectionPool(
+        self._pool: AsyncConnectionPool[PooledConnection] = AsyncConnectionPool(
             self.database,
-            kwargs={**self._options, "autocommit": True, "prepare_threshold": 0},
+            connection_class=PooledConnection,
+            kwargs={**self._options, "autocommit": True},
             min_size=1,
             max_size=self._connections,
             open=False,
-            configure=_configure,
+            configure=self._configure,
             reconnect_timeout=POOL_TIMEOUT,
         )
         await self._pool.open()
@@ -85,7 +107,7 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
         await self._pool.close()
 
     async def read(self, sql: str, parameters: Sequence[Any]) -> Rows:
-        return await self._use(_execute, sql, parameters)
+        return await self._use(_read, sql, parameters)
 
     async def write(self, work: Work[T], *arguments: Any) -> T:
         """Run a write; each statement commits separately. The write may have succeeded despite an UnavailableError."""
@@ -93,7 +115,7 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
 
     async def write_atomically(self, work: Work[T], *arguments: Any) -> T:
         """Run a write in one transaction."""
-        return await self._use(_write, AsyncConnection.transaction, work, arguments)
+        return await self._use(_write, _transaction, work, arguments)
 
     def queue_depth(self) -> int:
         return self._pool.get_stats()["requests_waiting"]
@@ -105,8 +127,8 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
     @contextmanager
     def migration(self) -> Iterator[None]:
         """Run a migration in a transaction that excludes migrations of other processes."""
-        self.execute_sql(self.before_migration)
         with self.atomic():
+            self.execute_sql(self.before_migration)
             self.execute_sql("SELECT pg_advisory_xact_lock(%s)", (MIGRATION_LOCK,))
             yield
 
@@ -135,6 +157,10 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
                 # After a failover another server is the primary.
                 await connection.close()
                 raise
+            except LOST_STATEMENTS as error:
+                self._stop_preparing()
+                await connection.close()
+                raise UnavailableError(str(error)) from None
             finally:
                 timer.cancel()
                 await self._pool.putconn(connection)
@@ -144,7 +170,22 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
         except psycopg.IntegrityError as error:
             raise _translate(error) from None
 
-    async def _take(self) -> AsyncConnection[Any]:
+    async def _configure(self, connection: PooledConnection) -> None:
+        # A pooler invents the process id that a client needs to cancel a statement.
+        invented = f"pg_backend_pid() != {connection.info.backend_pid}"
+        cursor = await connection.execute(SETTINGS.format(local=invented), prepare=False)
+        ((*_, pid),) = await cursor.fetchall()
+        connection.has_pooler = pid != connection.info.backend_pid
+        if connection.has_pooler and self._prepares and not await _can_prepare(connection):
+            self._stop_preparing()
+        connection.prepare_threshold = 0 if self._prepares else None
+
+    def _stop_preparing(self) -> None:
+        if self._prepares:
+            logger.warning(POOLER_CANNOT_PREPARE)
+        self._prepares = False
+
+    async def _take(self) -> PooledConnection:
         """Return a pooled connection that the server has not closed."""
         while True:
             connection = await self._pool.getconn(POOL_TIMEOUT)
@@ -161,22 +202,59 @@ class CockroachCluster(CockroachDatabase, PostgresqlDatabase):
     """A CockroachDB cluster."""
 
     # Take ids from a sequence. The default ids are not ascending, and too large for JavaScript's integers.
-    before_migration = "SET serial_normalization = 'sql_sequence'"
+    before_migration = "SET LOCAL serial_normalization = 'sql_sequence'"
 
 
-async def _configure(connection: AsyncConnection[Any]) -> None:
-    await connection.execute(SESSION)
+async def _can_prepare(connection: PooledConnection) -> bool:
+    """Return whether a pooler is PgBouncer in transaction mode that keeps account of prepared statements.
+
+    It gives them other names. Under its own name, a statement might be that of another client.
+    """
+    try:
+        async with connection.transaction():
+            renamed = "SELECT EXISTS (SELECT FROM pg_prepared_statements WHERE name LIKE 'PGBOUNCER%')"
+            return await (await connection.execute(renamed, prepare=True)).fetchone() == (True,)
+    except errors.DuplicatePreparedStatement:
+        return False
 
 
-def _abort(connection: AsyncConnection[Any]) -> None:
+def _transaction(connection: PooledConnection) -> AbstractAsyncContextManager[Any]:
+    return _transaction_with_settings(connection) if connection.has_pooler else connection.transaction()
+
+
+@asynccontextmanager
+async def _transaction_with_settings(connection: PooledConnection) -> AsyncIterator[None]:
+    try:
+        # This takes a single round trip.
+        await connection.execute(f"BEGIN; {SET_LOCAL}", prepare=False)
+        yield
+    except BaseException:
+        # If the connection is lost, raise the error that led here.
+        with suppress(psycopg.Error):
+            await connection.rollback()
+        raise
+    await connection.commit()
+
+
+def _abort(connection: PooledConnection) -> None:
     # If the coroutine were cancelled instead, psycopg would ask the server to cancel the statement, and wait.
     with socket.socket(fileno=socket.dup(connection.fileno())) as end:
         end.shutdown(socket.SHUT_RDWR)
 
 
+async def _read(connection: PooledConnection, sql: str, parameters: Sequence[Any]) -> Rows:
+    if not connection.has_pooler:
+        return await _execute(connection, sql, parameters)
+    # Both statements are one transaction, and take a single round trip. An error of a commit would get lost.
+    async with connection.pipeline():
+        await connection.execute(SET_LOCAL)
+        cursor = await connection.execute(sql, parameters, binary=True)
+    return await cursor.fetchall()
+
+
 async def _write(
-    connection: AsyncConnection[Any],
-    transaction: Callable[[AsyncConnection[Any]], AbstractAsyncContextManager[Any]],
+    connection: PooledConnection,
+    transaction: Callable[[PooledConnection], AbstractAsyncContextManager[Any]],
     work: Work[T],
     arguments: tuple[Any, ...],
 ) -> T:
@@ -191,8 +269,11 @@ async def _write(
                 raise
 
 
-async def _execute(connection: AsyncConnection[Any], sql: str, parameters: Sequence[Any]) -> Rows:
+async def _execute(connection: PooledConnection, sql: str, parameters: Sequence[Any]) -> Rows:
     try:
+        if connection.has_pooler and connection.info.transaction_status == TransactionStatus.IDLE:
+            async with _transaction_with_settings(connection):
+                return await _execute(connection, sql, parameters)
         cursor = await connection.execute(sql, parameters, binary=True)
     except psycopg.IntegrityError as error:
         raise _translate(error) from None

@@ -1,4 +1,4 @@
-"""Databases for tests: a SQLite file, or a database on a real PostgreSQL server."""
+"""Databases for tests: a SQLite file, or a database on a real PostgreSQL server, used directly or through PgBouncer."""
 
 import asyncio
 import os
@@ -20,6 +20,7 @@ from models.database.migrate import migrate
 from models.keys import ApiKey
 from models.resource import Resource
 from models.tables import all_tables
+from tests.support.pooler import PgBouncer
 
 # The names of databases include the process id, because several test processes may share a server.
 NAMES = (f"test_{os.getpid()}_{number}" for number in count())
@@ -84,6 +85,8 @@ class SqliteStore:
 class PostgresqlStore:
     """A database on a PostgreSQL server; `close` drops the database.
 
+    The service uses `url`, and the tests use `direct_url`.
+
     Args:
         server: The URL of an administrator's database on the server.
         template: The database to copy, or None for a database without tables.
@@ -92,11 +95,11 @@ class PostgresqlStore:
     def __init__(self, server: str, template: str | None) -> None:
         self.name = next(NAMES)
         self.server = server
-        self.url = urlsplit(server)._replace(path=f"/{self.name}").geturl()
+        self.url = self.direct_url = urlsplit(server)._replace(path=f"/{self.name}").geturl()
         self.administer(f"CREATE DATABASE {self.name} TEMPLATE {template or 'template0'} ENCODING 'UTF8'")
 
     def execute(self, sql: str) -> list[tuple[Any, ...]]:
-        with psycopg.connect(self.url, autocommit=True) as connection:
+        with psycopg.connect(self.direct_url, autocommit=True) as connection:
             cursor = connection.execute(sql)
             return cursor.fetchall() if cursor.description else []
 
@@ -105,7 +108,7 @@ class PostgresqlStore:
 
     @contextmanager
     def block_writes(self) -> Iterator[None]:
-        with psycopg.connect(self.url) as connection:
+        with psycopg.connect(self.direct_url) as connection:
             connection.execute(f"LOCK TABLE {', '.join(CLEARED)} IN EXCLUSIVE MODE")
             yield
             connection.rollback()
@@ -179,4 +182,13 @@ def open_store(backend: str, folder: Path, request: pytest.FixtureRequest) -> It
         return
     template = request.getfixturevalue("template_database")
     with closing(PostgresqlStore(request.getfixturevalue("postgresql_url"), template)) as store:
-        yield store
+        if backend == "postgresql":
+            yield store
+            return
+        # There are fewer sessions than connections to PgBouncer, so the clients take turns.
+        pooler = PgBouncer(folder, store.url, default_pool_size=3)
+        store.url = pooler.url
+        try:
+            yield store
+        finally:
+            pooler.kill()

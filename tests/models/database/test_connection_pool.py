@@ -30,10 +30,10 @@ LOCK = 7
 Operation = Callable[..., Coroutine[Any, Any, Rows]]
 
 
-@pytest.fixture(scope="module")
-def backend() -> str:
-    """Return PostgreSQL, the only backend with a connection pool."""
-    return "postgresql"
+@pytest.fixture(scope="module", params=["postgresql", "pgbouncer"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Return the backends with a connection pool."""
+    return str(request.param)
 
 
 async def read(database: Database, *statements: str) -> Rows:
@@ -116,7 +116,7 @@ def test_settings_apply_to_every_connection(store: PostgresqlStore, operation: O
     async def work(database: Database) -> None:
         known: set[int] = set()
         for _ in range(2):
-            with psycopg.connect(store.url, autocommit=True) as other:
+            with psycopg.connect(store.direct_url, autocommit=True) as other:
                 other.execute("SELECT pg_advisory_lock(%s)", [LOCK])
                 # Each call waits for the lock, so the next call needs another connection.
                 statement = f"SELECT pg_backend_pid(), {SETTINGS}, pg_advisory_xact_lock_shared({LOCK})"
