@@ -13,6 +13,8 @@ from tests.support.project import ROOT, tool
 
 # Nobody reads the log after the start.
 QUIET = dict.fromkeys(["log_connections", "log_disconnections", "log_pooler_errors", "log_stats"], 0)
+# The settings that the documentation names.
+DEFAULTS = {"pool_mode": "transaction", "max_prepared_statements": 200}
 
 
 class PgBouncer:
@@ -33,7 +35,7 @@ class PgBouncer:
         # This is the folder of the server's Unix socket, or the name of another machine.
         self._server = Path(str(target["host"]))
         options = {"listen_addr": host, "listen_port": port, "unix_socket_dir": "", "auth_type": "any"} | QUIET
-        lines = [f"{name} = {value}" for name, value in ({"pool_mode": "transaction"} | options | settings).items()]
+        lines = [f"{name} = {value}" for name, value in (DEFAULTS | options | settings).items()]
         connection = " ".join(f"{name}={value}" for name, value in target.items())
         self._file.write_text("\n".join(["[databases]", f"* = {connection}", "[pgbouncer]", *lines, ""]))
         self.start()
