@@ -14,7 +14,7 @@ import pytest
 from models.database.address import open_database
 from models.database.errors import UnavailableError
 from models.database.postgresql import POOLER_CANNOT_PREPARE
-from tests.support.calls import CALLS, assert_unavailable, call, make_key, post, titles, wait_until
+from tests.support.calls import CALLS, assert_unavailable, call, make_key, post, titles, wait_for, wait_until
 from tests.support.pooler import PgBouncer
 from tests.support.service import Start, run
 from tests.support.stores import PostgresqlStore
@@ -157,6 +157,8 @@ def test_pooler_or_server_is_restarted_under_load(start: Start, store: Postgresq
     for client in clients:
         client.result()
 
+    # The other service may have recovered earlier.
+    wait_for(services[0].client, 200)
     acknowledged = {title for title, response in responses if response.status_code == 201}
     assert acknowledged <= set(titles(services[0].client))
     for _, response in responses:
