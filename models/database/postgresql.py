@@ -245,8 +245,8 @@ def _abort(connection: PooledConnection) -> None:
 async def _read(connection: PooledConnection, sql: str, parameters: Sequence[Any]) -> Rows:
     if not connection.has_pooler:
         return await _execute(connection, sql, parameters)
-    # Both statements are one transaction, in a single round trip. Writes need another one, because psycopg does not read
-    # the error of the commit that ends a pipeline.
+    # Both statements are one transaction, in a single round trip. This suits no write: psycopg does not read the error
+    # of the commit that ends a pipeline.
     async with connection.pipeline():
         await connection.execute(SET_LOCAL)
         cursor = await connection.execute(sql, parameters, binary=True)
