@@ -45,9 +45,9 @@ class AnswerQueries:
         columns = {name: parameter(name) for name in KeptAnswer._meta.fields}
         response = {name: parameter(name) for name in Answer._fields}
         with_key = KeptAnswer.key == parameter("key")
-        self._select = Statement(
-            KeptAnswer.select(*(getattr(KeptAnswer, name) for name in response)).where(with_key), database
-        )
+        select = KeptAnswer.select(*(getattr(KeptAnswer, name) for name in response)).where(with_key)
+        # The row may not be on the synchronous standby yet. A transaction that locks it waits for that when it commits.
+        self._select = Statement(select if database.embedded else select.for_update(), database)
         self._reserve = Statement(KeptAnswer.insert(columns).on_conflict_ignore().returning(KeptAnswer.key), database)
         self._update = Statement(KeptAnswer.update(response).where(with_key), database)
         expired = KeptAnswer.select(KeptAnswer.key).where(KeptAnswer.created_at < parameter("before"))

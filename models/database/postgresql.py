@@ -28,12 +28,21 @@ from models.database.statements import Rows, T, Work
 POOL_TIMEOUT = 2.0
 TIMEOUT = 3.0
 # Connection options in seconds, which DATABASE_URL may override. Keepalives detect a server that vanished.
-OPTIONS = {"connect_timeout": 2, "keepalives_idle": 10, "keepalives_interval": 2, "keepalives_count": 3}
+OPTIONS: dict[str, Any] = {
+    "connect_timeout": 2,
+    "keepalives_idle": 10,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+}
+# With several hosts, libpq would take the first one that accepts connections, even a standby.
+SEVERAL_HOSTS = {"target_session_attrs": "read-write"}
 # A server's defaults may allow it to acknowledge commits before they are on disk, and to keep the locks of a client
 # that vanished.
+# Nor may a commit skip the wait for a synchronous standby, or the server suppress the warning that it was canceled.
 # After TIMEOUT the connection is closed. The statement timeout is shorter, so a connection survives a lock wait.
 SETTINGS = """SELECT
-  set_config('synchronous_commit', replace(current_setting('synchronous_commit'), 'off', 'on'), {local}),
+  set_config('synchronous_commit', regexp_replace(current_setting('synchronous_commit'), 'off|local', 'on'), {local}),
+  set_config('client_min_messages', 'warning', {local}),
   set_config('idle_in_transaction_session_timeout', '10s', {local}),
   set_config('statement_timeout', '2500ms', {local}),
   pg_backend_pid()"""
@@ -59,6 +68,8 @@ class PooledConnection(AsyncConnection[Any]):
     # A pooler, such as PgBouncer, gives each transaction another session of the server, which other clients use too. So
     # no setting and no prepared statement may remain in it, unless the pooler keeps account of prepared statements.
     has_pooler = False
+    # Whether a commit succeeded without the synchronous standby, so that a failover may lose it.
+    lacks_standby = False
 
 
 class PostgresqlDatabase(peewee.PostgresqlDatabase):
@@ -77,7 +88,8 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
             # Other messages of libpq repeat a part of the password.
             is_public = "query parameter" in str(error) and "password" not in url.partition("?")[2]
             raise ValueError(str(error).strip() if is_public else "") from None
-        self._options: dict[str, Any] = {name: value for name, value in OPTIONS.items() if name not in given}
+        options = OPTIONS | (SEVERAL_HOSTS if "," in f"{given.get('host')}{given.get('hostaddr')}" else {})
+        self._options: dict[str, Any] = {name: value for name, value in options.items() if name not in given}
         super().__init__(url, prefer_psycopg3=True, prepare_threshold=None, **self._options)
         self._connections = connections
         self._prepares = True
@@ -150,9 +162,13 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
     async def _use(self, use: Work[T], *arguments: Any) -> T:
         try:
             connection = await self._take()
-            timer = asyncio.get_running_loop().call_later(TIMEOUT, _abort, connection)
+            connection.lacks_standby = False
             try:
-                return await use(connection, *arguments)
+                with _aborted_after_timeout(connection):
+                    result = await use(connection, *arguments)
+                if connection.lacks_standby:
+                    raise UnavailableError("a commit did not wait for the synchronous standby")
+                return result
             except errors.ReadOnlySqlTransaction:
                 # After a failover another server is the primary.
                 await connection.close()
@@ -162,7 +178,6 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
                 await connection.close()
                 raise UnavailableError(str(error)) from None
             finally:
-                timer.cancel()
                 await self._pool.putconn(connection)
         except (psycopg.OperationalError, errors.ReadOnlySqlTransaction) as error:
             raise UnavailableError(str(error).strip()) from None
@@ -173,12 +188,19 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
     async def _configure(self, connection: PooledConnection) -> None:
         # A pooler invents the process id that a client needs to cancel a statement.
         invented = f"pg_backend_pid() != {connection.info.backend_pid}"
-        cursor = await connection.execute(SETTINGS.format(local=invented), prepare=False)
-        ((*_, pid),) = await cursor.fetchall()
-        connection.has_pooler = pid != connection.info.backend_pid
-        if connection.has_pooler and self._prepares and not await _can_prepare(connection):
-            self._stop_preparing()
+        with _aborted_after_timeout(connection):
+            cursor = await connection.execute(SETTINGS.format(local=invented), prepare=False)
+            ((*_, pid),) = await cursor.fetchall()
+            connection.has_pooler = pid != connection.info.backend_pid
+            if connection.has_pooler and self._prepares and not await _can_prepare(connection):
+                self._stop_preparing()
         connection.prepare_threshold = 0 if self._prepares else None
+
+        def check(warning: errors.Diagnostic) -> None:
+            # The wait of a commit for the standby was canceled. The server reports success, with this warning.
+            connection.lacks_standby |= warning.source_function == "SyncRepWaitForLSN"
+
+        connection.add_notice_handler(check)
 
     def _stop_preparing(self) -> None:
         if self._prepares:
@@ -234,6 +256,15 @@ async def _transaction_with_settings(connection: PooledConnection) -> AsyncItera
             await connection.rollback()
         raise
     await connection.commit()
+
+
+@contextmanager
+def _aborted_after_timeout(connection: PooledConnection) -> Iterator[None]:
+    timer = asyncio.get_running_loop().call_later(TIMEOUT, _abort, connection)
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _abort(connection: PooledConnection) -> None:
