@@ -38,7 +38,7 @@ OPTIONS: dict[str, Any] = {
 SEVERAL_HOSTS = {"target_session_attrs": "read-write"}
 # A server's defaults may allow it to acknowledge commits before they are on disk, and to keep the locks of a client
 # that vanished.
-# Nor may a commit skip the wait for a synchronous standby, or the server suppress the warning that it was canceled.
+# Nor may a commit skip the wait for the synchronous standby, or the server suppress the warning that it was canceled.
 # After TIMEOUT the connection is closed. The statement timeout is shorter, so a connection survives a lock wait.
 SETTINGS = """SELECT
   set_config('synchronous_commit', regexp_replace(current_setting('synchronous_commit'), 'off|local', 'on'), {local}),

