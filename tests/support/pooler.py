@@ -37,7 +37,7 @@ class PgBouncer:
         options = {"listen_addr": host, "listen_port": port, "unix_socket_dir": "", "auth_type": "any"} | QUIET
         lines = [f"{name} = {value}" for name, value in (DEFAULTS | options | settings).items()]
         connection = " ".join(f"{name}={value}" for name, value in target.items())
-        self._file.write_text("\n".join(["[databases]", f"* = {connection}", "[pgbouncer]", *lines, ""]))
+        self._file.write_text("\n".join(["[databases]", f"* = {connection}", "[pgbouncer]", *lines, ""]), "utf-8")
         self.start()
 
     def start(self) -> None:
@@ -45,7 +45,7 @@ class PgBouncer:
         program = tool(ROOT / "build/pgbouncer/pgbouncer")
         # PgBouncer refuses to run as root.
         user = ["-u", self._server.owner() if self._server.is_dir() else "nobody"] if os.getuid() == 0 else []
-        self._process = subprocess.Popen([program, *user, self._file], stderr=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen([program, *user, self._file], stderr=subprocess.PIPE, encoding="utf-8")
         assert self._process.stderr
         assert any("process up" in line for line in self._process.stderr)
 

@@ -41,7 +41,7 @@ class ReplicatedServer:
         """Create the data folder of a primary."""
         self._data.mkdir()
         self._server.ensure_pgdata_inited()
-        with (self._data / "postgresql.conf").open("a") as settings:
+        with (self._data / "postgresql.conf").open("a", encoding="utf-8") as settings:
             settings.write(SETTINGS)
 
     def copy(self, primary: "ReplicatedServer") -> None:
@@ -105,7 +105,7 @@ class ReplicatedServer:
 
     def _processes(self) -> list[psutil.Process]:
         """Return the processes of the server, the postmaster first."""
-        first = psutil.Process(int((self._data / "postmaster.pid").read_text().split()[0]))
+        first = psutil.Process(int((self._data / "postmaster.pid").read_text("utf-8").split()[0]))
         return [first, *first.children(recursive=True)]
 
     def _run(self, program: str, *arguments: str | Path) -> None:

@@ -193,7 +193,7 @@ def test_backup_restored_while_serving(
     if how is Path.rename:
         assert stored_titles(tmp_path / "old.db") == ["kept", "later"]
     for name in ("tasks.db-wal", "tasks.db-shm"):
-        assert name in (ROOT / "docs/operations.md").read_text()
+        assert name in (ROOT / "docs/operations.md").read_text("utf-8")
         (tmp_path / name).unlink()
     restored = start()
     assert [task["title"] for task in restored.client.get("/api/tasks").json()] == ["kept"]

@@ -127,7 +127,7 @@ def test_invalid_urls_are_refused(
     source: SqliteStore, store: PostgresqlStore, tmp_path: Path, given: tuple[str, ...]
 ) -> None:
     (tmp_path / "old.db").touch()
-    (tmp_path / "other.db").write_text("This is a text.")
+    (tmp_path / "other.db").write_text("This is a text.", "utf-8")
     urls = {"from": source.url, "to": store.url}
     urls |= {name: f"sqlite:///{tmp_path}/{name}.db" for name in ("old", "no", "other")}
     flags = [part for flag, url in zip(("--from", "--to"), given, strict=False) for part in (flag, urls[url])]
