@@ -12,10 +12,12 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import monotonic
 
 STDOUT, STDERR = 1, 2
 NAMES = {STDOUT: "Standard output", STDERR: "Standard error"}
 READER_TIMEOUT = 0.25  # seconds to wait for the reader of a full pipe; the event loop waits too
+RETRY_DELAY = 60.0  # seconds in which further lines do not wait, and no further error is reported
 
 logger = logging.getLogger(__name__)
 
@@ -43,32 +45,39 @@ class Stream(io.TextIOWrapper):
 
 
 class OutputHandler(logging.Handler):
-    """Writes log records without a buffer. Reports once if they cannot be written, and drops them until they can be."""
+    """Writes log records without a buffer. Drops what cannot be written, and reports that at most once a minute."""
 
     def __init__(self, descriptor: int, encoding: str = "utf-8") -> None:
         super().__init__()
         self._descriptor = descriptor
         self._encoding = encoding
-        self._is_failing = False
+        self._quiet_until = 0.0
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.write(self.format(record))
+        try:
+            line = self.format(record)
+        except Exception:
+            self.handleError(record)
+        else:
+            self.write(line)
 
     def write(self, line: str) -> None:
         """Write a line, or report that this is impossible."""
+        data = f"{line}\n".encode(self._encoding, "backslashreplace")
         try:
-            # Only the first line that a full pipe does not take waits for the reader.
-            if not select.select([], [self._descriptor], [], 0 if self._is_failing else READER_TIMEOUT)[1]:
-                raise OSError(errno.ETIMEDOUT, "its reader does not read")
-            os.write(self._descriptor, f"{line}\n".encode(self._encoding, "backslashreplace"))
+            while data:
+                data = data[self._write(data) :]
         except OSError as error:
-            was_failing, self._is_failing = self._is_failing, True
-            if not was_failing:
-                logger.error(
-                    "%s The service goes on, and drops what it cannot write.", _sentence(self._descriptor, error)
-                )
-        else:
-            self._is_failing = False
+            if monotonic() > self._quiet_until:
+                self._quiet_until = monotonic() + RETRY_DELAY
+                logger.error("%s Until then, lines are dropped.", _sentence(self._descriptor, error))
+
+    def _write(self, data: bytes) -> int:
+        is_failing = monotonic() < self._quiet_until
+        if not select.select([], [self._descriptor], [], 0 if is_failing else READER_TIMEOUT)[1]:
+            raise OSError(errno.ETIMEDOUT, "its reader does not read")
+        # A pipe that is ready takes this many bytes without blocking (pipe(7)).
+        return os.write(self._descriptor, data[: select.PIPE_BUF])
 
 
 def stdout_error() -> OSError | None:

@@ -62,9 +62,8 @@ class SharedPort(socket.socket):
         self.bind(address)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        is_ipv6 = self.family == socket.AF_INET6
-        listen = partial(socket.create_server, backlog=BACKLOG, reuse_port=True, dualstack_ipv6=is_ipv6)
-        return partial(listen, family=self.family), (self.getsockname(),)
+        options: Any = {"family": self.family, "dualstack_ipv6": self.family == socket.AF_INET6}
+        return partial(socket.create_server, backlog=BACKLOG, reuse_port=True, **options), (self.getsockname(),)
 
 
 class AnnouncedServer(Server):
@@ -142,7 +141,7 @@ def serve(settings: ServerSettings) -> None:
     server = AnnouncedServer(config, announcement)
     # uvicorn raises SIGTERM again after its shutdown. Then the process is about to exit anyway.
     signal.signal(signal.SIGTERM, server.exit_before_start)
-    _handle_interrupts()
+    _handle_interrupts(has_children=settings.workers > 1 or settings.reload)
     with listener:
         if settings.workers > 1 and not settings.reload:
             Workers(config, [SharedPort(listener)], announcement).run()
@@ -160,24 +159,25 @@ def serve(settings: ServerSettings) -> None:
 
 def application() -> Any:
     """Create the application. If it cannot be configured, exit with the status after which uvicorn does not retry."""
-    settings = ServerSettings()
-    if parent := parent_process():
-        Thread(target=_end_with, args=(parent, settings.shutdown_timeout), daemon=True).start()
     try:
-        return create_app()
+        settings = ServerSettings()
+        if parent := parent_process():
+            Thread(target=_end_with, args=(parent, settings.shutdown_timeout), daemon=True).start()
+        return create_app(settings)
     except ConfigurationError as error:
         print(error, file=sys.stderr)
         sys.exit(STARTUP_FAILURE)
 
 
-def _handle_interrupts() -> None:
+def _handle_interrupts(has_children: bool) -> None:
     """Handle Ctrl-C in a thread of this process.
 
     No other thread gets the signal. Child processes inherit that it is blocked: a terminal sends it to them too, which
     would interrupt their imports with a traceback.
     """
-    # Starting this process later would unblock the signal.
-    resource_tracker.ensure_running()
+    if has_children:
+        # This process starts with the first child otherwise, which would unblock the signal.
+        resource_tracker.ensure_running()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     Thread(target=_await_interrupts, daemon=True).start()
 

@@ -6,14 +6,12 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
-from typing import Any
 from unittest.mock import Mock
 
 import psutil
 import pytest
 import uvicorn
 
-from handlers.application import create_app
 from handlers.contract import document
 from handlers.server import serve
 from handlers.settings import PREFIX
@@ -33,7 +31,7 @@ ANNOUNCEMENT = f"{document.raw()['info']['title']} at http://127.0.0.1:"
 def in_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Undo what a service that runs in the test process changes."""
     monkeypatch.setattr(uvicorn.Config, "configure_logging", lambda _: None)
-    monkeypatch.setattr("handlers.server.serve._handle_interrupts", lambda: None)
+    monkeypatch.setattr("handlers.server.serve._handle_interrupts", Mock())
     handler = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, handler)
@@ -44,14 +42,13 @@ async def fail(_: object) -> None:
 
 
 @pytest.mark.usefixtures("in_process")
-def test_application_that_cannot_be_created_ends_the_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(settings: Any = None) -> Any:
-        """Fail when uvicorn creates the application, but not when `serve` checks whether it can be created."""
-        if settings:
-            return create_app(settings)
-        raise ConfigurationError(SENTENCE)
-
-    monkeypatch.setattr("handlers.server.serve.create_app", fail)
+@pytest.mark.parametrize("name", ["create_app", "ServerSettings"])
+def test_application_that_cannot_be_created_ends_the_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The command has checked before that it can be created, but `.env` or the contract may have changed."""
+    calls = Mock(side_effect=[None, ConfigurationError(SENTENCE)][name == "ServerSettings" :])
+    monkeypatch.setattr(f"handlers.server.serve.{name}", calls)
 
     failed = inside.run(tmp_path, "serve", "--port", "0")
 
