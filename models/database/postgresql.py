@@ -18,7 +18,6 @@ from peewee import SQL, ColumnBase, Field, Node, NodeList, Select, Tuple, fn
 from playhouse.cockroachdb import CockroachDatabase
 from psycopg import AsyncConnection, errors
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool
 
 from models.database.errors import ConfigurationError, DuplicateError, ForeignKeyError, UnavailableError
@@ -122,8 +121,11 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
         return await self._use(_read, sql, parameters)
 
     async def write(self, work: Work[T], *arguments: Any) -> T:
-        """Run a write; each statement commits separately. The write may have succeeded despite an UnavailableError."""
-        return await self._use(_write, nullcontext, work, arguments)
+        """Run a write. Behind a pooler, it is one transaction; otherwise each statement commits separately.
+
+        The write may have succeeded despite an UnavailableError.
+        """
+        return await self._use(_write, _separately, work, arguments)
 
     async def write_atomically(self, work: Work[T], *arguments: Any) -> T:
         """Run a write in one transaction."""
@@ -234,10 +236,19 @@ async def _can_prepare(connection: PooledConnection) -> bool:
     """
     try:
         async with connection.transaction():
-            renamed = "SELECT EXISTS (SELECT FROM pg_prepared_statements WHERE name LIKE 'PGBOUNCER%')"
-            return await (await connection.execute(renamed, prepare=True)).fetchone() == (True,)
+            own_name = "SELECT name FROM pg_prepared_statements WHERE statement = current_query()"
+            ((name,),) = await (await connection.execute(own_name, prepare=True)).fetchall()
+            if name.startswith("PGBOUNCER"):
+                return True
+            # Leave nothing behind in the session.
+            await connection.execute(f'DEALLOCATE "{name}"')
     except errors.DuplicatePreparedStatement:
-        return False
+        pass
+    return False
+
+
+def _separately(connection: PooledConnection) -> AbstractAsyncContextManager[Any]:
+    return _transaction_with_settings(connection) if connection.has_pooler else nullcontext()
 
 
 def _transaction(connection: PooledConnection) -> AbstractAsyncContextManager[Any]:
@@ -303,9 +314,6 @@ async def _write(
 
 async def _execute(connection: PooledConnection, sql: str, parameters: Sequence[Any]) -> Rows:
     try:
-        if connection.has_pooler and connection.info.transaction_status == TransactionStatus.IDLE:
-            async with _transaction_with_settings(connection):
-                return await _execute(connection, sql, parameters)
         cursor = await connection.execute(sql, parameters, binary=True)
     except psycopg.IntegrityError as error:
         raise _translate(error) from None

@@ -96,6 +96,8 @@ def test_pooler_without_prepared_statements(start: Start, store: PostgresqlStore
     assert statuses <= {200, 201, 204, 404}
     # Both services write to this file.
     assert services[0].log() == f"WARNING:  {POOLER_CANNOT_PREPARE}\n" * 2
+    with psycopg.connect(store.url) as connection:
+        assert connection.execute("SELECT name FROM pg_prepared_statements").fetchall() == []
 
 
 @pytest.mark.usefixtures("pooler")
