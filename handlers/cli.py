@@ -45,6 +45,8 @@ from models.transfer.backup import backup
 
 signal.signal(signal.SIGINT, _on_interrupt)
 
+SHORT_VALUE = r"""[\w.,+"' -]{1,20}"""
+
 
 class Serve(ServerSettings):
     """Serve the API; a SQLite file is created and migrated automatically."""
@@ -244,9 +246,9 @@ def _sentence(fault: ErrorDetails) -> str:
         return f"{flag} is missing: name {description}."
     message = fault["msg"].removeprefix("Value error, ")
     if fault["type"] != "value_error":
+        value = fault["input"] or "an empty value"
         # Other values may be URLs with passwords.
-        value = fault["input"] if re.fullmatch(r"[\w.,+-]{1,20}", fault["input"]) else "the value"
-        message = f"{value} is not {expected(name)}"
+        message = f"{value if re.fullmatch(SHORT_VALUE, value) else 'the value'} is not {expected(name)}"
     places = [flag, variable(name)]
     if (other := environment.PLATFORM_VARIABLES.get(name, "")) in os.environ:
         places.append(other)

@@ -22,9 +22,11 @@ LONGEST_WINDOW = 24 * 60 * 60  # seconds; a longer Retry-After would be of no us
 RETENTION_HOURS = 24  # of a contract that says nothing else
 HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+)"
 PORT = r"0*(?:[1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5])"
-# An origin in its ASCII serialization, which browsers send. Apps have schemes of their own.
-WEB_ORIGIN, APP_ORIGIN = rf"https?://{HOST}(?::\d+)?(?=/|$)", r"(?!(?:https?|wss?|ftp|file):)[a-z][a-z\d+.-]*://[^/?#]+"
+# An origin in its ASCII serialization, which browsers send. Apps have schemes of their own, or pages in files.
+WEB_ORIGIN = rf"https?://{HOST}(?::\d+)?(?=/|$)"
+APP_ORIGIN = r"file://(?=/)|(?!(?:https?|wss?|ftp):)[a-z][a-z\d+.-]*://[^/?#]+"
 ORIGIN = re.compile(f"{WEB_ORIGIN}|{APP_ORIGIN}", re.ASCII)
+ORIGIN_HINT = "write it as https://app.example.com, separated by commas, or * for all origins"
 KINDS: dict[Any, str] = {int: "an integer", float: "a number", bool: "true or false"}
 BOUNDS = {"ge": "of at least", "gt": "above", "le": "at most"}
 
@@ -61,7 +63,7 @@ def _check_networks(text: str) -> str:
             interface = ip_interface(network.strip())
         except ValueError:
             raise ValueError("write IP addresses or networks, not names, such as 10.0.0.0/8,127.0.0.1") from None
-        if interface.ip != interface.network.network_address:
+        if "/" in network and interface.ip != interface.network.network_address:
             raise ValueError(f"write {interface.network} instead of {interface}")
     return text
 
@@ -79,6 +81,9 @@ def _check_host(text: str) -> str:
 
 
 def _check_origins(text: str) -> str:
+    if "@" in text:
+        # What precedes it may be a password.
+        raise ValueError(ORIGIN_HINT)
     for origin in text.replace(",", " ").split():
         if origin != "*" and (canonical := _canonical_origin(origin)) != origin:
             raise ValueError(f"browsers send this origin as {canonical}, so write that instead")
@@ -88,11 +93,10 @@ def _check_origins(text: str) -> str:
 def _canonical_origin(text: str) -> str:
     if "*" in text:
         raise ValueError("write each origin instead of a pattern, or * alone for all origins")
-    # What precedes an @ may be a password.
     with suppress(ValueError):
-        if "@" not in text and (origin := ORIGIN.match(str(AnyScheme(text)))):
+        if origin := ORIGIN.match(str(AnyScheme(text))):
             return origin[0]
-    raise ValueError("write it as https://app.example.com, separated by commas, or * for all origins")
+    raise ValueError(ORIGIN_HINT)
 
 
 def _is_url(text: str) -> bool:

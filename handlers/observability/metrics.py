@@ -58,10 +58,11 @@ def serve(address: str) -> None:
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         start_http_server(int(port), host.strip("[]"), registry)
-    except OSError as error:
-        raise ConfigurationError(
-            f"Cannot serve metrics on {address}: {error.strerror}; choose another address with --metrics."
-        ) from error
+    # UnicodeError: a label of the name is empty or too long.
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", error)
+        message = f"Cannot serve metrics on {address}: {reason}; choose another address with --metrics."
+        raise ConfigurationError(message) from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 

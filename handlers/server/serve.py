@@ -237,8 +237,9 @@ def _raise_file_limit(settings: ServerSettings) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and needed > hard:
         raise ConfigurationError(
-            f"--max-connections {settings.max_connections} needs {needed} open files, but a process may have {hard}:"
-            " raise that limit, as with ulimit -n, or lower the number."
+            f"--max-connections {settings.max_connections} and --database-connections"
+            f" {settings.database_connections} need {needed} open files, but a process may have {hard}: raise that"
+            " limit, as with ulimit -n, or lower the numbers."
         )
     enough = soft if soft == resource.RLIM_INFINITY else max(soft, needed)
     resource.setrlimit(resource.RLIMIT_NOFILE, (enough, hard))

@@ -229,9 +229,9 @@ def test_invalid_port_of_the_platform_is_named(tmp_path: Path, value: str) -> No
     ("name", "values"),
     [
         ("host", ["localhost", "0.0.0.0", "::", "::1", "node-1.example.com", "fe80::1%lo"]),
-        ("trusted_proxies", ["10.0.0.5", "10.0.0.0/8, ::1", "10.0.0.0/255.0.0.0"]),
+        ("trusted_proxies", ["10.0.0.5", "10.0.0.0/8, ::1", "10.0.0.0/255.0.0.0", "fe80::1%eth0"]),
         ("allowed_origins", ["https://a,", ",https://a", "", "*", "https://a, http://b:8 https://c"]),
-        ("allowed_origins", ["capacitor://localhost,http://[::1]:3000 https://example.com.", "app://-, *"]),
+        ("allowed_origins", ["capacitor://localhost,http://[::1]:3000 https://example.com.", "app://-, file://, *"]),
         (
             "public_url",
             [
@@ -288,7 +288,8 @@ def test_unusable_values_are_refused(name: str, values: list[Any]) -> None:
         ("port", "70000", "70000 is not an integer from 0 to 65535"),
         ("port", "1e3", "1e3 is not an integer from 0 to 65535"),
         ("port", "postgresql://a:b@c", "the value is not an integer from 0 to 65535"),
-        ("port", "", "the value is not an integer from 0 to 65535"),
+        ("port", "", "an empty value is not an integer from 0 to 65535"),
+        ("port", '"8000"', '"8000" is not an integer from 0 to 65535'),
         ("workers", "0", "0 is not an integer of at least 1"),
         ("workers", "two", "two is not an integer of at least 1"),
         ("keep_alive_timeout", "1.5", "1.5 is not an integer from 1 to 86400"),
@@ -306,6 +307,7 @@ def test_unusable_values_are_refused(name: str, values: list[Any]) -> None:
             ("trusted_proxies", text, "write IP addresses or networks, not names, such as 10.0.0.0/8,127.0.0.1")
             for text in ("nginx", "*", "10.0.0.0/33", "10.0.0.1;10.0.0.2")
         ),
+        ("trusted_proxies", "fe80::1%eth0/64", "write fe80::/64 instead of fe80::1%eth0/64"),
         ("trusted_proxies", "::1, 10.0.0.5/8", "write 10.0.0.0/8 instead of 10.0.0.5/8"),
         *(
             ("allowed_origins", origin, f"browsers send this origin as {sent}, so write that instead")
@@ -323,6 +325,7 @@ def test_unusable_values_are_refused(name: str, values: list[Any]) -> None:
                 "http://[0::1]": "http://[::1]",
                 "capacitor://localhost/": "capacitor://localhost",
                 "Tauri://localhost": "tauri://localhost",
+                "file:///a": "file://",
             }.items()
         ),
         *(
@@ -335,7 +338,7 @@ def test_unusable_values_are_refused(name: str, values: list[Any]) -> None:
                 origin,
                 "write it as https://app.example.com, separated by commas, or * for all origins",
             )
-            for origin in ("null", "a.example", "https://a:b@c", "https://a:b")
+            for origin in ("null", "a.example", "https://a:b@c", "https://a:b", "HTTPS://a:12,3@b")
         ),
     ],
 )

@@ -239,7 +239,11 @@ def test_counts_survive_a_reload(start: Start, tmp_path: Path, temp_root: Path, 
 def test_unusable_metrics_address_is_reported_in_one_sentence(tmp_path: Path, temp_root: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         taken = listener.getsockname()[1]
-        for address, reason in ((f"127.0.0.1:{taken}", "Address already in use"), ("nowhere.invalid:9464", "")):
+        for address, reason in (
+            (f"127.0.0.1:{taken}", "Address already in use"),
+            ("nowhere.invalid:9464", ""),
+            ("a..b:1", ""),
+        ):
             failed = run(tmp_path, "serve", "--port", "0", "--metrics", address, variables={"TMPDIR": str(temp_root)})
             assert failed.returncode == 1
             assert failed.stdout == ""

@@ -322,6 +322,6 @@ def test_max_connections_over_the_hard_file_limit_is_refused(tmp_path: Path, mon
 
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == (
-        "--max-connections 300 needs 374 open files, but a process may have 200: raise that limit, as with ulimit -n,"
-        " or lower the number.\n"
+        "--max-connections 300 and --database-connections 10 need 374 open files, but a process may have 200:"
+        " raise that limit, as with ulimit -n, or lower the numbers.\n"
     )
