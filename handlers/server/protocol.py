@@ -71,6 +71,8 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        # A socket for IPv6 and IPv4 reports IPv4 addresses in the form ::ffff:127.0.0.1.
+        self.client = self.client and (self.client[0].removeprefix("::ffff:"), self.client[1])
         for option in USER_TIMEOUT:
             transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, option, int(self.timeout * 1000))
         self._close_after(self.timeout_keep_alive)

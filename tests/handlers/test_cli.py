@@ -322,8 +322,10 @@ def test_invalid_variable_is_reported_in_one_sentence(tmp_path: Path) -> None:
     ("proxies", "scheme"),
     [("127.0.0.1", "https"), ("10.0.0.0/8, ::1,127.0.0.0/8", "https"), ("10.0.0.0/8", "http"), ("", "http")],
 )
-def test_link_has_the_scheme_from_a_trusted_proxy(start: Start, proxies: str, scheme: str) -> None:
-    client = start("--trusted-proxies", proxies).client
+@pytest.mark.parametrize("host", ["127.0.0.1", "::ffff:127.0.0.1"])
+def test_link_has_the_scheme_from_a_trusted_proxy(start: Start, host: str, proxies: str, scheme: str) -> None:
+    """A socket for IPv6 and IPv4 reports IPv4 addresses in the form ::ffff:127.0.0.1."""
+    client = start("--host", host, "--insecure-open", "--trusted-proxies", proxies).client
     for title in "ab":
         client.post("/api/tasks", json={"title": title})
     headers = {"Host": "tasks.example.com", "X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.1"}
