@@ -13,10 +13,10 @@ from argparse import RawDescriptionHelpFormatter
 from io import TextIOWrapper
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import click
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -45,6 +45,8 @@ from models.transfer.backup import backup
 
 signal.signal(signal.SIGINT, _on_interrupt)
 
+# Unlike `str_strip_whitespace`, this accepts bytes that are no text in the encoding of the locale.
+Stripped = Annotated[str, AfterValidator(str.strip)]
 SHORT_VALUE = r"""[\w.,+"' -]{1,20}"""
 
 
@@ -160,11 +162,11 @@ class Backup(Settings):
         print(f"Copied {rows} rows to {self.file}, and checked the copy.")
 
 
-class Copy(BaseModel, str_strip_whitespace=True):
+class Copy(BaseModel):
     """Copy all data from a SQLite file to an empty PostgreSQL database, and compare the two."""
 
-    source: str = Field(validation_alias="from", description=f"the file, such as sqlite:///{NAME}.db")
-    target: str = Field(validation_alias="to", description=f"the database, such as postgresql://host/{NAME}")
+    source: Stripped = Field(validation_alias="from", description=f"the file, such as sqlite:///{NAME}.db")
+    target: Stripped = Field(validation_alias="to", description=f"the database, such as postgresql://host/{NAME}")
 
     def cli_cmd(self) -> None:
         require("psycopg_pool", "postgresql", f"{COMMAND} copy")

@@ -89,16 +89,21 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
+def ensure_encodable(path: Path) -> None:
+    """Raise ConfigurationError if the encoding of the locale cannot write a path."""
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError as error:
+        raise ConfigurationError(f"The locale has no letters for {path}: set LC_ALL=C.UTF-8.") from error
+
+
 def _path(rest: str, setting: str) -> Path:
     path = Path(rest.removeprefix("/"))
     # The other messages repeat the path, so a new file must not be the user, password and host of a server.
     is_server = re.search("(?s):.*@", rest) and not path.exists()
     if rest == "/" or not rest.startswith("/") or ":memory:" in rest or "?" in rest or is_server:
         raise ConfigurationError(f"{setting} must name {FILE}.")
-    try:
-        os.fsencode(path)
-    except UnicodeEncodeError as error:
-        raise ConfigurationError(f"The locale has no letters for {path}: set LC_ALL=C.UTF-8.") from error
+    ensure_encodable(path)
     if not path.parent.is_dir():
         raise ConfigurationError(f"The folder of {path} does not exist: create it, or change {setting}.")
     if path.is_dir():

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from models.database.address import existing_database, one_line
+from models.database.address import ensure_encodable, existing_database, one_line
 from models.database.errors import ConfigurationError
 from models.database.migrate import ensure_own
 from models.database.sqlite import SqliteFile, open_existing
@@ -46,6 +46,7 @@ def backup(url: str, file: Path, tables: Collection[str]) -> int:
 
 
 def _ensure_free(file: Path) -> None:
+    ensure_encodable(file)
     if not file.parent.is_dir():
         raise ConfigurationError(f"The folder of {file} does not exist: create it, or name a file elsewhere.")
     # SQLite would treat an existing WAL or journal as part of the copy.

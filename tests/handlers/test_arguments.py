@@ -90,13 +90,17 @@ def test_no_command_prints_a_part_of_a_password(tmp_path: Path, command: str) ->
             "There is no file no.db: name an existing database in --from.",
         ),
         (
+            "copy --from \tsqlite:///no-\udcff.db\r --to postgresql://h",
+            "There is no file no-\udcff.db: name an existing database in --from.",
+        ),
+        (
             "copy --from sqlite:///no/no.db --to postgresql://h",
             "The folder of no/no.db does not exist: create it, or change --from.",
         ),
     ],
 )
 def test_wrong_arguments_are_reported_in_one_sentence(tmp_path: Path, arguments: str, sentence: str) -> None:
-    failed = inside.run(tmp_path, *arguments.split())
+    failed = inside.run(tmp_path, *arguments.split(" "))
 
     assert (failed.returncode, failed.stdout) == (1, "")
     assert failed.stderr == f"{sentence.format(COMMAND)}\n"
