@@ -11,6 +11,7 @@ from unittest.mock import Mock
 import psutil
 import pytest
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
 
 from handlers.contract import document
 from handlers.server import serve
@@ -53,6 +54,19 @@ def test_application_that_cannot_be_created_ends_the_service(
     failed = inside.run(tmp_path, "serve", "--port", "0")
 
     assert (failed.returncode, failed.stdout, failed.stderr) == (1, "", f"{SENTENCE}\n")
+
+
+def test_worker_names_a_line_of_the_file_that_became_unreadable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / ".env").write_text("NAME: value\n", "utf-8")
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(SystemExit) as end:
+        serve.application()
+
+    assert end.value.code == STARTUP_FAILURE
+    assert capsys.readouterr().err.startswith(f"{tmp_path}/.env, line 1: ")
 
 
 @pytest.mark.usefixtures("in_process")
