@@ -60,6 +60,6 @@ def _network(host: str) -> str:
     with suppress(ValueError):
         address = ip_address(host)
         if isinstance(address, IPv6Address):
-            # On a dual-stack socket, IPv4 addresses arrive as IPv6 (RFC 4291, section 2.5.5.2).
+            # A proxy may send an IPv4 address as IPv6 (RFC 4291, section 2.5.5.2).
             return str(address.ipv4_mapped or ip_network((int(address), 64), strict=False))
     return host
