@@ -252,15 +252,6 @@ def test_unusable_metrics_address_is_reported_in_one_sentence(tmp_path: Path, te
             assert failed.stderr.count("\n") == 1
 
 
-@pytest.mark.slow
-def test_metrics_are_not_on_the_port_of_the_service(tmp_path: Path, temp_root: Path, port: int) -> None:
-    flags = ("--port", str(port), "--metrics", f"127.0.0.1:{port}")
-    failed = run(tmp_path, "serve", *flags, variables={"TMPDIR": str(temp_root)})
-
-    assert failed.returncode == 1
-    assert failed.stderr == f"Port {port} is taken: stop what listens there, or choose another with --port.\n"
-
-
 @pytest.mark.parametrize("address", ["", "127.0.0.1:9464", "[::1]:9464", "0.0.0.0:65535", "metrics.internal:1"])
 def test_valid_metrics_address_is_accepted(address: str) -> None:
     assert ServerSettings(metrics=address).metrics == address
