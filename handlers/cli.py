@@ -43,8 +43,6 @@ from models.database.migrate import migrate, prepare
 from models.tables import all_tables
 from models.transfer.backup import backup
 
-signal.signal(signal.SIGINT, _on_interrupt)
-
 # Unlike `str_strip_whitespace`, this accepts bytes that are no text in the encoding of the locale.
 Stripped = Annotated[str, AfterValidator(str.strip)]
 SHORT_VALUE = r"""[\w.,+"' -]{1,20}"""
@@ -104,7 +102,7 @@ class NewKey(Settings):
         if error := output.stdout_error():
             keys.revoke(self.database_url, self.name)
             raise ConfigurationError(
-                f"The key cannot be shown ({error.strerror}), so it was revoked: redirect the output, and try again."
+                f"The key could not be shown ({error.strerror}) and was revoked: redirect the output, and try again."
             )
         print("Send it in the header Authorization: Bearer ...; it is not shown again.", file=sys.stderr)
 
@@ -213,7 +211,9 @@ Every flag can also be set in the environment or in a .env file: --port as {vari
 def main() -> None:
     """Run the command in `sys.argv`. After a user error, print one sentence and exit with status 1."""
     try:
-        parser = Parser(COMMAND, description=Command.__doc__, formatter_class=RawDescriptionHelpFormatter)
+        parser = Parser(
+            COMMAND, description=Command.__doc__, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False
+        )
         CliApp.run(Command, cli_settings_source=CliSettingsSource(Command, root_parser=parser))
     except ValidationError as error:
         sys.exit("\n".join(map(_sentence, error.errors())))
@@ -250,8 +250,11 @@ def _sentence(fault: ErrorDetails) -> str:
     if fault["type"] != "value_error":
         value = fault["input"] or "an empty value"
         # Other values may be URLs with passwords.
-        message = f"{value if re.fullmatch(SHORT_VALUE, value) else 'the value'} is not {expected(name)}"
-    places = [flag, variable(name)]
+        message = f"write {expected(name)}, not {value if re.fullmatch(SHORT_VALUE, value) else 'this value'}"
+    places = f"{flag} or {variable(name)}"
     if (other := environment.PLATFORM_VARIABLES.get(name, "")) in os.environ:
-        places.append(other)
-    return f"{' or '.join(places)}: {message}."
+        places = f"{flag}, {variable(name)} or {other}"
+    return f"{places}: {message}."
+
+
+signal.signal(signal.SIGINT, _on_interrupt)

@@ -59,7 +59,7 @@ def misspelt(prefix: str, variables: list[str]) -> Iterator[str]:
             close = [by_rest[rest] for rest in get_close_matches(upper.removeprefix(prefix), by_rest, 1)]
         elif not (close := get_close_matches(upper, variables, 1, CLOSE)):
             continue
-        yield f"{name} is not a setting, and is ignored{f'; did you mean {close[0]}?' if close else '.'}"
+        yield f"{name} is not a setting and was ignored{f'; did you mean {close[0]}?' if close else '.'}"
 
 
 def _is_foreign(prefix: str, name: str, value: str | None) -> bool:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, HttpUrl, field_validator
-from pydantic_core import Url as AnyScheme
+from pydantic_core import Url
 from pydantic_settings import BaseSettings
 
 from handlers import environment
@@ -28,7 +28,7 @@ APP_ORIGIN = r"file://(?=/)|(?!(?:https?|wss?|ftp):)[a-z][a-z\d+.-]*://[^/?#]+"
 ORIGIN = re.compile(f"{WEB_ORIGIN}|{APP_ORIGIN}", re.ASCII)
 ORIGIN_HINT = "write it as https://app.example.com, separated by commas, or * for all origins"
 KINDS: dict[Any, str] = {int: "an integer", float: "a number", bool: "true or false"}
-BOUNDS = {"ge": "of at least", "gt": "above", "le": "at most"}
+BOUNDS = {"ge": "of at least", "gt": "above", "le": "up to"}
 
 
 def _checked(is_valid: Callable[[str], object], hint: str) -> AfterValidator:
@@ -62,7 +62,7 @@ def _check_networks(text: str) -> str:
         try:
             interface = ip_interface(network.strip())
         except ValueError:
-            raise ValueError("write IP addresses or networks, not names, such as 10.0.0.0/8,127.0.0.1") from None
+            raise ValueError("write IP addresses or networks, such as 10.0.0.0/8,127.0.0.1, and no names") from None
         if "/" in network and interface.ip != interface.network.network_address:
             raise ValueError(f"write {interface.network} instead of {interface}")
     return text
@@ -86,7 +86,7 @@ def _check_origins(text: str) -> str:
         raise ValueError(ORIGIN_HINT)
     for origin in text.replace(",", " ").split():
         if origin != "*" and (canonical := _canonical_origin(origin)) != origin:
-            raise ValueError(f"browsers send this origin as {canonical}, so write that instead")
+            raise ValueError(f"write {canonical}, as browsers send it")
     return text
 
 
@@ -94,7 +94,7 @@ def _canonical_origin(text: str) -> str:
     if "*" in text:
         raise ValueError("write each origin instead of a pattern, or * alone for all origins")
     with suppress(ValueError):
-        if origin := ORIGIN.match(str(AnyScheme(text))):
+        if origin := ORIGIN.match(str(Url(text))):
             return origin[0]
     raise ValueError(ORIGIN_HINT)
 
@@ -115,7 +115,7 @@ Limits = Annotated[
     str, _checked(_are_limits, "100/second;5000/hour, with at least one request and at most a day in each")
 ]
 Listener = Annotated[str, _checked(re.compile(f"{HOST}:{PORT}", re.ASCII).fullmatch, "127.0.0.1:9464 or [::1]:9464")]
-Url = Annotated[
+PublicUrl = Annotated[
     str, _checked(_is_url, "https://api.example.com/prefix, without a user name, password, query or fragment")
 ]
 Origins = Annotated[str, AfterValidator(_check_origins)]
@@ -164,7 +164,7 @@ class ServerSettings(Settings):
     """restart when the code or the contract changes"""
     trusted_proxies: Networks = ""
     """addresses of proxies whose X-Forwarded-Proto and X-Forwarded-For to trust, separated by commas"""
-    public_url: Url = ""
+    public_url: PublicUrl = ""
     """URL of the service in responses and in the published contract; by default that of the request"""
     insecure_open: bool = False
     """listen on another address than loopback without any API key"""
@@ -206,7 +206,7 @@ def expected(name: str) -> str:
     """Return what the value of a number or a boolean must be, such as "an integer from 0 to 65535"."""
     field = ServerSettings.model_fields[name]
     bounds = {key: value for bound in field.metadata for key, value in asdict(bound).items()}
-    words = " and ".join(f"{BOUNDS[key]} {value}" for key, value in bounds.items())
+    words = ", ".join(f"{BOUNDS[key]} {value}" for key, value in bounds.items())
     if {"ge", "le"} <= bounds.keys():
         words = f"from {bounds['ge']} to {bounds['le']}"
     return f"{KINDS[field.annotation]} {words}".rstrip()

@@ -162,7 +162,7 @@ def application() -> Any:
     try:
         settings = ServerSettings()
         if parent := parent_process():
-            Thread(target=_end_with, args=(parent, settings.shutdown_timeout), daemon=True).start()
+            Thread(target=_end_after_parent, args=(parent, settings.shutdown_timeout), daemon=True).start()
         return create_app(settings)
     except ConfigurationError as error:
         print(error, file=sys.stderr)
@@ -195,7 +195,7 @@ def _await_interrupts() -> None:
             os._exit(0)
 
 
-def _end_with(parent: BaseProcess, shutdown_timeout: float) -> None:
+def _end_after_parent(parent: BaseProcess, shutdown_timeout: float) -> None:
     """End this process once its parent has ended, as if by SIGTERM. The parent may have been killed."""
     parent.join()
     os.kill(os.getpid(), signal.SIGTERM)
@@ -261,7 +261,7 @@ def _bind(host: str, port: int, metrics: str) -> socket.socket:
         if error.errno == errno.EADDRINUSE:
             message = f"Port {port} is taken: stop what listens there, or choose another with --port."
             if metrics.endswith(f":{port}"):
-                message = f"Port {port} is that of --metrics: choose another with --port."
+                message = f"Port {port} is taken by --metrics: choose another with --port."
         raise ConfigurationError(message) from error
     return listener
 

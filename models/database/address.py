@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from peewee import DatabaseError
 
 from models.database.errors import ConfigurationError, require
-from models.database.sqlite import SqliteFile, ensure_own_wal
+from models.database.sqlite import SqliteFile, refuse_foreign_wal
 
 if TYPE_CHECKING:
     from models.database.postgresql import PostgresqlDatabase
@@ -94,7 +94,7 @@ def ensure_encodable(path: Path) -> None:
     try:
         os.fsencode(path)
     except UnicodeEncodeError as error:
-        raise ConfigurationError(f"The locale has no letters for {path}: set LC_ALL=C.UTF-8.") from error
+        raise ConfigurationError(f"The locale cannot encode the file name {path}: set LC_ALL=C.UTF-8.") from error
 
 
 def _path(rest: str, setting: str) -> Path:
@@ -111,5 +111,5 @@ def _path(rest: str, setting: str) -> Path:
     # Check the mode too, because root can write to read-only files.
     if path.exists() and not (os.access(path, os.W_OK) and path.stat().st_mode & 0o222):
         raise ConfigurationError(f"{path} is read-only: make it writable, or change {setting}.")
-    ensure_own_wal(path)
+    refuse_foreign_wal(path)
     return path

@@ -17,7 +17,7 @@ ADDED_TABLES = ("sqlite_", "_litestream_")
 
 def migrate(url: str) -> list[str]:
     """Apply all pending migrations to the database at a URL in one transaction, and return their names."""
-    ensure_own(url)
+    refuse_foreign_file(url)
     with connected(url) as database:
         try:
             with database.migration():
@@ -36,12 +36,12 @@ def prepare(url: str) -> None:
         ensure_migrated(database)
 
 
-def ensure_own(url: str, setting: str = "DATABASE_URL") -> None:
+def refuse_foreign_file(url: str, setting: str = "DATABASE_URL") -> None:
     """Raise ConfigurationError if a URL names a SQLite file of another program, which is left unchanged.
 
     A file of this service has its first migration; later releases and other programs may have others.
     """
-    database = open_database(url)
+    database = open_database(url, setting=setting)
     if not isinstance(database, SqliteFile):
         return
     path = Path(database.database)

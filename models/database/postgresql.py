@@ -169,7 +169,7 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
                 with _aborted_after_timeout(connection):
                     result = await use(connection, *arguments)
                 if connection.lacks_standby:
-                    raise UnavailableError("a commit did not wait for the synchronous standby")
+                    raise UnavailableError("the wait for the standby was canceled; a failover may lose the write")
                 return result
             except errors.ReadOnlySqlTransaction:
                 # After a failover another server is the primary.

@@ -33,7 +33,7 @@ POLL_INTERVAL = 0.001
 CHECK_TTL = 0.001
 # The format versions of a file in WAL mode, which follow the first 18 bytes. Those of a copy by `backup` are 1 and 1.
 WAL_VERSIONS = b"\2\2"
-# The offset and the number of the bytes that SQLite locks in a file while it uses the file.
+# SQLite's SHARED lock: its offset and its length in bytes (os_unix.c).
 SHARED_LOCK = 0x4000_0002, 510
 PRAGMAS = {"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1}
 # The errors by SQLite's message, because the code may be that of a trigger.
@@ -89,7 +89,7 @@ class SqliteFile(SqliteDatabase):
             except UnavailableError:
                 if self._replaced:
                     self.close()
-                    self._thread.submit(self._let_go)
+                    self._thread.submit(self._release_file)
                 raise
             self._checked_until = monotonic() + CHECK_TTL
         try:
@@ -256,11 +256,11 @@ class SqliteFile(SqliteDatabase):
         try:
             self._check_file()
         except UnavailableError:
-            self._let_go()
+            self._release_file()
         finally:
             self.close()
 
-    def _let_go(self) -> None:
+    def _release_file(self) -> None:
         """Close the writer so that the WAL, which is found by its name, cannot damage a file that has taken the path.
 
         If another process prevents this, leave the writer open; the next read tries again.
@@ -286,9 +286,9 @@ def open_existing(path: Path, mode: str) -> sqlite3.Connection:
     return sqlite3.connect(address, timeout=BUSY_TIMEOUT, isolation_level=None, uri=True)
 
 
-def ensure_own_wal(path: Path) -> None:
+def refuse_foreign_wal(path: Path) -> None:
     """Raise ConfigurationError if the WAL beside a file belongs to another file, which had the same name."""
-    wal = Path(f"{path.resolve() if path.is_symlink() else path}-wal")
+    wal = _wal(path)
     # SQLite marks the file first and then writes the WAL, so look at the WAL first: another process may be starting.
     # SQLite itself reports a file that cannot be read.
     with suppress(OSError):
@@ -298,14 +298,15 @@ def ensure_own_wal(path: Path) -> None:
             if _read_versions(file.fileno()) == WAL_VERSIONS:
                 return
         raise ConfigurationError(
-            f"{wal} belongs to another file than {path}, and would damage it: remove {wal} and"
-            f" {str(wal).removesuffix('-wal')}-shm, or put the file back to which they belong."
+            f"{wal} belongs to another file and would damage {path}: put that file back to keep its last writes, or"
+            f" remove {wal} and {str(wal).removesuffix('-wal')}-shm."
         )
 
 
 def read_tables(path: Path) -> tuple[set[str], set[str]]:
     """Return the names of all tables of a file and of the migrations applied to it, without changing the file."""
-    with closing(open_existing(path, "rw")) as connection:
+    # Closing would move the WAL of a killed process into the file. Without a WAL, there may be a journal to roll back.
+    with closing(open_existing(path, "ro" if _wal(path).exists() else "rw")) as connection:
         connection.execute("BEGIN")
         query = "SELECT name FROM sqlite_master WHERE type = 'table'"
         tables = {name for (name,) in _retry_while_busy(lambda: connection.execute(query).fetchall())}
@@ -314,6 +315,10 @@ def read_tables(path: Path) -> tuple[set[str], set[str]]:
         with suppress(sqlite3.OperationalError):
             applied = {name for (name,) in connection.execute("SELECT name FROM schema_migration")}
     return tables, applied
+
+
+def _wal(path: Path) -> Path:
+    return Path(f"{path.resolve() if path.is_symlink() else path}-wal")
 
 
 def _read_versions(descriptor: int) -> bytes:

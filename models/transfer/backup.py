@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 from models.database.address import ensure_encodable, existing_database, one_line
 from models.database.errors import ConfigurationError
-from models.database.migrate import ensure_own
+from models.database.migrate import refuse_foreign_file
 from models.database.sqlite import SqliteFile, open_existing
 
 
@@ -22,7 +22,7 @@ def backup(url: str, file: Path, tables: Collection[str]) -> int:
     database = existing_database(url)
     if not isinstance(database, SqliteFile):
         raise ConfigurationError("DATABASE_URL names a server: back it up with its own tools, such as pg_dump.")
-    ensure_own(url)
+    refuse_foreign_file(url)
     source = Path(database.database)
     _ensure_free(file)
     try:

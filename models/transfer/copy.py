@@ -18,7 +18,7 @@ from models.database.address import (
     open_database,
 )
 from models.database.errors import ConfigurationError
-from models.database.migrate import ensure_migrated, ensure_own, migrate
+from models.database.migrate import ensure_migrated, migrate, refuse_foreign_file
 from models.database.postgresql import PostgresqlDatabase
 from models.database.sqlite import SqliteFile
 
@@ -36,7 +36,7 @@ def copy(source: str, target: str, tables: Tables) -> Iterator[tuple[int, int]]:
     if not source.startswith("sqlite://") or not target.startswith(SERVER_SCHEMES):
         raise ConfigurationError(f"--from must name {FILE}, and --to {SERVER}.")
     file = cast("SqliteFile", existing_database(source, "--from"))
-    ensure_own(source, "--from")
+    refuse_foreign_file(source, "--from")
     server = cast("PostgresqlDatabase", open_database(target, setting="--to"))
     with connection(file, "--from"), connection(server, "--to"):
         ensure_migrated(file)

@@ -24,7 +24,20 @@ URLS = [
     *("sqlite:///ann:{0}\n{1}@h/tasks", "https://ann:{0}--{1}@h/tasks"),
 ]
 COMMANDS = [
-    *("", "key", "key new", "key revoke", "key list", "backup", "contract", "serve", "serve --reload", "serve --"),
+    *(
+        "",
+        "--=",
+        "serve --=",
+        "key",
+        "key new",
+        "key revoke",
+        "key list",
+        "backup",
+        "contract",
+        "serve",
+        "serve --reload",
+        "serve --",
+    ),
     *("migrate --database-url", "serve --database-url", "key list --database-url", "backup copy.db --database-url"),
     *("copy --to=postgresql://127.0.0.1:1/x --from", "copy --from=sqlite:///tasks.db --to", "migrate --databse-url"),
     *(f"serve --rate-limit=1/day --{name.replace('_', '-')}=" for name in ServerSettings.model_fields),

@@ -106,7 +106,7 @@ def test_unreadable_file_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_misspelt_variable_is_named_without_its_value(tmp_path: Path, name: str, meant: str | None) -> None:
-    sentence = f"{name} is not a setting, and is ignored{f'; did you mean {meant}?' if meant else '.'}\n"
+    sentence = f"{name} is not a setting and was ignored{f'; did you mean {meant}?' if meant else '.'}\n"
 
     for variables, file in (({name: SECRET}, ""), ({}, f"{name}={SECRET}"), ({name: SECRET}, f"{name}={SECRET}")):
         (tmp_path / ".env").write_text(file, "utf-8")
@@ -157,4 +157,4 @@ def test_misspelt_variable_is_named_once_at_the_start(start: Start) -> None:
 
     assert service.client.get("/health/ready").status_code == 200
     assert service.stop() == 0
-    assert service.log() == f"{PREFIX}PROT is not a setting, and is ignored; did you mean {PREFIX}PORT?\n"
+    assert service.log() == f"{PREFIX}PROT is not a setting and was ignored; did you mean {PREFIX}PORT?\n"

@@ -221,7 +221,7 @@ def test_invalid_port_of_the_platform_is_named(tmp_path: Path, value: str) -> No
         failed = inside.run(tmp_path, "serve", variables={"PORT": value})
 
     assert failed.returncode == 1
-    assert failed.stderr.startswith(f"--port or {PREFIX}PORT or PORT: ")
+    assert failed.stderr.startswith(f"--port, {PREFIX}PORT or PORT: ")
     assert failed.stderr.count("\n") == 1
 
 
@@ -285,16 +285,16 @@ def test_unusable_values_are_refused(name: str, values: list[Any]) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        ("port", "70000", "70000 is not an integer from 0 to 65535"),
-        ("port", "1e3", "1e3 is not an integer from 0 to 65535"),
-        ("port", "postgresql://a:b@c", "the value is not an integer from 0 to 65535"),
-        ("port", "", "an empty value is not an integer from 0 to 65535"),
-        ("port", '"8000"', '"8000" is not an integer from 0 to 65535'),
-        ("workers", "0", "0 is not an integer of at least 1"),
-        ("workers", "two", "two is not an integer of at least 1"),
-        ("keep_alive_timeout", "1.5", "1.5 is not an integer from 1 to 86400"),
-        ("request_timeout", "nan", "nan is not a number above 0 and at most 86400"),
-        ("reload", "maybe", "maybe is not true or false"),
+        ("port", "70000", "write an integer from 0 to 65535, not 70000"),
+        ("port", "1e3", "write an integer from 0 to 65535, not 1e3"),
+        ("port", "postgresql://a:b@c", "write an integer from 0 to 65535, not this value"),
+        ("port", "", "write an integer from 0 to 65535, not an empty value"),
+        ("port", '"8000"', 'write an integer from 0 to 65535, not "8000"'),
+        ("workers", "0", "write an integer of at least 1, not 0"),
+        ("workers", "two", "write an integer of at least 1, not two"),
+        ("keep_alive_timeout", "1.5", "write an integer from 1 to 86400, not 1.5"),
+        ("request_timeout", "nan", "write a number above 0, up to 86400, not nan"),
+        ("reload", "maybe", "write true or false, not maybe"),
         ("host", "[::1]", "write ::1 instead"),
         ("host", "[::1]:80", "write ::1 instead, and the port as --port"),
         ("host", "http://localhost/", "write localhost instead"),
@@ -304,13 +304,13 @@ def test_unusable_values_are_refused(name: str, values: list[Any]) -> None:
             for host in ("", "*", "a b", "http://a:b@c", "https://a/b")
         ),
         *(
-            ("trusted_proxies", text, "write IP addresses or networks, not names, such as 10.0.0.0/8,127.0.0.1")
+            ("trusted_proxies", text, "write IP addresses or networks, such as 10.0.0.0/8,127.0.0.1, and no names")
             for text in ("nginx", "*", "10.0.0.0/33", "10.0.0.1;10.0.0.2")
         ),
         ("trusted_proxies", "fe80::1%eth0/64", "write fe80::/64 instead of fe80::1%eth0/64"),
         ("trusted_proxies", "::1, 10.0.0.5/8", "write 10.0.0.0/8 instead of 10.0.0.5/8"),
         *(
-            ("allowed_origins", origin, f"browsers send this origin as {sent}, so write that instead")
+            ("allowed_origins", origin, f"write {sent}, as browsers send it")
             for origin, sent in {
                 "HTTPS://a": "https://a",
                 "https://App.example": "https://app.example",

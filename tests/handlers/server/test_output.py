@@ -212,7 +212,7 @@ def test_revokes_a_key_that_cannot_be_shown(tmp_path: Path, monkeypatch: pytest.
     failed = inside.run(tmp_path, "key", "new", "app")
 
     assert failed.returncode == 1
-    assert failed.stderr.startswith("The key cannot be shown (No space left on device), so it was revoked: ")
+    assert failed.stderr.startswith("The key could not be shown (No space left on device) and was revoked: ")
     assert failed.stderr.count("\n") == 1
     assert "revoked" in inside.run(tmp_path, "key", "list").stdout
     monkeypatch.undo()

@@ -43,13 +43,10 @@ async def fail(_: object) -> None:
 
 
 @pytest.mark.usefixtures("in_process")
-@pytest.mark.parametrize("name", ["create_app", "ServerSettings"])
-def test_application_that_cannot_be_created_ends_the_service(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    """The command has checked before that it can be created, but `.env` or the contract may have changed."""
-    calls = Mock(side_effect=[None, ConfigurationError(SENTENCE)][name == "ServerSettings" :])
-    monkeypatch.setattr(f"handlers.server.serve.{name}", calls)
+def test_application_that_cannot_be_created_ends_the_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command has checked before that it can be created, but the contract may have changed."""
+    calls = Mock(side_effect=[None, ConfigurationError(SENTENCE)])
+    monkeypatch.setattr("handlers.server.serve.create_app", calls)
 
     failed = inside.run(tmp_path, "serve", "--port", "0")
 

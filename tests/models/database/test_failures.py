@@ -19,7 +19,7 @@ import pytest
 
 from tests.support import wire
 from tests.support.calls import CALLS, assert_unavailable, call, wait_until
-from tests.support.project import COMMAND, ROOT
+from tests.support.project import COMMAND
 from tests.support.service import Service, Start, run
 
 
@@ -184,7 +184,7 @@ def test_backup_restored_while_serving(
         f"ERROR:    {path} was replaced while the service was running: stop the service, remove {path}-wal and"
         f" {path}-shm, and start it again\n"
     )
-    wait_until(lambda: service.log().count(advice) == int(workers))
+    wait_until(lambda: service.log().count(advice) >= int(workers))
     for method, url, _ in CALLS:
         assert_unavailable(call(service.client, method, url))
     assert service.client.get("/health/ready").status_code == 503
@@ -193,7 +193,6 @@ def test_backup_restored_while_serving(
     if how is Path.rename:
         assert stored_titles(tmp_path / "old.db") == ["kept", "later"]
     for name in ("tasks.db-wal", "tasks.db-shm"):
-        assert name in (ROOT / "docs/operations.md").read_text("utf-8")
         (tmp_path / name).unlink()
     restored = start()
     assert [task["title"] for task in restored.client.get("/api/tasks").json()] == ["kept"]
@@ -264,8 +263,8 @@ def test_leftover_wal_of_another_file_is_refused(
         refused = run(tmp_path, *command)
         assert (refused.returncode, refused.stdout) == (1, "")
         assert refused.stderr == (
-            "tasks.db-wal belongs to another file than tasks.db, and would damage it: remove tasks.db-wal and"
-            " tasks.db-shm, or put the file back to which they belong.\n"
+            "tasks.db-wal belongs to another file and would damage tasks.db: put that file back to keep its last"
+            " writes, or remove tasks.db-wal and tasks.db-shm.\n"
         )
         assert [(tmp_path / name).read_bytes() for name in names if (tmp_path / name).exists()] == before
 

@@ -1,5 +1,6 @@
 """Each migration runs only once; either all pending migrations are applied or none; the data stays."""
 
+import shutil
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -291,6 +292,20 @@ def test_file_of_another_program_is_not_changed(tmp_path: Path, script: str) -> 
 
     assert path.read_bytes() == before
     assert [*tmp_path.iterdir()] == [path]
+
+
+def test_wal_of_another_program_that_was_killed_is_not_changed(tmp_path: Path) -> None:
+    path, copy = tmp_path / "notes.db", tmp_path / "copy.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("PRAGMA journal_mode = wal; CREATE TABLE note (text TEXT)")
+        for suffix in ("", "-wal"):
+            shutil.copy(f"{path}{suffix}", f"{copy}{suffix}")
+    before = copy.read_bytes(), Path(f"{copy}-wal").read_bytes()
+
+    with pytest.raises(ConfigurationError, match="is not a database of this service"):
+        migrate(f"sqlite:///{copy}")
+
+    assert (copy.read_bytes(), Path(f"{copy}-wal").read_bytes()) == before
 
 
 @pytest.mark.parametrize("content", [b"This is a text.", b"SQLite format 2\0" * 40, bytes(4096), b"xy"])

@@ -328,7 +328,7 @@ def contents() -> dict[str, bytes]:
         ("sqlite:///tasks.db", "text", "text exists already and was not changed: remove it, or name another file."),
         ("sqlite:///tasks.db", "tasks.db", "tasks.db exists already and was not changed"),
         ("sqlite:///tasks.db", "no/copy", "The folder of no/copy does not exist: create it, or name a file elsewhere."),
-        ("sqlite:///tasks.db", "\ud800", "The locale has no letters for \ud800: set LC_ALL=C.UTF-8."),
+        ("sqlite:///tasks.db", "\ud800", "The locale cannot encode the file name \ud800: set LC_ALL=C.UTF-8."),
         ("sqlite:///tasks.db", "/proc/copy", "/proc/copy cannot be written: No such file or directory; fix that"),
     ],
 )
