@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import chdir
 from pathlib import Path
 from typing import Any, NamedTuple
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import pytest
 import uvicorn
@@ -115,6 +115,8 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[St
         for listener in sockets or self.sockets:
             listener.close()
 
+    # It would block the signal in this process, and in those that later tests start.
+    monkeypatch.setattr("handlers.server.serve._handle_interrupts", Mock())
     for runner in (uvicorn.Server, Multiprocess, ChangeReload):
         monkeypatch.setattr(runner, "run", run)
     # Do not let uvicorn change the logging configuration of the tests.
