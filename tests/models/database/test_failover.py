@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import count, product
 from pathlib import Path
 from threading import Event
@@ -17,6 +17,7 @@ from models import keys
 from models.database.address import open_database
 from models.database.migrate import migrate
 from tests.support.calls import assert_is_problem, assert_unavailable, bearer, call, post, titles, wait_until
+from tests.support.pooler import PgBouncer
 from tests.support.replication import ReplicatedServer, replicated_servers
 from tests.support.service import Service, running
 
@@ -192,26 +193,37 @@ def test_failover_under_load(servers: Servers, tmp_path: Path, end: Callable[[Re
             assert_is_problem(response.status_code, response)
 
 
+@pytest.mark.parametrize("has_pooler", [False, True])
 @pytest.mark.parametrize("function", ["pg_cancel_backend", "pg_terminate_backend"])
-def test_commit_that_does_not_wait_for_the_standby(shared_servers: Servers, tmp_path: Path, function: str) -> None:
+def test_commit_that_does_not_wait_for_the_standby(
+    shared_servers: Servers, tmp_path: Path, function: str, has_pooler: bool
+) -> None:
     """The write is only on the primary, so a failover would lose it: it is acknowledged once the standby has it."""
     primary, standby = shared_servers
-    with serving(tmp_path, primary.url) as service, ThreadPoolExecutor() as pool:
+    title = f"{function} {has_pooler}"
+    with ExitStack() as stack:
+        url = primary.url
+        if has_pooler:
+            pooler = PgBouncer(tmp_path, url)
+            stack.callback(pooler.kill)
+            url = pooler.url
+        service = stack.enter_context(serving(tmp_path, url))
+        pool = stack.enter_context(ThreadPoolExecutor())
 
         def create() -> httpx.Response:
-            return post(service.client, function, {"title": function})
+            return post(service.client, title, {"title": title})
 
         with standby.suspended():
             first = pool.submit(create)
             wait_until(lambda: bool(primary.execute(f"SELECT {function}(pid) {WAITING}")) or first.done())
             assert_unavailable(first.result())
-            assert titles(service.client).count(function) == 1
+            assert titles(service.client).count(title) == 1
             repeated = pool.submit(create)
             wait_until(lambda: bool(primary.execute(f"SELECT 1 {WAITING}")) or repeated.done())
             assert not repeated.done()
         assert repeated.result().status_code == 201
         assert repeated.result().headers["idempotency-replayed"] == "true"
-        assert titles(service.client).count(function) == 1
+        assert titles(service.client).count(title) == 1
 
 
 def test_standby_that_hangs_for_a_while(shared_servers: Servers, tmp_path: Path) -> None:
