@@ -75,14 +75,14 @@ def connected(url: str) -> Iterator[Database]:
 
 @contextmanager
 def connection(database: Database, setting: str = SETTING) -> Iterator[None]:
-    """Connect a database by Peewee. `setting` is what its URL is from."""
+    """Connect a database by Peewee, and report its errors. `setting` is what its URL is from."""
     with closing(database):
         try:
             database.connect()
+            yield
         except DatabaseError as error:
             message = f"The database cannot be used: {one_line(error)}; fix that, or change {setting}."
             raise ConfigurationError(message) from error
-        yield
 
 
 def one_line(error: Exception) -> str:

@@ -38,16 +38,17 @@ def copy(source: str, target: str, tables: Tables) -> Iterator[tuple[int, int]]:
     file = cast("SqliteFile", existing_database(source, "--from"))
     refuse_foreign_file(source, "--from")
     server = cast("PostgresqlDatabase", open_database(target, setting="--to"))
-    with connection(file, "--from"), connection(server, "--to"):
+    with connection(file, "--from"):
         ensure_migrated(file)
-        if not server.table_exists("schema_migration"):
-            migrate(target)
-        ensure_migrated(server)
-        try:
-            with file.atomic("IMMEDIATE"), server.connection().transaction():
-                yield from _copy(file, server, tables)
-        except (peewee.DatabaseError, psycopg.Error) as error:
-            raise ConfigurationError(f"Nothing was copied: {one_line(error)}.") from error
+        with connection(server, "--to"):
+            if not server.table_exists("schema_migration"):
+                migrate(target)
+            ensure_migrated(server)
+            try:
+                with file.atomic("IMMEDIATE"), server.connection().transaction():
+                    yield from _copy(file, server, tables)
+            except (peewee.DatabaseError, psycopg.Error) as error:
+                raise ConfigurationError(f"Nothing was copied: {one_line(error)}.") from error
 
 
 def _copy(file: SqliteFile, server: PostgresqlDatabase, tables: Tables) -> Iterator[tuple[int, int]]:

@@ -120,6 +120,18 @@ def test_primary_that_becomes_a_standby(start: Start, store: PostgresqlStore) ->
     assert responses[-1] == 201
 
 
+@pytest.mark.parametrize("command", ["new", "revoke"])
+def test_command_that_is_given_a_standby(store: PostgresqlStore, tmp_path: Path, command: str) -> None:
+    store.administer(f"ALTER DATABASE {store.name} SET default_transaction_read_only = on")
+
+    refused = run(tmp_path, "key", command, "app", variables={"DATABASE_URL": store.url})
+
+    assert refused.returncode == 1
+    assert re.fullmatch(
+        r"The database cannot be used: cannot execute \w+ in a read-only transaction; fix that, or .*\.\n", refused.stderr
+    )
+
+
 def test_number_of_connections_is_limited(start: Start, store: PostgresqlStore) -> None:
     client = start("--database-connections", "3").client
     count_connections = (
