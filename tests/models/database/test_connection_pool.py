@@ -11,6 +11,7 @@ import pytest
 from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict
 
+from models.database import postgresql
 from models.database.address import Database, open_database
 from models.database.errors import DuplicateError, MissingError, UnavailableError
 from models.database.statements import Execute, Rows
@@ -65,6 +66,13 @@ async def write_atomically(database: Database, *statements: str) -> Rows:
 
 
 OPERATIONS = [read, write, write_atomically]
+
+
+@pytest.fixture
+def shorten_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the timeouts, but leave the tests enough time on a busy machine."""
+    monkeypatch.setattr(postgresql, "POOL_TIMEOUT", 0.5)
+    monkeypatch.setattr(postgresql, "TIMEOUT", 1.0)
 
 
 def run_with_pool(store: PostgresqlStore, connections: int, work: Callable[[Database], Awaitable[Any]]) -> None:
@@ -157,6 +165,7 @@ def test_lost_server_is_detected(store: PostgresqlStore, monkeypatch: pytest.Mon
     assert int(seen[-1]["connect_timeout"]) == 7
 
 
+@pytest.mark.usefixtures("shorten_timeouts")
 def test_server_that_hangs_after_connecting(store: PostgresqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """The pool gives up connections that the server does not configure, and makes others."""
     execute, hangs = AsyncConnection.execute, [True]
@@ -302,6 +311,7 @@ def test_connection_is_clean_after_a_waiting_call_is_cancelled(store: Postgresql
     run_with_pool(store, 1, work)
 
 
+@pytest.mark.usefixtures("shorten_timeouts")
 def test_connection_is_clean_after_a_timeout(store: PostgresqlStore) -> None:
     """A timeout closes the connection of a slow transaction; a call that waits for this connection fails earlier."""
 
