@@ -128,7 +128,8 @@ def test_command_that_is_given_a_standby(store: PostgresqlStore, tmp_path: Path,
 
     assert refused.returncode == 1
     assert re.fullmatch(
-        r"The database cannot be used: cannot execute \w+ in a read-only transaction; fix that, or .*\.\n", refused.stderr
+        r"The database cannot be used: cannot execute \w+ in a read-only transaction; fix that, or .*\.\n",
+        refused.stderr,
     )
 
 
