@@ -127,10 +127,8 @@ def test_command_that_is_given_a_standby(store: PostgresqlStore, tmp_path: Path,
     refused = run(tmp_path, "key", command, "app", variables={"DATABASE_URL": store.url})
 
     assert refused.returncode == 1
-    assert re.fullmatch(
-        r"The database cannot be used: cannot execute \w+ in a read-only transaction; fix that, or .*\.\n",
-        refused.stderr,
-    )
+    sentence = r"The database cannot be used: cannot execute \w+ in a read-only transaction; fix that, or .*\.\n"
+    assert re.fullmatch(sentence, refused.stderr)
 
 
 def test_number_of_connections_is_limited(start: Start, store: PostgresqlStore) -> None:
