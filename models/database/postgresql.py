@@ -183,6 +183,11 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
                 await self._pool.putconn(connection)
         except (psycopg.OperationalError, errors.ReadOnlySqlTransaction) as error:
             raise UnavailableError(str(error).strip()) from None
+        except psycopg.InternalError as error:
+            # The session ended before the commit: psycopg cannot tell the server's error from that of the pooler.
+            if error.sqlstate:
+                raise
+            raise UnavailableError(str(error)) from None
         # A deferred constraint is checked by the commit.
         except psycopg.IntegrityError as error:
             raise _translate(error) from None

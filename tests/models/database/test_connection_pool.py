@@ -206,6 +206,7 @@ OUTCOMES = {
     "statement timeout": "DO $$BEGIN RAISE query_canceled; END$$",
     "lock timeout": "DO $$BEGIN RAISE lock_not_available; END$$",
     "standby": "DO $$BEGIN RAISE read_only_sql_transaction; END$$",
+    "internal error": "DO $$BEGIN RAISE internal_error; END$$",
     "server shutdown": "SELECT pg_terminate_backend(pg_backend_pid())",
     "value that psycopg cannot read": "SELECT 'infinity'::timestamp",
 }
@@ -264,6 +265,21 @@ def test_connection_is_clean_however_the_work_ends(
             with suppress(psycopg.Error, DuplicateError, UnavailableError, MissingError, RuntimeError):
                 await write_(work_)
             await assert_connection_is_clean(database, store)
+
+    run_with_pool(store, 1, work)
+
+
+def test_session_that_ends_before_the_commit(store: PostgresqlStore) -> None:
+    """PgBouncer sends two errors then: that of the server, and its own."""
+
+    async def insert_and_end_session(execute: Execute) -> None:
+        await execute(INSERT, ["lost"])
+        await asyncio.to_thread(store.end_connections)
+
+    async def work(database: Database) -> None:
+        with pytest.raises(UnavailableError):
+            await database.write_atomically(insert_and_end_session)
+        await assert_connection_is_clean(database, store)
 
     run_with_pool(store, 1, work)
 
