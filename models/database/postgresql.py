@@ -276,9 +276,15 @@ async def _transaction_with_settings(connection: PooledConnection) -> AsyncItera
 
 @contextmanager
 def _aborted_after_timeout(connection: PooledConnection) -> Iterator[None]:
-    timer = asyncio.get_running_loop().call_later(TIMEOUT, _abort, connection)
+    loop = asyncio.get_running_loop()
+    timer = loop.call_later(TIMEOUT, _abort, connection)
     try:
         yield
+    except psycopg.OperationalError:
+        if loop.time() < timer.when():
+            raise
+        cause = "no result within {:g} seconds; the server hangs, or a commit waits for a standby that is down"
+        raise UnavailableError(cause.format(TIMEOUT)) from None
     finally:
         timer.cancel()
 

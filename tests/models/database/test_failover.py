@@ -232,6 +232,7 @@ def test_standby_that_hangs_for_a_while(shared_servers: Servers, tmp_path: Path)
     with serving(tmp_path, several(primary, standby)) as service:
         with standby.suspended():
             assert_unavailable(call(service.client, "POST", "/api/tasks"))
+            assert "no result within 3 seconds; " in service.log()
             assert "a" not in titles(service.client)
 
         wait_until(lambda: "a" in titles(service.client))
