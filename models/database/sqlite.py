@@ -58,7 +58,7 @@ class SqliteFile(SqliteDatabase):
     def __init__(self, path: Path) -> None:
         super().__init__(str(path), pragmas=PRAGMAS, timeout=BUSY_TIMEOUT)
         self._path = path
-        # The log's message once another file has taken the place of the file.
+        # The log's message once the file must not be used again.
         self._replaced = ""
         self._waiting: deque[Write] = deque()
         # Called in the writer thread after each commit, with the number of writes in it.
@@ -79,6 +79,9 @@ class SqliteFile(SqliteDatabase):
         self._status = os.fstat(self._descriptor)
         # They are not those of WAL mode if the file system has no shared memory.
         self._versions = _read_versions(self._descriptor)
+        self._wal, self._shm = _wal_files(self._path)
+        wal_files = (self._wal, self._shm) if self._versions == WAL_VERSIONS else ()
+        self._wal_files = {path: path.stat() for path in wal_files}
         self._checked_until = 0.0
 
     async def read(self, sql: str, parameters: Sequence[Any]) -> Rows:
@@ -236,19 +239,21 @@ class SqliteFile(SqliteDatabase):
             raise _translate(error) from None
 
     def _check_file(self) -> None:
-        """Raise UnavailableError if the file was removed. If another has taken its place, never use it again."""
+        """Raise UnavailableError if the file was removed. If it or its WAL was replaced, never use it again."""
         if not self._replaced:
             try:
                 status = self._path.stat()
             except OSError:
                 # SQLite would keep writing to the removed file, and the writes would be lost.
                 raise UnavailableError(f"{self._path} was removed; put it back") from None
-            if samestat(status, self._status) and _read_versions(self._descriptor) == self._versions:
+            if not samestat(status, self._status) or _read_versions(self._descriptor) != self._versions:
+                change, remedy = f"{self._path} was replaced", f"remove {self._wal} and {self._shm}, and start it again"
+            elif not all(_is_same(path, status) for path, status in self._wal_files.items()):
+                # Another process would create new ones, and the two would not see each other's writes and locks.
+                change, remedy = f"{self._wal} or {self._shm} was removed", "and start it again"
+            else:
                 return
-            self._replaced = (
-                f"{self._path} was replaced while the service was running: stop the service, remove"
-                f" {self._path}-wal and {self._path}-shm, and start it again"
-            )
+            self._replaced = f"{change} while the service was running: stop the service, {remedy}"
             logger.error(self._replaced)
         raise UnavailableError(self._replaced)
 
@@ -288,7 +293,7 @@ def open_existing(path: Path, mode: str) -> sqlite3.Connection:
 
 def refuse_foreign_wal(path: Path) -> None:
     """Raise ConfigurationError if the WAL beside a file belongs to another file, which had the same name."""
-    wal = _wal(path)
+    wal, shm = _wal_files(path)
     # SQLite marks the file first and then writes the WAL, so look at the WAL first: another process may be starting.
     # SQLite itself reports a file that cannot be read.
     with suppress(OSError):
@@ -297,16 +302,20 @@ def refuse_foreign_wal(path: Path) -> None:
         with suppress(FileNotFoundError), path.open("rb") as file:
             if _read_versions(file.fileno()) == WAL_VERSIONS:
                 return
+        if not path.exists():
+            raise ConfigurationError(
+                f"{path} is missing, and {wal} has its last writes: put the file back, or remove {wal} and {shm}."
+            )
         raise ConfigurationError(
             f"{wal} belongs to another file and would damage {path}: put that file back to keep its last writes, or"
-            f" remove {wal} and {str(wal).removesuffix('-wal')}-shm."
+            f" remove {wal} and {shm}."
         )
 
 
 def read_tables(path: Path) -> tuple[set[str], set[str]]:
     """Return the names of all tables of a file and of the migrations applied to it, without changing the file."""
     # Closing would move the WAL of a killed process into the file. Without a WAL, there may be a journal to roll back.
-    with closing(open_existing(path, "ro" if _wal(path).exists() else "rw")) as connection:
+    with closing(open_existing(path, "ro" if _wal_files(path)[0].exists() else "rw")) as connection:
         connection.execute("BEGIN")
         query = "SELECT name FROM sqlite_master WHERE type = 'table'"
         tables = {name for (name,) in _retry_while_busy(lambda: connection.execute(query).fetchall())}
@@ -317,8 +326,18 @@ def read_tables(path: Path) -> tuple[set[str], set[str]]:
     return tables, applied
 
 
-def _wal(path: Path) -> Path:
-    return Path(f"{path.resolve() if path.is_symlink() else path}-wal")
+def _wal_files(path: Path) -> tuple[Path, Path]:
+    """Return the paths of the WAL and of its index, which SQLite keeps beside the target of a symbolic link."""
+    # Unlike `Path.resolve`, this raises no error if links form a loop.
+    target = os.path.realpath(path) if path.is_symlink() else path
+    return Path(f"{target}-wal"), Path(f"{target}-shm")
+
+
+def _is_same(path: Path, status: os.stat_result) -> bool:
+    try:
+        return samestat(path.stat(), status)
+    except OSError:
+        return False
 
 
 def _read_versions(descriptor: int) -> bytes:

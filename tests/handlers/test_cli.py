@@ -56,6 +56,20 @@ def test_serve_announces_itself_and_ends_on_sigterm(start: Start, tmp_path: Path
     assert [path.name for path in tmp_path.iterdir() if path.name != "log"] == ["tasks.db"]
 
 
+@pytest.mark.parametrize("arguments", [("key", "new", "app"), ("key", "revoke", "app")])
+def test_database_that_refuses_a_write_is_reported(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """An unknown format version makes a file read-only for SQLite (sqlite.org/fileformat2.html)."""
+    assert inside.run(tmp_path, "migrate").returncode == 0
+    with (tmp_path / "tasks.db").open("r+b") as file:
+        file.seek(18)
+        file.write(b"\3")
+
+    failed = inside.run(tmp_path, *arguments)
+
+    sentence = "The database cannot be used: attempt to write a readonly database; fix that, or change DATABASE_URL.\n"
+    assert (failed.returncode, failed.stdout, failed.stderr) == (1, "", sentence)
+
+
 @pytest.mark.parametrize("flags", [(), ("--workers", "2"), ("--reload",)])
 def test_serve_ends_on_ctrl_c(start: Start, flags: tuple[str, ...]) -> None:
     service = start(*flags)

@@ -242,6 +242,29 @@ def test_file_removed_before_shutdown_is_complete(start: Start, tmp_path: Path) 
     assert stored_titles(tmp_path / "old.db") == ["kept", "later"]
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("removed", [("-wal",), ("-shm",), ("-wal", "-shm")], ids=["wal", "shm", "both"])
+def test_wal_removed_while_serving(start: Start, tmp_path: Path, removed: tuple[str, ...], workers: str) -> None:
+    """Another process would create a new WAL, so the service first moves all commits into the file."""
+    path = tmp_path / "tasks.db"
+    service = start("--workers", workers)
+    service.client.post("/api/tasks", json={"title": "kept"})
+
+    for suffix in removed:
+        Path(f"{path}{suffix}").unlink()
+
+    advice = (
+        f"ERROR:    {path}-wal or {path}-shm was removed while the service was running: stop the service, and start it"
+        " again\n"
+    )
+    wait_until(lambda: service.log().count(advice) == int(workers))
+    assert_unavailable(call(service.client, "POST", "/api/tasks"))
+    service.process.kill()
+    service.process.wait(timeout=30)
+    assert [task["title"] for task in start().client.get("/api/tasks").json()] == ["kept"]
+    assert "Traceback" not in service.log()
+
+
 @pytest.mark.parametrize("how", [Path.rename, shutil.copyfile, None], ids=["replaced", "overwritten", "removed"])
 @pytest.mark.parametrize("put_back", [False, True])
 def test_leftover_wal_of_another_file_is_refused(
@@ -262,10 +285,12 @@ def test_leftover_wal_of_another_file_is_refused(
     for command in (["serve"], ["migrate"], ["key", "new", "app"], ["key", "list"], ["backup", "other.db"]):
         refused = run(tmp_path, *command)
         assert (refused.returncode, refused.stdout) == (1, "")
-        assert refused.stderr == (
-            "tasks.db-wal belongs to another file and would damage tasks.db: put that file back to keep its last"
-            " writes, or remove tasks.db-wal and tasks.db-shm.\n"
+        sentence = (
+            "belongs to another file and would damage tasks.db: " if how else "has its last writes: put the file "
         )
+        assert sentence in refused.stderr
+        assert refused.stderr.endswith("or remove tasks.db-wal and tasks.db-shm.\n")
+        assert refused.stderr.count("\n") == 1
         assert [(tmp_path / name).read_bytes() for name in names if (tmp_path / name).exists()] == before
 
     if put_back:

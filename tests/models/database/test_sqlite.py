@@ -239,6 +239,30 @@ def test_wal_beside_the_target_of_a_symbolic_link_is_checked(tmp_path: Path) -> 
         open_database(f"sqlite:///{link}")
 
 
+def test_loop_of_symbolic_links_is_reported(tmp_path: Path) -> None:
+    link = tmp_path / "tasks.db"
+    link.symlink_to(link)
+
+    with pytest.raises(ConfigurationError, match="The database cannot be used: unable to open database file; "):
+        migrate(f"sqlite:///{link}")
+
+
+def test_advice_names_the_wal_beside_the_target_of_a_symbolic_link(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    path, link = tmp_path / "data/tasks.db", tmp_path / "tasks.db"
+    migrate(f"sqlite:///{path}")
+    link.symlink_to(path)
+    database = SqliteFile(link)
+    asyncio.run(database.start())
+    (tmp_path / "copy.db").write_bytes(path.read_bytes())
+    (tmp_path / "copy.db").rename(path)
+
+    with pytest.raises(UnavailableError, match=f"^{link} was replaced .*: stop the service, remove {path}-wal and"):
+        asyncio.run(database.read("SELECT 1", []))
+
+    asyncio.run(database.shut_down())
+
+
 def test_file_system_without_shared_memory_is_supported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite then stays in the mode of a restored copy, so that an overwritten file cannot be told from it."""
     monkeypatch.setitem(sqlite.PRAGMAS, "journal_mode", "delete")
