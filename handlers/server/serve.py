@@ -87,7 +87,10 @@ class Workers(Multiprocess):
     """uvicorn's supervisor of worker processes, which here prints an announcement once all workers are ready."""
 
     def __init__(self, config: Config, sockets: list[socket.socket], announcement: str) -> None:
+        on_hangup = signal.getsignal(signal.SIGHUP)
         super().__init__(config, sockets)
+        # uvicorn would restart the workers. As with one worker, a closed terminal ends the service, except after nohup.
+        signal.signal(signal.SIGHUP, on_hangup)
         self.announcement = announcement
 
     def init_processes(self) -> None:

@@ -177,16 +177,19 @@ def test_sigterm_before_the_start_ends_the_service(tmp_path: Path) -> None:
     assert not end.value.code
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
 @pytest.mark.parametrize("flags", [("--workers", "2"), ("--reload",)])
-def test_processes_end_after_their_parent_was_killed(start: Start, flags: tuple[str, ...]) -> None:
-    """They finish a request that has started, and another service can use the port at once."""
+def test_processes_end_after_their_parent_was_killed(
+    start: Start, flags: tuple[str, ...], number: signal.Signals
+) -> None:
+    """They do so too when the terminal is closed (SIGHUP), and another service can use the port at once."""
     service = start(*flags)
     port = int(service.url.rpartition(":")[2])
     children = psutil.Process(service.process.pid).children()
     assert service.client.post("/api/tasks", json={"title": "a"}).status_code == 201
 
-    service.process.kill()
-    service.process.wait()
+    service.process.send_signal(number)
+    service.process.wait(timeout=10)
     psutil.wait_procs(children, timeout=30)
 
     assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
