@@ -1,5 +1,6 @@
 """Copy a SQLite file to a PostgreSQL server, for a service that outgrows one machine."""
 
+import sqlite3
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from typing import Any, cast
@@ -47,7 +48,8 @@ def copy(source: str, target: str, tables: Tables) -> Iterator[tuple[int, int]]:
             try:
                 with file.atomic("IMMEDIATE"), server.connection().transaction():
                     yield from _copy(file, server, tables)
-            except (peewee.DatabaseError, psycopg.Error) as error:
+            except (peewee.DatabaseError, psycopg.Error, sqlite3.Error) as error:
+                # Peewee does not translate the errors of an iteration.
                 raise ConfigurationError(f"Nothing was copied: {one_line(error)}.") from error
 
 

@@ -10,6 +10,7 @@ import pytest
 from models.database.address import open_database
 from models.database.errors import ConfigurationError
 from models.database.migrate import migrate
+from models.tables import all_tables
 from models.transfer import copy as copying
 from models.transfer.copy import copy
 from tests.support import inside
@@ -117,6 +118,17 @@ def test_row_refused_by_the_target_is_reported(source: SqliteStore, store: Postg
     assert refused.returncode == 1
     assert "Nothing was copied: new row for relation" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_damaged_source_is_reported(source: SqliteStore, store: PostgresqlStore) -> None:
+    """SQLite meets the damage only when it reads the last row."""
+    source.execute("UPDATE task SET description = zeroblob(50000) WHERE id = 4")
+    with source.path.open("r+b") as file:
+        file.seek(-20_000, 2)
+        file.write(b"\xff" * 20_000)
+
+    with pytest.raises(ConfigurationError, match=r"^Nothing was copied: database disk image is malformed\.$"):
+        list(copy(source.url, store.url, all_tables()))
 
 
 @pytest.mark.parametrize(
