@@ -23,6 +23,7 @@ from handlers.contract.document import COMMAND
 from handlers.settings import PREFIX
 from models.database.migrate import DIRECTORY
 from tests.support import inside
+from tests.support.calls import wait_until
 from tests.support.project import COMMAND as COMMAND_PATH
 from tests.support.project import RUN_FROM_SOURCE
 from tests.support.service import Start, environment, run, run_installed
@@ -313,7 +314,10 @@ def test_ctrl_c_during_the_start_shows_no_traceback(tmp_path: Path, arguments: t
             encoding="utf-8",
             start_new_session=True,
         )
-        time.sleep(0.05 + 0.2 * step)
+        # Before it imports this package, Python itself shows a traceback.
+        maps = Path(f"/proc/{process.pid}/maps")
+        wait_until(lambda maps=maps: "pydantic_core" in maps.read_text("utf-8"))  # type: ignore[misc]
+        time.sleep(0.2 * step)
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGINT)
         # This waits for all processes that have the pipes.
