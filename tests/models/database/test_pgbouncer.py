@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import httpx
 import psycopg
@@ -101,6 +102,25 @@ def test_pooler_without_prepared_statements(start: Start, store: PostgresqlStore
     assert_sessions_are_unchanged(store)
     # Both services write to this file.
     assert services[0].log() == f"WARNING:  {POOLER_CANNOT_PREPARE}\n" * 2
+
+
+@pytest.mark.usefixtures("pooler")
+@pytest.mark.parametrize("pooler", [{"max_prepared_statements": 0, "default_pool_size": 1}], indirect=True)
+def test_prepared_statement_of_another_client(store: PostgresqlStore, caplog: pytest.LogCaptureFixture) -> None:
+    """It remains in the session, and has the name that psycopg gives to its first statement."""
+    with psycopg.connect(store.url, prepare_threshold=0) as other:
+        other.execute("SELECT 1")
+    database = open_database(store.url)
+
+    async def read() -> Any:
+        await database.start()
+        try:
+            return await database.read("SELECT 2", [])
+        finally:
+            await database.shut_down()
+
+    assert asyncio.run(read()) == [(2,)]
+    assert caplog.messages == [POOLER_CANNOT_PREPARE]
 
 
 @pytest.mark.usefixtures("pooler")

@@ -221,6 +221,17 @@ def test_wal_of_a_replaced_file_is_emptied_once_no_other_process_reads_it(databa
         assert old.execute("SELECT title FROM task").fetchall() == [("a",)]
 
 
+@pytest.mark.parametrize("suffix", ["-wal", "-shm"])
+def test_file_whose_wal_was_removed_gets_no_more_writes(database: SqliteFile, tmp_path: Path, suffix: str) -> None:
+    """Another process would create a new WAL, and neither process would see the writes of the other."""
+    insert = "INSERT INTO task (title, completed, created_at) VALUES ('a', false, '')"
+    asyncio.run(database.write(run, insert))
+    (tmp_path / f"tasks.db{suffix}").unlink()
+
+    with pytest.raises(UnavailableError, match="was removed while the service was running: stop the service, and"):
+        asyncio.run(database.write(run, insert))
+
+
 def test_wal_beside_the_target_of_a_symbolic_link_is_checked(tmp_path: Path) -> None:
     """SQLite follows the link before it looks for the WAL."""
     folder = tmp_path / "data"
