@@ -16,34 +16,27 @@ from models.database.errors import ConfigurationError
 FILE = Path(".env")
 # Settings that hosting platforms set under names without the prefix.
 PLATFORM_VARIABLES = {"port": "PORT"}
-# Variables that have the prefix, but another purpose. Kubernetes and Docker describe services with them: those of a
-# Service named `shop-api` begin with SHOP_API_, as do those of a Service named `shop-api-metrics`. Clients keep an API
-# key in KEY.
+# What follows the prefix in variables with another purpose. Those of a Service named `shop-api` begin with SHOP_API_,
+# as do those of a Service named `shop-api-metrics`.
 FOREIGN = re.compile(
-    r"KEY=.*|(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)_(PROTO|PORT|ADDR)|ENV_\w+)=.*"
-    r"|(\w+_)?(PORT(_\d+_(TCP|UDP|SCTP))?=(tcp|udp|sctp):|NAME=)/.*",
-    re.DOTALL,
+    r"""
+      KEY=.*                                                # clients keep an API key in it
+    | (\w+_)?SERVICE_(HOST|PORT(_\w+)?)=.*                  # Kubernetes
+    | (\w+_)?PORT_\d+_(TCP|UDP|SCTP)_(PROTO|PORT|ADDR)=.*   # Kubernetes, and `docker --link`
+    | (\w+_)?PORT(_\d+_(TCP|UDP|SCTP))?=(tcp|udp|sctp):/.*  # Kubernetes, and `docker --link`
+    | (\w+_)?(NAME=/|ENV_\w+=).*                            # `docker --link`
+    """,
+    re.DOTALL | re.VERBOSE,
 )
 CLOSE = 0.9  # the similarity from which a variable without the prefix looks like a setting
-
-
-class Variables(EnvSettingsSource):
-    """The settings among some variables."""
-
-    def __init__(self, settings_class: type[BaseSettings], variables: Mapping[str, str | None]) -> None:
-        super().__init__(settings_class)
-        prefix = self.env_prefix.upper()
-        self.env_vars = {
-            name.lower(): value for name, value in variables.items() if not _is_foreign(prefix, name, value)
-        }
 
 
 def sources(settings_class: type[BaseSettings]) -> tuple[PydanticBaseSettingsSource, ...]:
     """Return the sources of settings, in the order of their precedence."""
     given = {name: os.environ.get(variable, "").strip() for name, variable in PLATFORM_VARIABLES.items()}
     return (
-        Variables(settings_class, os.environ),
-        Variables(settings_class, _read_file()),
+        _source(settings_class, os.environ),
+        _source(settings_class, _read_file()),
         InitSettingsSource(settings_class, {name: value for name, value in given.items() if value}),
     )
 
@@ -60,6 +53,14 @@ def misspelt(prefix: str, variables: list[str]) -> Iterator[str]:
         elif not (close := get_close_matches(upper, variables, 1, CLOSE)):
             continue
         yield f"{name} is not a setting and was ignored{f'; did you mean {close[0]}?' if close else '.'}"
+
+
+def _source(settings_class: type[BaseSettings], variables: Mapping[str, str | None]) -> EnvSettingsSource:
+    source = EnvSettingsSource(settings_class)
+    prefix = source.env_prefix.upper()
+    own = {name: value for name, value in variables.items() if not _is_foreign(prefix, name, value)}
+    source.env_vars = {name.lower(): value for name, value in own.items()}
+    return source
 
 
 def _is_foreign(prefix: str, name: str, value: str | None) -> bool:

@@ -35,10 +35,9 @@ OPTIONS: dict[str, Any] = {
 }
 # With several hosts, libpq would take the first one that accepts connections, even a standby.
 SEVERAL_HOSTS = {"target_session_attrs": "read-write"}
-# A server's defaults may allow it to acknowledge commits before they are on disk, and to keep the locks of a client
-# that vanished.
-# Nor may a commit skip the wait for the synchronous standby, or the server suppress the warning that it was canceled.
-# After TIMEOUT the connection is closed. The statement timeout is shorter, so a connection survives a lock wait.
+# Acknowledge a commit only after the flush to disk and the wait for the synchronous standby; the server reports a
+# canceled wait in a warning. End a transaction whose client vanished, because it keeps its locks. Let a statement end
+# before TIMEOUT, after which the connection is closed, so that a connection survives a lock wait.
 SETTINGS = """SELECT
   set_config('synchronous_commit', regexp_replace(current_setting('synchronous_commit'), 'off|local', 'on'), {local}),
   set_config('client_min_messages', 'warning', {local}),
