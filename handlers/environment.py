@@ -16,8 +16,8 @@ from models.database.errors import ConfigurationError
 FILE = Path(".env")
 # Settings that hosting platforms set under names without the prefix.
 PLATFORM_VARIABLES = {"port": "PORT"}
-# What follows the prefix in variables with another purpose. Those of a Service named `shop-api` begin with SHOP_API_,
-# as do those of a Service named `shop-api-metrics`.
+# Variables with another purpose, without the prefix. Those of a Service named `shop-api` begin with SHOP_API_, as do
+# those of a Service named `shop-api-metrics`.
 FOREIGN = re.compile(
     r"""
       KEY=.*                                                # clients keep an API key in it

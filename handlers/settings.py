@@ -82,7 +82,7 @@ def _check_host(text: str) -> str:
 
 def _check_origins(text: str) -> str:
     if "@" in text:
-        # What precedes it may be a password.
+        # The text before it may be a password.
         raise ValueError(ORIGIN_HINT)
     for origin in text.replace(",", " ").split():
         if origin != "*" and (canonical := _canonical_origin(origin)) != origin:

@@ -56,6 +56,7 @@ class OutputHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             line = self.format(record)
+        # Like the handlers of `logging`: a malformed record must not raise in the code that logs.
         except Exception:
             self.handleError(record)
         else:

@@ -21,7 +21,7 @@ SETTING = "DATABASE_URL"
 FILE = "a SQLite file, such as sqlite:///data.db"
 SERVER = "a server, such as postgresql://user:password@host/database"
 SERVER_SCHEMES = ("postgresql://", "postgres://", "cockroachdb://")
-# What follows the scheme of a server's URL, if its parts are unambiguous. libpq would take a part of a password with @,
+# A server's URL without its scheme, if its parts are unambiguous. libpq would take a part of a password with @,
 # / or ? for the host, the port, the database or a parameter, and would repeat it in messages.
 HOST = r"(?:\[[^\]@/]*\]|[^\[\]:@/?,]*)(?::\d{0,5})?"
 UNAMBIGUOUS = re.compile(rf"(?:(?:[^@/?]|\?(?!\w+=))*@)?{HOST}(?:,{HOST})*(?:[/?][^@]*)?", re.DOTALL)
