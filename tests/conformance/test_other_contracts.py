@@ -52,13 +52,15 @@ def test_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
     with (
         serving(board) as url,
         subprocess.Popen(
-            command(tmp_path, url, "--max-examples", "1000"), cwd=tmp_path, stdout=subprocess.PIPE, encoding="utf-8"
+            command(tmp_path, url, "--phases", "fuzzing", "--max-examples", "1000"),
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
         ) as run,
     ):
         assert run.stdout
-        while "Coverage" not in run.stdout.readline():
-            assert run.poll() is None
-        while "addTask" not in board.succeeded:
+        # Interrupt Schemathesis during a phase: between two phases, it may ignore an interrupt.
+        while "addProject" not in board.succeeded:
             assert run.poll() is None
             sleep(0.01)
         os.kill(run.pid, signal.SIGINT)
