@@ -16,7 +16,7 @@ from starlette.routing import Router
 from handlers.access.cross_origin import CrossOrigin
 from handlers.access.security import Security, find_access
 from handlers.compression import compressed
-from handlers.contract import dispatch, document, problems, responses, routing
+from handlers.contract import dispatch, document, responses, routing
 from handlers.contract.public_url import PublicUrl
 from handlers.contract.scope import RequestState
 from handlers.documentation import pages
@@ -60,13 +60,11 @@ def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
 
         observers.append(metrics.count)
         background.append(partial(metrics.watch, database))
-    rate_limits: list[Any] = []
+    checks: list[dispatch.Check] = [Security(open_routes, access)]
     if settings.rate_limit:
         from handlers.access.rate_limits import RateLimits  # noqa: PLC0415, installed with an extra
 
-        limits = partial(RateLimits, keys=keys, rate_limit=settings.rate_limit, storage=settings.rate_limit_storage)
-        # The second `Problems` answers errors inside `RateLimits`, which then adds its headers to those responses too.
-        rate_limits = [limits, problems.Problems]
+        checks.insert(0, RateLimits(keys, settings.rate_limit, settings.rate_limit_storage))
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[RequestState]:
@@ -88,14 +86,9 @@ def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
         middlewares=[
             *([Observation] if observers else []),
             *([partial(CrossOrigin, origins=origins)] if origins else []),
-            # The outer `Problems` answers the errors of `ResponseValidation`.
-            *([problems.Problems, responses.ResponseValidation] if settings.validate_responses else []),
+            *([responses.ResponseValidation] if settings.validate_responses else []),
             *([partial(PublicUrl, public_url=public_url)] if public_url else []),
-            problems.Problems,
-            routing.Routing,
-            *rate_limits,
-            partial(Security, open_routes=open_routes, access=access),
-            dispatch.Dispatch,
+            partial(dispatch.Dispatch, checks=checks),
         ],
         resolver=Resolver(operations.get),
     )

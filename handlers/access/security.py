@@ -11,13 +11,13 @@ from http import HTTPStatus
 from importlib import import_module
 from importlib.util import find_spec
 from inspect import iscoroutinefunction, signature
+from time import monotonic
 from typing import Any
 
-from connexion.middleware.abstract import ROUTING_CONTEXT
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.routing import BaseRoute, Match
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope, Send
 
 from handlers.contract import document
 from handlers.contract.faults import FaultError, collected
@@ -124,21 +124,20 @@ def find_access(keys: KeyCache, faults: list[str]) -> dict[str | None, Access]:
 
 
 class Security:
-    """Middleware that requires credentials, unless the operation or the route is open to everybody."""
+    """The check that requires credentials, unless the operation or the route is open to everybody."""
 
-    def __init__(self, app: ASGIApp, open_routes: Sequence[BaseRoute], access: Mapping[str | None, Access]) -> None:
-        self.app, self.open_routes, self.access = app, open_routes, access
+    def __init__(self, open_routes: Sequence[BaseRoute], access: Mapping[str | None, Access]) -> None:
+        self.open_routes, self.access = open_routes, access
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            operation_id = scope["extensions"][ROUTING_CONTEXT].get("operation_id")
-            if operation_id or all(route.matches(scope)[0] is Match.NONE for route in self.open_routes):
-                access = self.access[operation_id]
-                if access.has_keys:
-                    await access.keys.ensure_fresh()
-                if not access.needs_only_keys or (access.has_keys and access.keys.required):
-                    await access.authenticate(scope)
-        await self.app(scope, receive, send)
+    async def __call__(self, scope: Scope, send: Send) -> Send:
+        operation_id = scope["state"].get("operation_id")
+        if operation_id or all(route.matches(scope)[0] is Match.NONE for route in self.open_routes):
+            access = self.access[operation_id]
+            if access.has_keys and monotonic() > access.keys.fresh_until:
+                await access.keys.ensure_fresh()
+            if not access.needs_only_keys or (access.has_keys and access.keys.required):
+                await access.authenticate(scope)
+        return send
 
 
 def _credentials(scope: Scope, kind: str, scheme: Mapping[str, Any]) -> Sequence[str]:

@@ -10,7 +10,7 @@ from typing import Any, cast
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from handlers.contract import document, standard
 from handlers.contract.parameters import properties_of
@@ -45,19 +45,9 @@ class Refusal(HTTPException):
         self.violations = list(islice(violations, _errors_schema().get("maxItems", 100)))
 
 
-class Problems:
-    """Middleware that answers every exception with a problem document."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await self.app(scope, receive, send)
-        except (Exception, asyncio.CancelledError) as error:
-            if scope["type"] != "http":
-                raise
-            await _response(scope, error)(scope, receive, send)
+async def answer(error: BaseException, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request with the problem document for an error."""
+    await _response(scope, error)(scope, receive, send)
 
 
 def problem(

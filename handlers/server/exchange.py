@@ -88,6 +88,7 @@ class Exchange:
 
     def __init__(self, connection: Connection, scope: Scope, keep_alive: bool, expects_continue: bool) -> None:
         self.scope = scope
+        self.task: asyncio.Task[None] | None = None  # runs the application
         self.body = b""  # received, but not read by the application
         self.more_body = True
         self.keep_alive, self.expects_continue = keep_alive, expects_continue
@@ -113,6 +114,8 @@ class Exchange:
                 headers, body = problem_response(500)
                 await self.send({"type": "http.response.start", "status": 500, "headers": headers})
                 await self.send({"type": "http.response.body", "body": body})
+        finally:
+            self._connection.server_state.tasks.discard(self.task)
 
     def notify(self) -> None:
         """Wake `receive` after a change of the exchange."""

@@ -192,8 +192,10 @@ class Protocol(asyncio.Protocol):
         self._pending = 0
         if b"x-forwarded-proto" in fields:
             self._normalize_forwarded_scheme()
-        headers, url = self._headers, httptools.parse_url(self._url)
-        path = url.path.decode("ascii")
+        headers = self._headers
+        # Clients should not send a fragment.
+        raw_path, _, query = self._url.partition(b"#")[0].partition(b"?")
+        path = raw_path.decode("ascii")
         request_id = self._request_id(headers if b"x-request-id" in fields else ())
         scope = {
             "type": "http",
@@ -202,8 +204,8 @@ class Protocol(asyncio.Protocol):
             "method": self.parser.get_method().decode(),
             "scheme": scheme,
             "path": unquote(path) if "%" in path else path,
-            "raw_path": url.path,
-            "query_string": url.query or b"",
+            "raw_path": raw_path,
+            "query_string": query,
             "root_path": "",
             "headers": headers,
             "client": self._client,
@@ -283,10 +285,9 @@ class Protocol(asyncio.Protocol):
             self._set_deadline(LINGER_TIMEOUT)
 
     def _start(self, exchange: Exchange) -> None:
+        exchange.task = self._loop.create_task(exchange.run(self._app))
         # uvicorn waits for these tasks when it shuts down, and then cancels them.
-        task = self._loop.create_task(exchange.run(self._app))
-        self.server_state.tasks.add(task)
-        task.add_done_callback(self.server_state.tasks.discard)
+        self.server_state.tasks.add(exchange.task)
 
     def _start_parser(self) -> None:
         self.parser = httptools.HttpRequestParser(self)
