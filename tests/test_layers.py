@@ -52,7 +52,7 @@ ONLY = {
     "starlette": {"handlers.contract", "handlers.server", "handlers.access", "handlers.observability"}
     | {"handlers.documentation", "handlers.application", "handlers.compression"},
     "werkzeug": {"handlers.compression"},
-    "connexion": {"handlers.contract", "handlers.access", "handlers.application"},
+    "connexion": {"handlers.contract.framework"},
     "limits": {"handlers.access", "handlers.settings"},
     "redis": {"handlers.access"},
     "dotenv": {"handlers.environment"},

@@ -13,7 +13,6 @@ from importlib.util import find_spec
 from inspect import iscoroutinefunction, signature
 from typing import Any
 
-from connexion.middleware.abstract import ROUTING_CONTEXT
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.routing import BaseRoute, Match
@@ -21,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from handlers.contract import document
 from handlers.contract.faults import FaultError, collected
+from handlers.contract.framework import ROUTING_CONTEXT
 from handlers.contract.problems import Refusal
 from handlers.contract.scope import operation_id_of, state_of
 from models.keys import KeyCache

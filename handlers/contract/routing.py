@@ -5,13 +5,13 @@ from collections.abc import Awaitable, Callable, Iterable
 from functools import cache
 from typing import NamedTuple
 
-from connexion.middleware.abstract import ROUTING_CONTEXT
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from handlers.contract import document
+from handlers.contract.framework import ROUTING_CONTEXT
 from handlers.contract.problems import Refusal
 
 # A path parameter, whose name may contain any characters.

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Any, TypedDict
 
-from connexion.middleware.abstract import ROUTING_CONTEXT
 from starlette.types import Scope
+
+from handlers.contract.framework import ROUTING_CONTEXT
 
 # An observer is called after each request, with the scope, the status of the response (None if there was no
 # response) and the duration in seconds.
