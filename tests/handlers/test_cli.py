@@ -19,8 +19,7 @@ import pytest
 import yaml
 
 from handlers.contract import document
-from handlers.contract.document import COMMAND
-from handlers.settings import PREFIX
+from handlers.contract.document import COMMAND, PREFIX
 from models.database.migrate import DIRECTORY
 from tests.support import inside
 from tests.support.calls import wait_until
@@ -312,10 +311,10 @@ def count_importers(pid: int, library: str) -> int:
     ("arguments", "library", "importers"),
     [
         # Before it imports this one, Python itself shows a traceback.
-        ("contract", "pydantic_core", 1),
-        ("contract", "yaml", 1),
-        ("contract", "jsonschema_rs", 1),
-        ("contract", "httptools", 1),
+        ("check", "yaml", 1),
+        ("check", "jsonschema_rs", 1),
+        ("check", "pydantic_core", 1),
+        ("check", "httptools", 1),
         ("serve --port 0 --workers 2", "httptools", 1),
         ("serve --port 0 --workers 2", "pydantic_core", 3),
         ("serve --port 0 --workers 2", "httptools", 3),

@@ -17,8 +17,9 @@ from pydantic import ValidationError
 from uvicorn.server import ServerState
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
+from handlers.contract.document import PREFIX
 from handlers.server.serve import serve
-from handlers.settings import PREFIX, ServerSettings, variable
+from handlers.settings import ServerSettings, variable
 from tests.support import inside
 from tests.support.service import environment
 
@@ -75,7 +76,7 @@ def read_settings(
     base_environment = {name: value for name, value in environment().items() if not name.startswith(PREFIX)}
     with (
         patch("tests.support.inside.environment", lambda _: base_environment | strings),
-        patch("handlers.cli.serve") as served,
+        patch("handlers.commands.service.serve") as served,
         patch("handlers.observability.metrics.serve"),
     ):
         result = inside.run(folder, "serve", *flags)
@@ -219,7 +220,7 @@ def test_port_of_the_platform_counts_where_no_other_is_set(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("value", ["http", "65536", "tcp://10.96.14.3:8000"])
 def test_invalid_port_of_the_platform_is_named(tmp_path: Path, value: str) -> None:
-    with patch("handlers.cli.serve"):
+    with patch("handlers.commands.service.serve"):
         failed = inside.run(tmp_path, "serve", variables={"PORT": value})
 
     assert failed.returncode == 1

@@ -10,8 +10,8 @@ import pytest
 from connexion.middleware.abstract import ROUTING_CONTEXT
 from starlette.types import Message, Receive, Scope, Send
 
+from handlers.contract.document import PREFIX
 from handlers.contract.responses import InvalidResponseError, ResponseValidation
-from handlers.settings import PREFIX
 from tests.support.contract import resolved
 from tests.support.project import RUN_FROM_SOURCE
 from tests.support.service import Start

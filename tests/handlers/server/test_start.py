@@ -14,8 +14,8 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 
 from handlers.contract import document
+from handlers.contract.document import PREFIX
 from handlers.server import serve
-from handlers.settings import PREFIX
 from models.database.errors import ConfigurationError
 from models.database.sqlite import SqliteFile
 from tests.support import inside
