@@ -3,6 +3,7 @@
 A subcommand is imported when it runs, so that `--version` and `--help` respond at once.
 """
 
+import gc
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,11 +11,15 @@ from contextlib import contextmanager
 
 @contextmanager
 def _importing() -> Iterator[None]:
-    """Let Ctrl-C end the process without a traceback."""
+    """Let Ctrl-C end the process without a traceback, and collect no garbage, of which imports leave little."""
     on_interrupt = signal.getsignal(signal.SIGINT)
     signal.signal(signal.SIGINT, signal.SIG_DFL if on_interrupt is signal.default_int_handler else on_interrupt)
-    yield
-    signal.signal(signal.SIGINT, on_interrupt)
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        signal.signal(signal.SIGINT, on_interrupt)
 
 
 with _importing():
