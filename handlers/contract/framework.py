@@ -32,7 +32,8 @@ class Placeholder(ModuleType):
         return getattr(import_module(self.__name__), name)
 
 
-def _placeholder(name: str, class_name: str | None) -> Placeholder:
+def placeholder_for(name: str, class_name: str | None) -> Placeholder:
+    """Return a placeholder for a module. A class of the module is replaced by a function that creates its objects."""
     placeholder = Placeholder(name)
     if class_name:
         setattr(placeholder, class_name, partial(_create, name, class_name))
@@ -48,7 +49,7 @@ def _uninstall(placeholder: Placeholder) -> None:
         del sys.modules[placeholder.__name__]
 
 
-placeholders = [_placeholder(*item) for item in DEFERRED.items() if item[0] not in sys.modules]
+placeholders = [placeholder_for(*item) for item in DEFERRED.items() if item[0] not in sys.modules]
 sys.modules.update({placeholder.__name__: placeholder for placeholder in placeholders})
 try:
     from connexion import ConnexionMiddleware

@@ -2,10 +2,24 @@
 
 import subprocess
 import sys
+from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 
-from handlers.contract.framework import DEFERRED
+from handlers.contract.framework import DEFERRED, placeholder_for
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_placeholder_imports_the_module_when_it_is_used(monkeypatch: pytest.MonkeyPatch, installed: bool) -> None:
+    placeholder = placeholder_for("fractions", "Fraction")
+    if installed:
+        monkeypatch.setitem(sys.modules, "fractions", placeholder)
+
+    assert not hasattr(placeholder, "__file__")
+    assert placeholder.Decimal is Decimal
+    assert placeholder.Fraction("1/2") == Fraction(1, 2)
+    assert sys.modules["fractions"] is not placeholder
 
 
 def output(program: str) -> str:
