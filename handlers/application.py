@@ -8,8 +8,6 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from connexion import ConnexionMiddleware
-from connexion.resolver import Resolver
 from pydantic import HttpUrl
 from starlette.routing import Router
 
@@ -17,6 +15,7 @@ from handlers.access.cross_origin import CrossOrigin
 from handlers.access.security import Security, find_access
 from handlers.compression import compressed
 from handlers.contract import dispatch, document, responses, routing
+from handlers.contract.framework import ConnexionMiddleware, Resolver
 from handlers.contract.public_url import PublicUrl
 from handlers.contract.scope import RequestState
 from handlers.documentation import pages

@@ -9,9 +9,6 @@ from itertools import chain
 from typing import Any, get_type_hints
 from urllib.parse import parse_qs, parse_qsl, unquote, urlencode
 
-from connexion.middleware.abstract import RoutedAPI, RoutedMiddleware
-from connexion.operations import AbstractOperation
-from connexion.spec import Specification
 from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -20,6 +17,7 @@ from handlers.contract import document, problems
 from handlers.contract.body import RequestBody
 from handlers.contract.document import Operation
 from handlers.contract.faults import FaultError, collected
+from handlers.contract.framework import AbstractOperation, RoutedAPI, RoutedMiddleware, Specification
 from handlers.contract.parameters import Parameter, Parameters, read
 from handlers.contract.problems import Refusal
 from handlers.contract.public_url import base_url

@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from handlers.contract import document
-from handlers.settings import PREFIX
+from handlers.contract.document import PREFIX
 from tests.support.edits import replace_in
 from tests.support.project import ROOT, RUN_FROM_SOURCE
 from tests.support.reports import CONTRACT_TESTS, failures, har_entries, make_contract, run_command

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from handlers.contract import document
-from handlers.contract.document import COMMAND, NAME, name_of
-from handlers.settings import PREFIX, ServerSettings
+from handlers.contract.document import COMMAND, NAME, PREFIX, name_of
+from handlers.settings import ServerSettings
 from tests.support.contract import own_files
 from tests.support.project import ROOT
 

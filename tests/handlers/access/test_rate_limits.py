@@ -22,8 +22,8 @@ from starlette.types import Message
 
 from handlers.access.rate_limits import RateLimits
 from handlers.access.request_counts import TIMEOUT, CircuitBreaker, Memory, Window
+from handlers.contract.document import PREFIX
 from handlers.contract.problems import Refusal
-from handlers.settings import PREFIX
 from models.database.sqlite import SqliteFile
 from models.keys import KeyCache
 from tests.support.calls import UNKNOWN_METHOD, assert_is_problem, bearer, make_key

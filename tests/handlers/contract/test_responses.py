@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
+from handlers.contract.document import PREFIX
 from handlers.contract.responses import ResponseValidation
-from handlers.settings import PREFIX
 from tests.support.contract import resolved
 from tests.support.project import RUN_FROM_SOURCE
 from tests.support.service import Start

@@ -21,9 +21,9 @@ import httpx
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
+from handlers.contract.document import PREFIX
 from handlers.observability import access_log
 from handlers.observability.observation import Observation
-from handlers.settings import PREFIX
 from tests.support.calls import UNKNOWN_METHOD
 from tests.support.project import ROOT, TIMEOUT
 from tests.support.service import Service, Start, run, running
