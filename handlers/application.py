@@ -22,7 +22,6 @@ from handlers.documentation import pages
 from handlers.idempotency import IdempotencyKeys
 from handlers.lookup import find_handlers
 from handlers.observability import access_log, health
-from handlers.observability.observation import Observation
 from handlers.services import Services
 from handlers.settings import ServerSettings
 from models.database.address import open_database
@@ -83,7 +82,6 @@ def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
         # Redirects to paths with or without a final slash would not have the prefix of a proxy.
         Router(open_routes, redirect_slashes=False, default=routing.without_operation, lifespan=lifespan),
         middlewares=[
-            *([Observation] if observers else []),
             *([partial(CrossOrigin, origins=origins)] if origins else []),
             *([responses.ResponseValidation] if settings.validate_responses else []),
             *([partial(PublicUrl, public_url=public_url)] if public_url else []),

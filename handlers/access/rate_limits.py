@@ -25,8 +25,9 @@ class RateLimits:
     def __init__(self, keys: KeyCache, rate_limit: str, storage: str) -> None:
         self.keys = keys
         limits = sorted(dict.fromkeys(parse_many(rate_limit)), key=RateLimitItem.get_expiry)
-        self.names = {limit: str(limit).replace(" ", "-") for limit in limits}
-        self.policy = ", ".join(f'"{self.names[limit]}";q={limit.amount};w={limit.get_expiry()}' for limit in limits)
+        self.names = [str(limit).replace(" ", "-") for limit in limits]
+        named = zip(self.names, limits, strict=True)
+        self.policy = ", ".join(f'"{name}";q={limit.amount};w={limit.get_expiry()}' for name, limit in named)
         self.count = request_counter(limits, storage)
 
     async def __call__(self, scope: Scope, send: Send) -> Send:
@@ -36,7 +37,8 @@ class RateLimits:
         windows = await self.count(f"key {name}" if name else f"address {_network(scope['client'][0])}")
         if not windows:
             return send
-        state = ", ".join(f'"{self.names[window.limit]}";r={window.remaining};t={window.seconds}' for window in windows)
+        named = zip(self.names, windows, strict=True)
+        state = ", ".join([f'"{name}";r={window.remaining};t={window.seconds}' for name, window in named])
         if any(window.used > window.limit.amount for window in windows):
             seconds = max(1, *(window.seconds for window in windows if not window.remaining))
             headers = {"Retry-After": str(seconds), "RateLimit": state, "RateLimit-Policy": self.policy}

@@ -254,6 +254,8 @@ class Dispatch(RoutedMiddleware[OperationHandlers]):
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        # Clients for tests, such as HTTPX, call the application without a state.
+        scope.setdefault("state", {})
         try:
             operation_id = find_operation(scope)
             for check in self.checks:

@@ -73,7 +73,7 @@ def _response(scope: Scope, error: BaseException) -> Response:
     status, violations, operation_id = 500, getattr(error, "violations", ()), operation_id_of(scope)
     headers = dict(getattr(error, "headers", None) or {})
     # The path as it was sent: decoded, it might contain line breaks, with which clients could forge lines of the log.
-    request = f"{state_of(scope)['request_id']} {scope['method']} {scope['raw_path'].decode('latin-1')}"
+    request = f"{state_of(scope).get('request_id', '-')} {scope['method']} {scope['raw_path'].decode('latin-1')}"
     match error:
         case HTTPException():
             status = error.status_code

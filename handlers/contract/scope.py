@@ -16,7 +16,6 @@ class RequestState(TypedDict, total=False):
     observers: Sequence[Observer]  # from the lifespan of the application
     public_url: str  # from the lifespan of the application; empty if it is not set
     request_id: str  # set by the protocol
-    refused_with: int | None  # set by the protocol if it refuses a request itself: the status, or None for no response
     operation_id: str | None  # set by the routing; None if the path has no operation for the method
     key_name: str  # set by the security middleware: the name of the API key
 

@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import Iterable
 from http import HTTPStatus
+from time import perf_counter
 from typing import Protocol
 
 from pydantic_core import to_json
@@ -88,11 +89,12 @@ class Exchange:
 
     def __init__(self, connection: Connection, scope: Scope, keep_alive: bool, expects_continue: bool) -> None:
         self.scope = scope
-        self.task: asyncio.Task[None] | None = None  # runs the application
+        self.running: asyncio.Task[None] | None = None  # the call of the application
         self.body = b""  # received, but not read by the application
         self.more_body = True
         self.keep_alive, self.expects_continue = keep_alive, expects_continue
         self.disconnected = self.response_started = self.response_complete = False
+        self.status: int | None = None  # of the response; None if there is none
         self._connection = connection
         self._head = b""  # is sent with the first part of the body
         self._remaining: int | None = None  # bytes of the body that are not sent yet; None if the body is chunked
@@ -101,7 +103,8 @@ class Exchange:
         self._news: asyncio.Event | None = None
 
     async def run(self, app: ASGIApp) -> None:
-        """Call the application. Answer 500 if it fails, or close the connection if the response has started."""
+        """Call the application, and then the observers. Answer 500 if the application fails."""
+        started = perf_counter()
         try:
             await app(self.scope, self.receive, self.send)
             if not self.response_complete and not self.disconnected:
@@ -109,13 +112,16 @@ class Exchange:
         except BaseException:
             logger.exception("Exception in ASGI application")
             if self.response_started:
+                # It is too late for another response.
                 self._connection.transport.close()
             else:
                 headers, body = problem_response(500)
                 await self.send({"type": "http.response.start", "status": 500, "headers": headers})
                 await self.send({"type": "http.response.body", "body": body})
         finally:
-            self._connection.server_state.tasks.discard(self.task)
+            self._connection.server_state.tasks.discard(self.running)
+            for observe in state_of(self.scope).get("observers", ()):
+                observe(self.scope, self.status, perf_counter() - started)
 
     def notify(self) -> None:
         """Wake `receive` after a change of the exchange."""
@@ -146,7 +152,8 @@ class Exchange:
         if self.disconnected:
             return
         if not self.response_started:
-            self._head = self._start(message["status"], message.get("headers", ()))
+            self.status = message["status"]
+            self._head = self._start(self.status, message.get("headers", ()))
             self.response_started, self.expects_continue = True, False
             return
         data, is_last = message.get("body", b""), not message.get("more_body", False)

@@ -23,7 +23,6 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr
 from uvicorn.server import ServerState
 
 from handlers.contract import document
-from handlers.contract.scope import state_of
 from handlers.server.exchange import TOKEN, Exchange, format_head, problem_response
 
 # The parser rejects unknown methods. So every method that OpenAPI 3.0 cannot describe (Path Item Object) is replaced by
@@ -144,8 +143,6 @@ class Protocol(asyncio.Protocol):
             self._timer.cancel()
         if not self._exchange.response_complete:
             self._exchange.disconnected = True
-            if not self._exchange.response_started:
-                state_of(self._exchange.scope).setdefault("refused_with", None)
             self._exchange.notify()
         self.flow.resume_writing()
 
@@ -285,9 +282,9 @@ class Protocol(asyncio.Protocol):
             self._set_deadline(LINGER_TIMEOUT)
 
     def _start(self, exchange: Exchange) -> None:
-        exchange.task = self._loop.create_task(exchange.run(self._app))
-        # uvicorn waits for these tasks when it shuts down, and then cancels them.
-        self.server_state.tasks.add(exchange.task)
+        exchange.running = self._loop.create_task(exchange.run(self._app))
+        # uvicorn waits for these when it shuts down, and then cancels them.
+        self.server_state.tasks.add(exchange.running)
 
     def _start_parser(self) -> None:
         self.parser = httptools.HttpRequestParser(self)
@@ -409,8 +406,7 @@ class Protocol(asyncio.Protocol):
         elif in_body:
             exchange.disconnected, exchange.expects_continue = True, False
             exchange.notify()
-            # The request has reached the application, whose observers need the status.
-            state_of(exchange.scope)["refused_with"] = status or None
+            exchange.status = status or None
         else:
             exchange.keep_alive &= bool(status)
         if exchange.response_complete or exchange.disconnected:
@@ -423,13 +419,14 @@ class Protocol(asyncio.Protocol):
         if not status:
             self.transport.close()
             return
-        scope: Any = {"state": {}, "scheme": "http"}
-        if self._expected is Expected.BODY:
+        in_body = self._expected is Expected.BODY
+        if in_body:
             scope = self._exchange.scope
-        state = state_of(scope)
-        if "request_id" not in state:
-            state["request_id"] = self._request_id(self._headers if self._expected is Expected.HEAD else ())
-        if "refused_with" not in state:
+        else:
+            headers = self._headers if self._expected is Expected.HEAD else []
+            scope = {"state": {"request_id": self._request_id(headers)}, "scheme": "http"}
+        # An exchange that is running calls the observers itself.
+        if not in_body or not self._exchange.running:
             for observe in self._app_state.get("observers", ()):
                 observe(scope, status, 0.0)
         headers, body = problem_response(status)

@@ -1,6 +1,7 @@
 """Run the application with uvicorn: listen, start workers, set limits and logging."""
 
 import errno
+import logging
 import os
 import resource
 import signal
@@ -44,6 +45,9 @@ OUTPUT_HANDLER = "handlers.server.output.OutputHandler"
 LOGGING["handlers"]["default"] = {"class": OUTPUT_HANDLER, "descriptor": output.STDERR, "formatter": "default"}
 LOGGING["handlers"]["access_log"] = {"class": OUTPUT_HANDLER, "descriptor": output.STDOUT}
 LOGGING["loggers"][access_log.logger.name] = {"handlers": ["access_log"], "level": "INFO", "propagate": False}
+# No line names its code, thread or process, so do not look them up (docs.python.org/3/howto/logging.html).
+logging._srcfile = None
+logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
 class SharedPort(socket.socket):

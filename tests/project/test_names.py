@@ -23,7 +23,7 @@ ENGINE = [
     if str(path.relative_to(ROOT)) not in own_files() and "migrations" not in path.parts
 ]
 # Names of asyncio, and one of uvicorn.
-LIBRARIES = re.compile(r"\b(create_task|asyncio\.Task|TaskGroup|timeout_keep_alive_task|_start_asgi_task)\b")
+LIBRARIES = re.compile(r"\b(create_task|asyncio\.Task|TaskGroup|server_state\.tasks)\b")
 
 
 @pytest.mark.parametrize(
