@@ -1,0 +1,286 @@
+"""A PostgreSQL connection in pipeline mode: statements that are sent together share one system call and one round trip.
+
+It uses `psycopg.pq`, psycopg's interface to libpq, because `AsyncConnection.execute` takes three times as much CPU.
+asyncpg is as fast, but it would be a second driver beside the one that Peewee needs, and it lacks features of libpq
+that DATABASE_URL may use, such as service files and channel binding.
+"""
+
+import asyncio
+import re
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from itertools import count
+from typing import Any, TypeAlias
+
+import psycopg
+from psycopg import AsyncConnection, errors
+from psycopg.adapt import PyFormat, Transformer
+from psycopg.pq import ExecStatus, Format
+from psycopg.pq.abc import PGresult
+
+from models.database.errors import UnavailableError
+from models.database.statements import Rows
+
+# The SQL and the parameters of a statement.
+Query: TypeAlias = tuple[str, Sequence[Any]]
+# The rows or the error of a statement. It is ABORTED if the statement did not run, because one before it failed.
+Outcome: TypeAlias = Rows | Exception
+ABORTED = errors.PipelineAborted("a statement before this one failed")
+# Receives the outcomes of statements that were sent together.
+Deliver: TypeAlias = Callable[[list[Outcome]], None]
+
+BEGIN: Query = ("BEGIN", ())
+COMMIT: Query = ("COMMIT", ())
+ROLLBACK: Query = ("ROLLBACK", ())
+
+# The number of statements that a connection keeps prepared. Clients can cause any number of different statements.
+PREPARED = 100
+# A pooler replaced the session in which a statement was prepared.
+LOST_STATEMENTS = (errors.InvalidSqlStatementName, errors.DuplicatePreparedStatement)
+# Close the connection after these errors. After a failover another server is the primary.
+FINAL = (errors.ReadOnlySqlTransaction, *LOST_STATEMENTS)
+
+
+class Batch:
+    """Statements that are sent with one sync. Outside a transaction block, they are one transaction."""
+
+    def __init__(self, size: int, deliver: Deliver) -> None:
+        self.outcomes: list[Outcome] = [ABORTED] * size
+        # For each command whose result is missing: the position of its statement, whether its rows are the outcome,
+        # and the key of the prepared statement that it creates.
+        self.commands: deque[tuple[int, bool, Any]] = deque()
+        self.deliver = deliver
+
+
+class PooledConnection(AsyncConnection[Any]):
+    """A connection of psycopg's pool."""
+
+    # The statements that each transaction must begin with.
+    settings: Sequence[Query] = ()
+    # Whether to prepare statements.
+    prepares = True
+
+
+class Pipeline:
+    """A connection in pipeline mode, which requests use in turn.
+
+    Args:
+        connection: The connection. Nothing else may use it until `detach`.
+        timeout: The seconds that a use may take. After that, the connection is closed.
+        on_idle: Called when the last use is over and all its results have arrived.
+        on_close: Called when the connection is lost or closed.
+    """
+
+    def __init__(
+        self,
+        connection: PooledConnection,
+        timeout: float,
+        on_idle: Callable[["Pipeline"], None],
+        on_close: Callable[["Pipeline"], None],
+    ) -> None:
+        self.connection = connection
+        # Whether a commit succeeded without the synchronous standby, so that a failover may lose it.
+        self.lacks_standby = False
+        self._timeout = timeout
+        self._on_idle, self._on_close = on_idle, on_close
+        # The statements without results, in the order in which they were sent.
+        self._batches: deque[Batch] = deque()
+        self._is_used = False
+        self._used_since = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        # The error that closed the connection, and the one that will close it when it is idle.
+        self._error: Exception | None = None
+        self._final: Exception | None = None
+        self._prepared: dict[Any, bytes] = {}
+        self._names = count()
+        self._transformer = Transformer(connection)
+        self._encoding = connection.info.encoding
+        self._loop = asyncio.get_running_loop()
+        self._pgconn = connection.pgconn
+        self._pgconn.enter_pipeline_mode()
+        connection.add_notice_handler(self._receive_warning)
+        # Watch the socket all the time, to notice at once when the server closes the connection.
+        self._socket = self._pgconn.socket
+        self._loop.add_reader(self._socket, self._receive)
+
+    def acquire(self) -> None:
+        """Begin a use, which must end with `release`."""
+        self._is_used = True
+        self.lacks_standby = False
+        self._used_since = self._loop.time()
+        # One timer serves many uses: if it fires during a later use, it is set again.
+        if not self._timer:
+            self._timer = self._loop.call_later(self._timeout, self._check_timeout)
+
+    def release(self) -> None:
+        """End a use. The pipeline becomes idle when the results of all statements have arrived."""
+        self._is_used = False
+        if not self._batches and not self._error:
+            self._become_idle()
+
+    def send(self, queries: Sequence[Query], deliver: Deliver, before: Sequence[Query] = ()) -> None:
+        """Send statements with one sync, after others whose rows do not matter. `deliver` is called exactly once."""
+        if self._error:
+            deliver([self._error] * len(queries))
+            return
+        batch = Batch(len(queries), deliver)
+        for query in before:
+            self._queue(batch, 0, False, query)
+        for position, query in enumerate(queries):
+            self._queue(batch, position, True, query)
+        self._batches.append(batch)
+        self._pgconn.pipeline_sync()
+        if self._pgconn.flush():
+            self._loop.add_writer(self._socket, self._send_rest)
+
+    async def execute(self, query: Query, before: Sequence[Query] = ()) -> Rows:
+        """Send a statement, and return its rows once the transaction is committed, unless it is in a block."""
+        done: asyncio.Future[list[Outcome]] = self._loop.create_future()
+        self.send([query], partial(_resolve, done), before)
+        (outcome,) = await done
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def detach(self) -> None:
+        """Leave pipeline mode."""
+        self._stop()
+        self.connection.remove_notice_handler(self._receive_warning)
+        self._pgconn.exit_pipeline_mode()
+
+    def close(self, error: Exception) -> None:
+        """Close the connection. The statements without results fail with this error."""
+        self._stop()
+        self._error = error
+        self._pgconn.finish()
+        batches, self._batches = self._batches, deque()
+        for batch in batches:
+            # If the server sent an error before it closed the connection, this is the cause.
+            if not any(map(_is_error, batch.outcomes)):
+                batch.outcomes = [error if outcome is ABORTED else outcome for outcome in batch.outcomes]
+            batch.deliver(batch.outcomes)
+        self._on_close(self)
+
+    def _queue(self, batch: Batch, position: int, is_outcome: bool, query: Query) -> None:
+        sql, parameters = query
+        try:
+            values = self._transformer.dump_sequence(parameters, [PyFormat.AUTO] * len(parameters))
+            types, formats = self._transformer.types or (), self._transformer.formats
+            if self.connection.prepares:
+                name = self._prepare(batch, position, sql, types)
+                self._pgconn.send_query_prepared(name, values, formats, Format.BINARY)
+            else:
+                self._pgconn.send_query_params(_number_parameters(sql), values, types, formats, Format.BINARY)
+        # A parameter has a value or a type that PostgreSQL does not have.
+        except Exception as error:
+            batch.outcomes[position] = error
+        else:
+            batch.commands.append((position, is_outcome, None))
+
+    def _prepare(self, batch: Batch, position: int, sql: str, types: Sequence[int]) -> bytes:
+        key = sql, types
+        if name := self._prepared.get(key):
+            return name
+        if len(self._prepared) == PREPARED:
+            oldest = next(iter(self._prepared))
+            self._pgconn.send_close_prepared(self._prepared.pop(oldest))
+            batch.commands.append((position, False, None))
+        name = b"s%d" % next(self._names)
+        self._pgconn.send_prepare(name, _number_parameters(sql), types)
+        batch.commands.append((position, False, key))
+        self._prepared[key] = name
+        return name
+
+    def _send_rest(self) -> None:
+        if not self._pgconn.flush():
+            self._loop.remove_writer(self._socket)
+
+    def _receive(self) -> None:
+        pgconn = self._pgconn
+        try:
+            pgconn.consume_input()
+            if not self._batches:
+                raise psycopg.OperationalError("the server closed the connection")
+            while self._batches and not pgconn.is_busy():
+                # There is no result between those of two commands.
+                if result := pgconn.get_result():
+                    self._receive_result(self._batches[0], result)
+        except psycopg.OperationalError as error:
+            self.close(error)
+
+    def _receive_result(self, batch: Batch, result: PGresult) -> None:
+        match result.status:
+            case ExecStatus.PIPELINE_SYNC:
+                self._batches.popleft()
+                batch.deliver(batch.outcomes)
+                if not self._batches and not self._is_used:
+                    self._become_idle()
+            case ExecStatus.TUPLES_OK | ExecStatus.COMMAND_OK:
+                position, is_outcome, _ = batch.commands.popleft()
+                if is_outcome:
+                    batch.outcomes[position] = self._load(result)
+            case status:
+                # No command is left if the sync causes the error: the transaction cannot be committed.
+                position, _, key = batch.commands.popleft() if batch.commands else (-1, False, None)
+                self._prepared.pop(key, None)
+                # After an error of the server, PgBouncer sends one of its own, for the next command.
+                if status != ExecStatus.PIPELINE_ABORTED and not _is_error(batch.outcomes[position]):
+                    error = errors.error_from_result(result, encoding=self._encoding)
+                    batch.outcomes[position] = error
+                    if isinstance(error, FINAL):
+                        self._final = error
+
+    def _load(self, result: PGresult) -> Outcome:
+        try:
+            self._transformer.set_pgresult(result)
+            return self._transformer.load_rows(0, result.ntuples, tuple)
+        # Python has no such value.
+        except Exception as error:
+            return error
+        finally:
+            # A result may be large.
+            self._transformer.set_pgresult(None)
+
+    def _receive_warning(self, warning: errors.Diagnostic) -> None:
+        # The wait of a commit for the standby was canceled. The server reports success, with this warning.
+        self.lacks_standby |= warning.source_function == "SyncRepWaitForLSN"
+
+    def _become_idle(self) -> None:
+        if self._final:
+            self.close(self._final)
+        else:
+            self._on_idle(self)
+
+    def _check_timeout(self) -> None:
+        self._timer = None
+        if self._is_used or self._batches:
+            remaining = self._used_since + self._timeout - self._loop.time()
+            if remaining > 0:
+                self._timer = self._loop.call_later(remaining, self._check_timeout)
+            else:
+                cause = "no result within {:g} seconds; the server hangs, or a commit waits for a standby that is down"
+                self.close(UnavailableError(cause.format(self._timeout)))
+
+    def _stop(self) -> None:
+        self._loop.remove_reader(self._socket)
+        self._loop.remove_writer(self._socket)
+        if self._timer:
+            self._timer.cancel()
+
+
+@lru_cache
+def _number_parameters(sql: str) -> bytes:
+    """Return SQL with PostgreSQL's placeholders, such as $1, instead of those of Peewee and psycopg, which are %s."""
+    numbers = count(1)
+    return re.sub("%[s%]", lambda found: "%" if found[0] == "%%" else f"${next(numbers)}", sql).encode()
+
+
+def _is_error(outcome: Outcome) -> bool:
+    return isinstance(outcome, Exception) and outcome is not ABORTED
+
+
+def _resolve(done: asyncio.Future[list[Outcome]], outcomes: list[Outcome]) -> None:
+    # The coroutine may have been cancelled.
+    if not done.done():
+        done.set_result(outcomes)
