@@ -7,16 +7,17 @@ that DATABASE_URL may use, such as service files and channel binding.
 
 import asyncio
 import re
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import count
 from typing import Any, TypeAlias
 
 import psycopg
 from psycopg import AsyncConnection, errors
 from psycopg.adapt import PyFormat, Transformer
-from psycopg.pq import ExecStatus, Format
+from psycopg.pq import ExecStatus, Format, TransactionStatus
 from psycopg.pq.abc import PGresult
 
 from models.database.errors import UnavailableError
@@ -24,11 +25,12 @@ from models.database.statements import Rows
 
 # The SQL and the parameters of a statement.
 Query: TypeAlias = tuple[str, Sequence[Any]]
-# The rows or the error of a statement. It is ABORTED if the statement did not run, because one before it failed.
-Outcome: TypeAlias = Rows | Exception
-ABORTED = errors.PipelineAborted("a statement before this one failed")
-# Receives the outcomes of statements that were sent together.
-Deliver: TypeAlias = Callable[[list[Outcome]], None]
+
+# An enumeration's attribute takes longer to look up.
+TUPLES_OK, COMMAND_OK = ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK
+IDLE = TransactionStatus.IDLE
+FATAL_ERROR, PIPELINE_ABORTED = ExecStatus.FATAL_ERROR, ExecStatus.PIPELINE_ABORTED
+PIPELINE_SYNC = ExecStatus.PIPELINE_SYNC
 
 BEGIN: Query = ("BEGIN", ())
 COMMIT: Query = ("COMMIT", ())
@@ -42,15 +44,53 @@ LOST_STATEMENTS = (errors.InvalidSqlStatementName, errors.DuplicatePreparedState
 FINAL = (errors.ReadOnlySqlTransaction, *LOST_STATEMENTS)
 
 
-class Batch:
+class Batch(ABC):
     """Statements that are sent with one sync. Outside a transaction block, they are one transaction."""
 
-    def __init__(self, size: int, deliver: Deliver) -> None:
-        self.outcomes: list[Outcome] = [ABORTED] * size
-        # For each command whose result is missing: the position of its statement, whether its rows are the outcome,
-        # and the key of the prepared statement that it creates.
+    def __init__(self) -> None:
+        # For each command without a result: the position of its statement, whether the result is that of the statement,
+        # and the key of the statement if the command prepares it.
         self.commands: deque[tuple[int, bool, Any]] = deque()
-        self.deliver = deliver
+
+    @abstractmethod
+    def receive(self, position: int, outcome: Rows | Exception) -> None:
+        """Receive the rows or the error of the statement at a position. No statement behind an error runs."""
+
+    @abstractmethod
+    def end(self, error: Exception | None) -> None:
+        """Receive the end of the transaction, or the error that closed the connection before."""
+
+    @abstractmethod
+    def delay(self) -> None:
+        """Note that the results take long."""
+
+
+class Single(Batch):
+    """A batch of one statement, whose rows `done` gets when it is committed, unless it is in a transaction block."""
+
+    def __init__(self, done: asyncio.Future[Rows]) -> None:
+        super().__init__()
+        self._done = done
+        self._outcome: Rows | Exception = []
+
+    def receive(self, position: int, outcome: Rows | Exception) -> None:
+        # After an error of the server, PgBouncer sends one of its own.
+        if not isinstance(self._outcome, Exception):
+            self._outcome = outcome
+
+    def end(self, error: Exception | None) -> None:
+        if error:
+            self.receive(0, error)
+        # The request may have been cancelled.
+        if self._done.done():
+            pass
+        elif isinstance(self._outcome, Exception):
+            self._done.set_exception(self._outcome)
+        else:
+            self._done.set_result(self._outcome)
+
+    def delay(self) -> None:
+        pass
 
 
 class PooledConnection(AsyncConnection[Any]):
@@ -82,7 +122,7 @@ class Pipeline:
         self.connection = connection
         # Whether a commit succeeded without the synchronous standby, so that a failover may lose it.
         self.lacks_standby = False
-        self._timeout = timeout
+        self._timeout, self._delay = timeout, timeout / 3
         self._on_idle, self._on_close = on_idle, on_close
         # The statements without results, in the order in which they were sent.
         self._batches: deque[Batch] = deque()
@@ -111,7 +151,7 @@ class Pipeline:
         self._used_since = self._loop.time()
         # One timer serves many uses: if it fires during a later use, it is set again.
         if not self._timer:
-            self._timer = self._loop.call_later(self._timeout, self._check_timeout)
+            self._timer = self._loop.call_later(self._delay, self._check_time)
 
     def release(self) -> None:
         """End a use. The pipeline becomes idle when the results of all statements have arrived."""
@@ -119,12 +159,11 @@ class Pipeline:
         if not self._batches and not self._error:
             self._become_idle()
 
-    def send(self, queries: Sequence[Query], deliver: Deliver, before: Sequence[Query] = ()) -> None:
-        """Send statements with one sync, after others whose rows do not matter. `deliver` is called exactly once."""
+    def send(self, batch: Batch, queries: Sequence[Query], before: Sequence[Query] = ()) -> None:
+        """Send the statements of a batch, after other statements whose rows do not matter."""
         if self._error:
-            deliver([self._error] * len(queries))
+            batch.end(self._error)
             return
-        batch = Batch(len(queries), deliver)
         for query in before:
             self._queue(batch, 0, False, query)
         for position, query in enumerate(queries):
@@ -134,14 +173,11 @@ class Pipeline:
         if self._pgconn.flush():
             self._loop.add_writer(self._socket, self._send_rest)
 
-    async def execute(self, query: Query, before: Sequence[Query] = ()) -> Rows:
-        """Send a statement, and return its rows once the transaction is committed, unless it is in a block."""
-        done: asyncio.Future[list[Outcome]] = self._loop.create_future()
-        self.send([query], partial(_resolve, done), before)
-        (outcome,) = await done
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
+    def execute(self, query: Query, before: Sequence[Query] = ()) -> asyncio.Future[Rows]:
+        """Send a statement. The future gets its rows once it is committed, unless it is in a transaction block."""
+        done: asyncio.Future[Rows] = self._loop.create_future()
+        self.send(Single(done), [query], before)
+        return done
 
     def detach(self) -> None:
         """Leave pipeline mode."""
@@ -156,10 +192,7 @@ class Pipeline:
         self._pgconn.finish()
         batches, self._batches = self._batches, deque()
         for batch in batches:
-            # If the server sent an error before it closed the connection, this is the cause.
-            if not any(map(_is_error, batch.outcomes)):
-                batch.outcomes = [error if outcome is ABORTED else outcome for outcome in batch.outcomes]
-            batch.deliver(batch.outcomes)
+            batch.end(error)
         self._on_close(self)
 
     def _queue(self, batch: Batch, position: int, is_outcome: bool, query: Query) -> None:
@@ -174,7 +207,7 @@ class Pipeline:
                 self._pgconn.send_query_params(_number_parameters(sql), values, types, formats, Format.BINARY)
         # A parameter has a value or a type that PostgreSQL does not have.
         except Exception as error:
-            batch.outcomes[position] = error
+            batch.receive(position, error)
         else:
             batch.commands.append((position, is_outcome, None))
 
@@ -206,32 +239,33 @@ class Pipeline:
                 # There is no result between those of two commands.
                 if result := pgconn.get_result():
                     self._receive_result(self._batches[0], result)
-        except psycopg.OperationalError as error:
+        except psycopg.Error as error:
             self.close(error)
 
     def _receive_result(self, batch: Batch, result: PGresult) -> None:
-        match result.status:
-            case ExecStatus.PIPELINE_SYNC:
-                self._batches.popleft()
-                batch.deliver(batch.outcomes)
-                if not self._batches and not self._is_used:
-                    self._become_idle()
-            case ExecStatus.TUPLES_OK | ExecStatus.COMMAND_OK:
-                position, is_outcome, _ = batch.commands.popleft()
-                if is_outcome:
-                    batch.outcomes[position] = self._load(result)
-            case status:
-                # No command is left if the sync causes the error: the transaction cannot be committed.
-                position, _, key = batch.commands.popleft() if batch.commands else (-1, False, None)
-                self._prepared.pop(key, None)
-                # After an error of the server, PgBouncer sends one of its own, for the next command.
-                if status != ExecStatus.PIPELINE_ABORTED and not _is_error(batch.outcomes[position]):
-                    error = errors.error_from_result(result, encoding=self._encoding)
-                    batch.outcomes[position] = error
-                    if isinstance(error, FINAL):
-                        self._final = error
+        status = result.status
+        if status in (TUPLES_OK, COMMAND_OK):
+            position, is_outcome, _ = batch.commands.popleft()
+            if is_outcome:
+                batch.receive(position, self._load(result))
+        elif status == PIPELINE_SYNC:
+            self._batches.popleft()
+            batch.end(None)
+            if not self._batches and not self._is_used:
+                self._become_idle()
+        elif status in (FATAL_ERROR, PIPELINE_ABORTED):
+            # No command is left if the sync causes the error: the transaction cannot be committed.
+            position, _, key = batch.commands.popleft() if batch.commands else (-1, False, None)
+            self._prepared.pop(key, None)
+            if status == FATAL_ERROR:
+                error = errors.error_from_result(result, encoding=self._encoding)
+                batch.receive(position, error)
+                if isinstance(error, FINAL):
+                    self._final = error
+        else:
+            raise psycopg.NotSupportedError(f"results of the kind {ExecStatus(status).name} are not supported")
 
-    def _load(self, result: PGresult) -> Outcome:
+    def _load(self, result: PGresult) -> Rows | Exception:
         try:
             self._transformer.set_pgresult(result)
             return self._transformer.load_rows(0, result.ntuples, tuple)
@@ -247,20 +281,27 @@ class Pipeline:
         self.lacks_standby |= warning.source_function == "SyncRepWaitForLSN"
 
     def _become_idle(self) -> None:
+        if self._pgconn.transaction_status != IDLE:
+            self._final = psycopg.OperationalError("a statement left a transaction open")
         if self._final:
             self.close(self._final)
         else:
             self._on_idle(self)
 
-    def _check_timeout(self) -> None:
+    def _check_time(self) -> None:
         self._timer = None
-        if self._is_used or self._batches:
-            remaining = self._used_since + self._timeout - self._loop.time()
-            if remaining > 0:
-                self._timer = self._loop.call_later(remaining, self._check_timeout)
-            else:
-                cause = "no result within {:g} seconds; the server hangs, or a commit waits for a standby that is down"
-                self.close(UnavailableError(cause.format(self._timeout)))
+        if not self._is_used and not self._batches:
+            return
+        seconds = self._loop.time() - self._used_since
+        if seconds >= self._timeout:
+            cause = "no result within {:g} seconds; the server hangs, or a commit waits for a standby that is down"
+            self.close(UnavailableError(cause.format(self._timeout)))
+            return
+        if seconds >= self._delay:
+            for batch in self._batches:
+                batch.delay()
+        until = self._timeout if seconds >= self._delay else self._delay
+        self._timer = self._loop.call_later(until - seconds, self._check_time)
 
     def _stop(self) -> None:
         self._loop.remove_reader(self._socket)
@@ -274,13 +315,3 @@ def _number_parameters(sql: str) -> bytes:
     """Return SQL with PostgreSQL's placeholders, such as $1, instead of those of Peewee and psycopg, which are %s."""
     numbers = count(1)
     return re.sub("%[s%]", lambda found: "%" if found[0] == "%%" else f"${next(numbers)}", sql).encode()
-
-
-def _is_error(outcome: Outcome) -> bool:
-    return isinstance(outcome, Exception) and outcome is not ABORTED
-
-
-def _resolve(done: asyncio.Future[list[Outcome]], outcomes: list[Outcome]) -> None:
-    # The coroutine may have been cancelled.
-    if not done.done():
-        done.set_result(outcomes)

@@ -7,15 +7,14 @@ request, so a connection is taken from it once, and returned when it has been id
 import asyncio
 import select
 from collections import deque
-from collections.abc import Coroutine
-from functools import partial
+from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 
 from models.database.errors import UnavailableError
-from models.database.pipeline import ABORTED, Outcome, Pipeline, PooledConnection, Query
+from models.database.pipeline import Batch, Pipeline, PooledConnection, Query
 from models.database.statements import Rows
 
 # The greatest number of reads that share a pipeline.
@@ -40,6 +39,49 @@ class Write(NamedTuple):
 
     done: asyncio.Future[Pipeline]
     since: float
+
+
+class SharedReads(Batch):
+    """Reads that share a pipeline. Each gets its result as soon as it arrives.
+
+    The server runs them one after another, and sends small results at the end. So a slow read delays the others, but at
+    most for a third of the timeout: then they also run alone, and their first results count.
+    """
+
+    def __init__(self, reads: list[Read], repeat: Callable[[Read], None]) -> None:
+        super().__init__()
+        self._reads = reads
+        self._repeat = repeat
+        self._is_repeated = False
+
+    def receive(self, position: int, outcome: Rows | Exception) -> None:
+        done = self._reads[position].done
+        # The request may have been cancelled.
+        if done.done():
+            pass
+        elif not isinstance(outcome, Exception):
+            done.set_result(outcome)
+        elif not self._is_repeated:
+            done.set_exception(outcome)
+
+    def end(self, error: Exception | None) -> None:
+        if error:
+            for read in self._reads:
+                _fail(read.done, error)
+        else:
+            # One failed, and those behind it did not run.
+            self._repeat_rest()
+
+    def delay(self) -> None:
+        if len(self._reads) > 1:
+            self._repeat_rest()
+
+    def _repeat_rest(self) -> None:
+        if not self._is_repeated:
+            for read in self._reads:
+                if not read.done.done():
+                    self._is_repeated = True
+                    self._repeat(read)
 
 
 class PipelinePool:
@@ -133,7 +175,7 @@ class PipelinePool:
                 if reads := self._next_reads():
                     pipeline = self._use()
                     queries = [read.query for read in reads]
-                    pipeline.send(queries, partial(self._receive, reads), pipeline.connection.settings)
+                    pipeline.send(SharedReads(reads, self._repeat), queries, pipeline.connection.settings)
                     pipeline.release()
             elif not (write := self._writes.popleft()).done.done():
                 write.done.set_result(self._use())
@@ -154,18 +196,10 @@ class PipelinePool:
                     break
         return reads
 
-    def _receive(self, reads: list[Read], outcomes: list[Outcome]) -> None:
-        for read, outcome in zip(reads, outcomes, strict=True):
-            if read.done.done():
-                continue
-            if outcome is ABORTED:
-                # Run it again, alone, so that it gets its own result.
-                self._reads.append(read._replace(since=self._loop.time(), is_alone=True))
-                self._schedule()
-            elif isinstance(outcome, Exception):
-                read.done.set_exception(outcome)
-            else:
-                read.done.set_result(outcome)
+    def _repeat(self, read: Read) -> None:
+        """Run a read again, alone."""
+        self._reads.append(read._replace(since=self._loop.time(), is_alone=True))
+        self._schedule()
 
     def _open(self) -> None:
         """Open pipelines for the requests that wait, unless there are as many as there may be."""

@@ -173,7 +173,7 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
                 self._stop_preparing()
             # A deferred constraint is checked by the commit.
             case psycopg.IntegrityError():
-                return _translate(error)
+                return _constraint_error(error)
             case psycopg.OperationalError() | errors.ReadOnlySqlTransaction():
                 pass
             case _:
@@ -183,13 +183,16 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
     async def _configure(self, connection: PooledConnection) -> None:
         # A pooler invents the process id that a client needs to cancel a statement.
         invented = f"pg_backend_pid() != {connection.info.backend_pid}"
-        with _aborted_after_timeout(connection):
+        timer = asyncio.get_running_loop().call_later(TIMEOUT, _abort, connection)
+        try:
             cursor = await connection.execute(SETTINGS.format(local=invented), prepare=False)
             ((*_, pid),) = await cursor.fetchall()
             if pid != connection.info.backend_pid:
                 connection.settings = [(SET_LOCAL, ())]
                 if self._prepares and not await _can_prepare(connection):
                     self._stop_preparing()
+        finally:
+            timer.cancel()
         connection.prepares = self._prepares
 
     def _stop_preparing(self) -> None:
@@ -221,25 +224,35 @@ class Statements:
         try:
             return await self._pipeline.execute((sql, parameters), self._before())
         except psycopg.IntegrityError as error:
-            raise _translate(error) from None
+            raise _constraint_error(error) from None
 
     def _before(self) -> Sequence[Query]:
         return self._pipeline.connection.settings
 
 
 class Transaction(Statements):
-    """The statements of a write in one transaction. It begins in the round trip of the first statement."""
+    """The statements of a write in one transaction, which begins in the round trip of the first statement."""
 
     _is_open = False
+    _has_failed = False
 
     async def __aexit__(self, *exception: object) -> None:
         if not self._is_open:
             return
-        if any(exception):
-            # Nothing waits for this. If the connection is lost, so is the transaction.
-            self._pipeline.send([ROLLBACK], lambda _: None)
-        else:
+        if not any(exception) and not self._has_failed:
             await self._pipeline.execute(COMMIT)
+            return
+        # Do not wait for it: the results come in order, and a lost connection ends the transaction, too.
+        self._pipeline.execute(ROLLBACK).add_done_callback(asyncio.Future.exception)
+        if not any(exception):
+            raise errors.InFailedSqlTransaction("the write suppressed the error of a statement")
+
+    async def _execute(self, sql: str, parameters: Sequence[Any]) -> Rows:
+        try:
+            return await super()._execute(sql, parameters)
+        except Exception:
+            self._has_failed = True
+            raise
 
     def _before(self) -> Sequence[Query]:
         if self._is_open:
@@ -266,28 +279,13 @@ async def _can_prepare(connection: PooledConnection) -> bool:
     return False
 
 
-@contextmanager
-def _aborted_after_timeout(connection: PooledConnection) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    timer = loop.call_later(TIMEOUT, _abort, connection)
-    try:
-        yield
-    except psycopg.OperationalError:
-        if loop.time() < timer.when():
-            raise
-        cause = "no result within {:g} seconds; the server hangs, or a commit waits for a standby that is down"
-        raise UnavailableError(cause.format(TIMEOUT)) from None
-    finally:
-        timer.cancel()
-
-
 def _abort(connection: PooledConnection) -> None:
     # If the coroutine were cancelled instead, psycopg would ask the server to cancel the statement, and wait.
     with socket.socket(fileno=socket.dup(connection.fileno())) as end:
         end.shutdown(socket.SHUT_RDWR)
 
 
-def _translate(error: psycopg.IntegrityError) -> Exception:
+def _constraint_error(error: psycopg.IntegrityError) -> Exception:
     match error:
         case errors.UniqueViolation():
             return DuplicateError(str(error))
