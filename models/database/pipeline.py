@@ -18,7 +18,7 @@ import psycopg
 from psycopg import AsyncConnection, errors
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.pq import ExecStatus, Format, TransactionStatus
-from psycopg.pq.abc import PGresult
+from psycopg.pq.abc import PGconn, PGresult
 
 from models.database.errors import UnavailableError
 from models.database.statements import Rows
@@ -101,6 +101,12 @@ class PooledConnection(AsyncConnection[Any]):
     # Whether to prepare statements.
     prepares = True
 
+    def __init__(self, pgconn: PGconn, *arguments: Any) -> None:
+        super().__init__(pgconn, *arguments)
+        # The names of the prepared statements, by SQL and types of the parameters, and the next names.
+        self.prepared: dict[Any, bytes] = {}
+        self.names = count()
+
 
 class Pipeline:
     """A connection in pipeline mode, which requests use in turn.
@@ -132,8 +138,7 @@ class Pipeline:
         # The error that closed the connection, and the one that will close it when it is idle.
         self._error: Exception | None = None
         self._final: Exception | None = None
-        self._prepared: dict[Any, bytes] = {}
-        self._names = count()
+        self._prepared = connection.prepared
         self._transformer = Transformer(connection)
         self._encoding = connection.info.encoding
         self._loop = asyncio.get_running_loop()
@@ -219,7 +224,7 @@ class Pipeline:
             oldest = next(iter(self._prepared))
             self._pgconn.send_close_prepared(self._prepared.pop(oldest))
             batch.commands.append((position, False, None))
-        name = b"s%d" % next(self._names)
+        name = b"s%d" % next(self.connection.names)
         self._pgconn.send_prepare(name, _number_parameters(sql), types)
         batch.commands.append((position, False, key))
         self._prepared[key] = name
