@@ -25,6 +25,8 @@ from models.database.statements import Rows
 
 # The SQL and the parameters of a statement.
 Query: TypeAlias = tuple[str, Sequence[Any]]
+# The rows or the error of a statement.
+Outcome: TypeAlias = Rows | Exception
 
 # An enumeration's attribute takes longer to look up.
 TUPLES_OK, COMMAND_OK = ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK
@@ -53,7 +55,7 @@ class Batch(ABC):
         self.commands: deque[tuple[int, bool, Any]] = deque()
 
     @abstractmethod
-    def receive(self, position: int, outcome: Rows | Exception) -> None:
+    def receive(self, position: int, outcome: Outcome) -> None:
         """Receive the rows or the error of the statement at a position. No statement behind an error runs."""
 
     @abstractmethod
@@ -66,14 +68,14 @@ class Batch(ABC):
 
 
 class Single(Batch):
-    """A batch of one statement, whose rows `done` gets when it is committed, unless it is in a transaction block."""
+    """A batch of one statement. `done` gets the outcome when it is committed, unless it is in a transaction block."""
 
-    def __init__(self, done: asyncio.Future[Rows]) -> None:
+    def __init__(self, done: asyncio.Future[Outcome]) -> None:
         super().__init__()
         self._done = done
-        self._outcome: Rows | Exception = []
+        self._outcome: Outcome = []
 
-    def receive(self, position: int, outcome: Rows | Exception) -> None:
+    def receive(self, position: int, outcome: Outcome) -> None:
         # After an error of the server, PgBouncer sends one of its own.
         if not isinstance(self._outcome, Exception):
             self._outcome = outcome
@@ -81,13 +83,7 @@ class Single(Batch):
     def end(self, error: Exception | None) -> None:
         if error:
             self.receive(0, error)
-        # The request may have been cancelled.
-        if self._done.done():
-            pass
-        elif isinstance(self._outcome, Exception):
-            self._done.set_exception(self._outcome)
-        else:
-            self._done.set_result(self._outcome)
+        resolve(self._done, self._outcome)
 
     def delay(self) -> None:
         pass
@@ -178,11 +174,18 @@ class Pipeline:
         if self._pgconn.flush():
             self._loop.add_writer(self._socket, self._send_rest)
 
-    def execute(self, query: Query, before: Sequence[Query] = ()) -> asyncio.Future[Rows]:
-        """Send a statement. The future gets its rows once it is committed, unless it is in a transaction block."""
-        done: asyncio.Future[Rows] = self._loop.create_future()
+    async def execute(self, query: Query, before: Sequence[Query] = ()) -> Rows:
+        """Run a statement. Return its rows once it is committed, unless it is in a transaction block."""
+        done: asyncio.Future[Outcome] = self._loop.create_future()
         self.send(Single(done), [query], before)
-        return done
+        outcome = await done
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def roll_back(self) -> None:
+        """Roll back a transaction block, without waiting: the connection runs the next statement after that."""
+        self.send(Single(self._loop.create_future()), [ROLLBACK])
 
     def detach(self) -> None:
         """Leave pipeline mode."""
@@ -270,7 +273,7 @@ class Pipeline:
         else:
             raise psycopg.NotSupportedError(f"results of the kind {ExecStatus(status).name} are not supported")
 
-    def _load(self, result: PGresult) -> Rows | Exception:
+    def _load(self, result: PGresult) -> Outcome:
         try:
             self._transformer.set_pgresult(result)
             return self._transformer.load_rows(0, result.ntuples, tuple)
@@ -305,8 +308,9 @@ class Pipeline:
         if seconds >= self._delay:
             for batch in self._batches:
                 batch.delay()
-        until = self._timeout if seconds >= self._delay else self._delay
-        self._timer = self._loop.call_later(until - seconds, self._check_time)
+        # The connection may be idle soon, and used again for a batch that must not be delayed for longer.
+        until = self._delay - seconds if seconds < self._delay else min(self._delay, self._timeout - seconds)
+        self._timer = self._loop.call_later(until, self._check_time)
 
     def _stop(self) -> None:
         self._loop.remove_reader(self._socket)
@@ -320,3 +324,9 @@ def _number_parameters(sql: str) -> bytes:
     """Return SQL with PostgreSQL's placeholders, such as $1, instead of those of Peewee and psycopg, which are %s."""
     numbers = count(1)
     return re.sub("%[s%]", lambda found: "%" if found[0] == "%%" else f"${next(numbers)}", sql).encode()
+
+
+def resolve(done: asyncio.Future[Any], outcome: Any) -> None:
+    """Set the result of a future, unless the request that waits for it was cancelled."""
+    if not done.done():
+        done.set_result(outcome)

@@ -14,8 +14,7 @@ import psycopg
 from psycopg_pool import AsyncConnectionPool
 
 from models.database.errors import UnavailableError
-from models.database.pipeline import Batch, Pipeline, PooledConnection, Query
-from models.database.statements import Rows
+from models.database.pipeline import Batch, Outcome, Pipeline, PooledConnection, Query, resolve
 
 # The greatest number of reads that share a pipeline.
 BATCH_SIZE = 16
@@ -29,7 +28,7 @@ class Read(NamedTuple):
     """A read that waits for a pipeline. It shares the pipeline unless it is alone."""
 
     query: Query
-    done: asyncio.Future[Rows]
+    done: asyncio.Future[Outcome]
     since: float
     is_alone: bool = False
 
@@ -37,7 +36,7 @@ class Read(NamedTuple):
 class Write(NamedTuple):
     """A write that waits for a pipeline."""
 
-    done: asyncio.Future[Pipeline]
+    done: asyncio.Future[Pipeline | Exception]
     since: float
 
 
@@ -54,20 +53,14 @@ class SharedReads(Batch):
         self._repeat = repeat
         self._is_repeated = False
 
-    def receive(self, position: int, outcome: Rows | Exception) -> None:
-        done = self._reads[position].done
-        # The request may have been cancelled.
-        if done.done():
-            pass
-        elif not isinstance(outcome, Exception):
-            done.set_result(outcome)
-        elif not self._is_repeated:
-            done.set_exception(outcome)
+    def receive(self, position: int, outcome: Outcome) -> None:
+        if not self._is_repeated or not isinstance(outcome, Exception):
+            resolve(self._reads[position].done, outcome)
 
     def end(self, error: Exception | None) -> None:
         if error:
             for read in self._reads:
-                _fail(read.done, error)
+                resolve(read.done, error)
         else:
             # One failed, and those behind it did not run.
             self._repeat_rest()
@@ -120,10 +113,9 @@ class PipelinePool:
         for pipeline in [*self._pipelines]:
             pipeline.close(CLOSED)
         await self._connections.close()
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        await asyncio.gather(*self._tasks)
 
-    def read(self, query: Query) -> asyncio.Future[Rows]:
+    def read(self, query: Query) -> asyncio.Future[Outcome]:
         """Run a statement that only reads, together with others that wait."""
         read = Read(query, self._loop.create_future(), self._loop.time())
         self._reads.append(read)
@@ -136,12 +128,15 @@ class PipelinePool:
         self._writes.append(write)
         self._schedule()
         try:
-            return await write.done
+            outcome = await write.done
         except asyncio.CancelledError:
-            # It was cancelled after it got the pipeline.
-            if write.done.done() and not write.done.cancelled() and not write.done.exception():
-                write.done.result().release()
+            # It may have been cancelled after it got the pipeline.
+            if not write.done.cancelled() and isinstance(pipeline := write.done.result(), Pipeline):
+                pipeline.release()
             raise
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     def queue_depth(self) -> int:
         """Return how many requests wait for a pipeline."""
@@ -166,7 +161,7 @@ class PipelinePool:
         self._is_scheduled = False
         while self._reads or self._writes:
             if self._is_closed:
-                _fail((self._reads or self._writes).popleft().done, CLOSED)
+                resolve((self._reads or self._writes).popleft().done, CLOSED)
             elif not self._idle:
                 self._open()
                 self._watch_expiry()
@@ -276,15 +271,10 @@ class PipelinePool:
         error = UnavailableError(f"couldn't get a connection after {self._pool_timeout:.2f} sec")
         for queue in (self._reads, self._writes):
             while queue and queue[0].since <= before:
-                _fail(queue.popleft().done, error)
+                resolve(queue.popleft().done, error)
         self._watch_expiry()
 
     def _run(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _fail(done: asyncio.Future[Any], error: Exception) -> None:
-    if not done.done():
-        done.set_exception(error)

@@ -16,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool
 
 from models.database.errors import ConfigurationError, DuplicateError, ForeignKeyError, UnavailableError
-from models.database.pipeline import BEGIN, COMMIT, ROLLBACK, Pipeline, PooledConnection, Query
+from models.database.pipeline import BEGIN, COMMIT, Pipeline, PooledConnection, Query
 from models.database.pool import PipelinePool
 from models.database.statements import Execute, Rows, T, Work
 
@@ -103,10 +103,10 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
         await self._pool.close()
 
     async def read(self, sql: str, parameters: Sequence[Any]) -> Rows:
-        try:
-            return await self._pool.read((sql, parameters))
-        except psycopg.Error as error:
-            raise self._translate(error) from None
+        outcome = await self._pool.read((sql, parameters))
+        if isinstance(outcome, Exception):
+            raise self._translate(outcome)
+        return outcome
 
     async def write(self, work: Work[T], *arguments: Any) -> T:
         """Run a write, whose statements commit separately.
@@ -167,7 +167,7 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
         finally:
             pipeline.release()
 
-    def _translate(self, error: psycopg.Error) -> Exception:
+    def _translate(self, error: Exception) -> Exception:
         match error:
             case errors.InvalidSqlStatementName() | errors.DuplicatePreparedStatement():
                 self._stop_preparing()
@@ -242,8 +242,7 @@ class Transaction(Statements):
         if not any(exception) and not self._has_failed:
             await self._pipeline.execute(COMMIT)
             return
-        # Do not wait for it: the results come in order, and a lost connection ends the transaction, too.
-        self._pipeline.execute(ROLLBACK).add_done_callback(asyncio.Future.exception)
+        self._pipeline.roll_back()
         if not any(exception):
             raise errors.InFailedSqlTransaction("the write suppressed the error of a statement")
 

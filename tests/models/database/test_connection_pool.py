@@ -116,7 +116,7 @@ def test_settings_apply_to_every_connection(store: PostgresqlStore, operation: O
                 other.execute("SELECT pg_advisory_lock(%s)", [LOCK])
                 # Each call waits for the lock, so the next call needs another connection.
                 statement = f"SELECT pg_backend_pid(), {SETTINGS}, pg_advisory_xact_lock_shared({LOCK})"
-                calls = []
+                calls: list[asyncio.Task[Rows]] = []
                 while len(calls) < 3:
                     calls.append(asyncio.create_task(operation(database, statement)))
                     await wait_until(lambda: store.execute(waiting) == [(len(calls),)])  # noqa: B023, it runs at once

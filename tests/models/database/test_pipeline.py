@@ -245,6 +245,20 @@ def test_connections_return_to_the_pool_of_psycopg(
     run_with_pool(store, 1, work)
 
 
+def test_connection_that_the_server_closed_in_the_pool_of_psycopg(
+    store: PostgresqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "IDLE_TIMEOUT", 0.02)
+
+    async def work(database: Database) -> None:
+        assert await database.read("SELECT 1", []) == [(1,)]
+        await asyncio.sleep(0.1)
+        store.end_connections()
+        assert await database.read("SELECT 1", []) == [(1,)]
+
+    run_with_pool(store, 1, work)
+
+
 def test_waiting_requests_time_out_one_by_one(store: PostgresqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgresql, "POOL_TIMEOUT", 0.5)
 
