@@ -28,17 +28,17 @@ Query: TypeAlias = tuple[str, Sequence[Any]]
 # The rows or the error of a statement.
 Outcome: TypeAlias = Rows | Exception
 
-# An enumeration's attribute takes longer to look up.
+# The attribute of an enumeration takes longer to look up.
 TUPLES_OK, COMMAND_OK = ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK
-IDLE = TransactionStatus.IDLE
 FATAL_ERROR, PIPELINE_ABORTED = ExecStatus.FATAL_ERROR, ExecStatus.PIPELINE_ABORTED
 PIPELINE_SYNC = ExecStatus.PIPELINE_SYNC
+IDLE = TransactionStatus.IDLE
 
 BEGIN: Query = ("BEGIN", ())
 COMMIT: Query = ("COMMIT", ())
 ROLLBACK: Query = ("ROLLBACK", ())
 
-# The number of statements that a connection keeps prepared. Clients can cause any number of different statements.
+# The number of statements that a connection keeps prepared. Clients can cause any number of different ones.
 PREPARED = 100
 # A pooler replaced the session in which a statement was prepared.
 LOST_STATEMENTS = (errors.InvalidSqlStatementName, errors.DuplicatePreparedStatement)
@@ -267,6 +267,9 @@ class Pipeline:
             self._prepared.pop(key, None)
             if status == FATAL_ERROR:
                 error = errors.error_from_result(result, encoding=self._encoding)
+                # libpq itself reports an error, such as a message that it cannot read, and gives up the connection.
+                if not error.sqlstate:
+                    raise psycopg.OperationalError(str(error))
                 batch.receive(position, error)
                 if isinstance(error, FINAL):
                     self._final = error

@@ -1,5 +1,7 @@
 """The pool of pipelines: reads that wait at the same time share one, and each write has one to itself.
 
+A write may wait for the lock of another one, and the server combines the flushes of commits on several connections.
+
 psycopg's pool connects, reconnects and replaces old connections. Its lock takes too much CPU to be used for every
 request, so a connection is taken from it once, and returned when it has been idle for a while.
 """
@@ -21,7 +23,7 @@ BATCH_SIZE = 16
 # Seconds after which an idle connection returns to psycopg's pool, and after which a busy one does.
 IDLE_TIMEOUT = 1.0
 HOLD_TIMEOUT = 60.0
-CLOSED = UnavailableError("the connection pool is closed")
+CLOSED = "the connection pool is closed"
 
 
 class Read(NamedTuple):
@@ -111,7 +113,7 @@ class PipelinePool:
             if timer:
                 timer.cancel()
         for pipeline in [*self._pipelines]:
-            pipeline.close(CLOSED)
+            pipeline.close(UnavailableError(CLOSED))
         await self._connections.close()
         await asyncio.gather(*self._tasks)
 
@@ -161,7 +163,7 @@ class PipelinePool:
         self._is_scheduled = False
         while self._reads or self._writes:
             if self._is_closed:
-                resolve((self._reads or self._writes).popleft().done, CLOSED)
+                resolve((self._reads or self._writes).popleft().done, UnavailableError(CLOSED))
             elif not self._idle:
                 self._open()
                 self._watch_expiry()

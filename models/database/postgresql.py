@@ -16,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool
 
 from models.database.errors import ConfigurationError, DuplicateError, ForeignKeyError, UnavailableError
-from models.database.pipeline import BEGIN, COMMIT, Pipeline, PooledConnection, Query
+from models.database.pipeline import BEGIN, COMMIT, FINAL, LOST_STATEMENTS, Pipeline, PooledConnection, Query
 from models.database.pool import PipelinePool
 from models.database.statements import Execute, Rows, T, Work
 
@@ -148,17 +148,10 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
     def as_bytes(self, text: ColumnBase) -> ColumnBase:
         return fn.convert_to(text, SQL("'UTF8'"))
 
-    async def _write(self, run: "type[Statements]", work: Work[T], arguments: tuple[Any, ...]) -> T:
+    async def _write(self, statements: "type[Statements]", work: Work[T], arguments: tuple[Any, ...]) -> T:
         pipeline = await self._pool.acquire()
         try:
-            for attempt in range(ATTEMPTS):
-                try:
-                    async with run(pipeline) as execute:
-                        result = await work(execute, *arguments)
-                    break
-                except CONFLICTS:
-                    if attempt == ATTEMPTS - 1:
-                        raise
+            result = await _run(statements(pipeline), work, arguments)
             if pipeline.lacks_standby:
                 raise UnavailableError("the wait for the standby was canceled; a failover may lose the write")
             return result
@@ -168,17 +161,14 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
             pipeline.release()
 
     def _translate(self, error: Exception) -> Exception:
-        match error:
-            case errors.InvalidSqlStatementName() | errors.DuplicatePreparedStatement():
-                self._stop_preparing()
-            # A deferred constraint is checked by the commit.
-            case psycopg.IntegrityError():
-                return _constraint_error(error)
-            case psycopg.OperationalError() | errors.ReadOnlySqlTransaction():
-                pass
-            case _:
-                return error
-        return UnavailableError(str(error).strip())
+        if isinstance(error, LOST_STATEMENTS):
+            self._stop_preparing()
+        # A deferred constraint is checked by the commit.
+        if isinstance(error, psycopg.IntegrityError):
+            return _constraint_error(error)
+        if isinstance(error, (psycopg.OperationalError, *FINAL)):
+            return UnavailableError(str(error).strip())
+        return error
 
     async def _configure(self, connection: PooledConnection) -> None:
         # A pooler invents the process id that a client needs to cancel a statement.
@@ -233,8 +223,9 @@ class Statements:
 class Transaction(Statements):
     """The statements of a write in one transaction, which begins in the round trip of the first statement."""
 
-    _is_open = False
-    _has_failed = False
+    async def __aenter__(self) -> Execute:
+        self._is_open = self._has_failed = False
+        return self._execute
 
     async def __aexit__(self, *exception: object) -> None:
         if not self._is_open:
@@ -258,6 +249,18 @@ class Transaction(Statements):
             return ()
         self._is_open = True
         return [BEGIN, *super()._before()]
+
+
+async def _run(statements: Statements, work: Work[T], arguments: tuple[Any, ...]) -> T:
+    attempts = 0
+    while True:
+        try:
+            async with statements as execute:
+                return await work(execute, *arguments)
+        except CONFLICTS:
+            attempts += 1
+            if attempts == ATTEMPTS:
+                raise
 
 
 async def _can_prepare(connection: PooledConnection) -> bool:

@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 from random import Random
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool
 
 from models.database import pipeline, pool, postgresql
-from models.database.address import Database
+from models.database.address import Database, open_database
 from models.database.errors import DuplicateError, UnavailableError
 from models.database.statements import Execute, Rows
 from tests.support.pooler import MAX_PREPARED_STATEMENTS
@@ -159,6 +161,47 @@ def test_connection_that_is_lost_in_the_middle_of_a_batch(store: PostgresqlStore
     run_with_pool(store, 1, work)
 
 
+def test_server_that_sends_an_unreadable_message(store: PostgresqlStore) -> None:
+    target = conninfo_to_dict(store.url)
+    clients: list[asyncio.StreamWriter] = []
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(65536):
+                writer.write(data)
+        writer.close()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        host, port = str(target["host"]), target.get("port") or 5432
+        if host.startswith("/"):
+            upstream = await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
+        else:
+            upstream = await asyncio.open_connection(host, int(port))
+        clients.append(writer)
+        await asyncio.gather(forward(reader, upstream[1]), forward(upstream[0], writer))
+
+    async def work(proxy: asyncio.Server) -> None:
+        host, port = proxy.sockets[0].getsockname()
+        database = open_database(urlsplit(store.url)._replace(netloc=f"postgres@{host}:{port}", query="").geturl(), 1)
+        await database.start()
+        assert await database.read("SELECT 1", []) == [(1,)]
+        reads = [asyncio.create_task(database.read("SELECT pg_sleep(60)", [])) for _ in range(2)]
+        await until(lambda: database.connection_states()["used"])
+        for client in clients:
+            client.write(b"unreadable" * 10)
+        for read in reads:
+            with pytest.raises(UnavailableError, match="lost synchronization with server"):
+                await read
+        assert await database.read("SELECT 1", []) == [(1,)]
+        await database.shut_down()
+
+    async def serve() -> None:
+        async with await asyncio.start_server(accept, "127.0.0.1", 0) as proxy:
+            await work(proxy)
+
+    asyncio.run(serve())
+
+
 def test_slow_read_delays_others_only_for_a_while(store: PostgresqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgresql, "TIMEOUT", 2.0)
 
@@ -298,5 +341,16 @@ def test_transaction_is_not_acknowledged_after_a_suppressed_error(store: Postgre
         with pytest.raises(psycopg.errors.InFailedSqlTransaction):
             await database.write_atomically(suppress_error)
         assert await database.read("SELECT id FROM task", []) == []
+
+    run_with_pool(store, 1, work)
+
+
+def test_transaction_without_statements(store: PostgresqlStore) -> None:
+    async def do_nothing(_: Execute) -> int:
+        return 1
+
+    async def work(database: Database) -> None:
+        assert await database.write_atomically(do_nothing) == 1
+        assert await database.read("SELECT 1", []) == [(1,)]
 
     run_with_pool(store, 1, work)
