@@ -1,27 +1,24 @@
-"""A PostgreSQL server or a CockroachDB cluster, used through a connection pool on the event loop.
-
-A read takes 24 µs of CPU with psycopg's asyncio support, 30 µs with psycopg in threads, and 160 µs with Peewee.
-"""
+"""A PostgreSQL server or a CockroachDB cluster, used through a pool of pipelines on the event loop."""
 
 import asyncio
 import logging
-import select
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext, suppress
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import peewee
 import psycopg
 from peewee import SQL, ColumnBase, Field, Node, NodeList, Select, Tuple, fn
 from playhouse.cockroachdb import CockroachDatabase
-from psycopg import AsyncConnection, errors
+from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool
 
 from models.database.errors import ConfigurationError, DuplicateError, ForeignKeyError, UnavailableError
-from models.database.statements import Rows, T, Work
+from models.database.pipeline import BEGIN, COMMIT, FINAL, LOST_STATEMENTS, Pipeline, PooledConnection, Query
+from models.database.pool import PipelinePool
+from models.database.statements import Execute, Rows, T, Work
 
 # Seconds that a request waits for a connection, and then for the results of its statements.
 POOL_TIMEOUT = 2.0
@@ -48,8 +45,6 @@ SET_LOCAL = SETTINGS.format(local="true")
 # Conflicts with a concurrent transaction, which a retry resolves.
 CONFLICTS = (errors.SerializationFailure, errors.DeadlockDetected)
 ATTEMPTS = 5
-# A pooler replaced the session in which a statement was prepared.
-LOST_STATEMENTS = (errors.InvalidSqlStatementName, errors.DuplicatePreparedStatement)
 POOLER_CANNOT_PREPARE = (
     "The connection pooler of the database does not support prepared statements, so requests take longer:"
     " use PgBouncer 1.22 or later with pool_mode = transaction and max_prepared_statements = 200, then restart."
@@ -58,16 +53,6 @@ POOLER_CANNOT_PREPARE = (
 MIGRATION_LOCK = 499_851_160_435
 
 logger = logging.getLogger(__name__)
-
-
-class PooledConnection(AsyncConnection[Any]):
-    """A connection of the pool."""
-
-    # A pooler, such as PgBouncer, gives each transaction another session of the server, which other clients use too. So
-    # no setting and no prepared statement may remain in it, unless the pooler keeps account of prepared statements.
-    has_pooler = False
-    # Whether a commit succeeded without the synchronous standby, so that a failover may lose it.
-    lacks_standby = False
 
 
 class PostgresqlDatabase(peewee.PostgresqlDatabase):
@@ -100,7 +85,7 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
 
     async def start(self) -> None:
         """Open the pool. While the server cannot be reached, the pool keeps trying to connect."""
-        self._pool: AsyncConnectionPool[PooledConnection] = AsyncConnectionPool(
+        connections = AsyncConnectionPool(
             self.database,
             connection_class=PooledConnection,
             kwargs={**self._options, "autocommit": True},
@@ -110,32 +95,35 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
             configure=self._configure,
             reconnect_timeout=POOL_TIMEOUT,
         )
-        await self._pool.open()
+        await connections.open()
+        self._pool = PipelinePool(connections, POOL_TIMEOUT, TIMEOUT)
 
     async def shut_down(self) -> None:
-        """Close the pool once all connections have been returned."""
+        """Close the pool."""
         await self._pool.close()
 
     async def read(self, sql: str, parameters: Sequence[Any]) -> Rows:
-        return await self._use(_read, sql, parameters)
+        outcome = await self._pool.read((sql, parameters))
+        if isinstance(outcome, Exception):
+            raise self._translate(outcome)
+        return outcome
 
     async def write(self, work: Work[T], *arguments: Any) -> T:
-        """Run a write. Behind a pooler, it is one transaction; otherwise each statement commits separately.
+        """Run a write, whose statements commit separately.
 
         The write may have succeeded despite an UnavailableError.
         """
-        return await self._use(_write, _separately, work, arguments)
+        return await self._write(Statements, work, arguments)
 
     async def write_atomically(self, work: Work[T], *arguments: Any) -> T:
         """Run a write in one transaction."""
-        return await self._use(_write, _transaction, work, arguments)
+        return await self._write(Transaction, work, arguments)
 
     def queue_depth(self) -> int:
-        return self._pool.get_stats()["requests_waiting"]
+        return self._pool.queue_depth()
 
     def connection_states(self) -> dict[str, int]:
-        stats = self._pool.get_stats()
-        return {"used": stats["pool_size"] - stats["pool_available"], "idle": stats["pool_available"]}
+        return self._pool.connection_states()
 
     @contextmanager
     def migration(self) -> Iterator[None]:
@@ -160,70 +148,47 @@ class PostgresqlDatabase(peewee.PostgresqlDatabase):
     def as_bytes(self, text: ColumnBase) -> ColumnBase:
         return fn.convert_to(text, SQL("'UTF8'"))
 
-    async def _use(self, use: Work[T], *arguments: Any) -> T:
+    async def _write(self, statements: "type[Statements]", work: Work[T], arguments: tuple[Any, ...]) -> T:
+        pipeline = await self._pool.acquire()
         try:
-            connection = await self._take()
-            connection.lacks_standby = False
-            try:
-                with _aborted_after_timeout(connection):
-                    result = await use(connection, *arguments)
-                if connection.lacks_standby:
-                    raise UnavailableError("the wait for the standby was canceled; a failover may lose the write")
-                return result
-            except errors.ReadOnlySqlTransaction:
-                # After a failover another server is the primary.
-                await connection.close()
-                raise
-            except LOST_STATEMENTS as error:
-                self._stop_preparing()
-                await connection.close()
-                raise UnavailableError(str(error)) from None
-            finally:
-                await self._pool.putconn(connection)
-        except (psycopg.OperationalError, errors.ReadOnlySqlTransaction) as error:
-            raise UnavailableError(str(error).strip()) from None
-        except psycopg.InternalError as error:
-            # The session ended before the commit: psycopg cannot tell the server's error from that of the pooler.
-            if error.sqlstate:
-                raise
-            raise UnavailableError(str(error)) from None
+            result = await _run(statements(pipeline), work, arguments)
+            if pipeline.lacks_standby:
+                raise UnavailableError("the wait for the standby was canceled; a failover may lose the write")
+            return result
+        except psycopg.Error as error:
+            raise self._translate(error) from None
+        finally:
+            pipeline.release()
+
+    def _translate(self, error: Exception) -> Exception:
+        if isinstance(error, LOST_STATEMENTS):
+            self._stop_preparing()
         # A deferred constraint is checked by the commit.
-        except psycopg.IntegrityError as error:
-            raise _translate(error) from None
+        if isinstance(error, psycopg.IntegrityError):
+            return _constraint_error(error)
+        if isinstance(error, (psycopg.OperationalError, *FINAL)):
+            return UnavailableError(str(error).strip())
+        return error
 
     async def _configure(self, connection: PooledConnection) -> None:
         # A pooler invents the process id that a client needs to cancel a statement.
         invented = f"pg_backend_pid() != {connection.info.backend_pid}"
-        with _aborted_after_timeout(connection):
+        timer = asyncio.get_running_loop().call_later(TIMEOUT, _abort, connection)
+        try:
             cursor = await connection.execute(SETTINGS.format(local=invented), prepare=False)
             ((*_, pid),) = await cursor.fetchall()
-            connection.has_pooler = pid != connection.info.backend_pid
-            if connection.has_pooler and self._prepares and not await _can_prepare(connection):
-                self._stop_preparing()
-        connection.prepare_threshold = 0 if self._prepares else None
-
-        def check(warning: errors.Diagnostic) -> None:
-            # The wait of a commit for the standby was canceled. The server reports success, with this warning.
-            connection.lacks_standby |= warning.source_function == "SyncRepWaitForLSN"
-
-        connection.add_notice_handler(check)
+            if pid != connection.info.backend_pid:
+                connection.settings = [(SET_LOCAL, ())]
+                if self._prepares and not await _can_prepare(connection):
+                    self._stop_preparing()
+        finally:
+            timer.cancel()
+        connection.prepares = self._prepares
 
     def _stop_preparing(self) -> None:
         if self._prepares:
             logger.warning(POOLER_CANNOT_PREPARE)
         self._prepares = False
-
-    async def _take(self) -> PooledConnection:
-        """Return a pooled connection that the server has not closed."""
-        while True:
-            connection = await self._pool.getconn(POOL_TIMEOUT)
-            poll = select.poll()
-            poll.register(connection, select.POLLIN)
-            # An idle connection becomes readable when the server closes it.
-            if not poll.poll(0):
-                return connection
-            await connection.close()
-            await self._pool.putconn(connection)
 
 
 class CockroachCluster(CockroachDatabase, PostgresqlDatabase):
@@ -231,6 +196,71 @@ class CockroachCluster(CockroachDatabase, PostgresqlDatabase):
 
     # Take ids from a sequence. The default ids are not ascending, and too large for JavaScript's integers.
     before_migration = "SET LOCAL serial_normalization = 'sql_sequence'"
+
+
+class Statements:
+    """The statements of a write, each of which commits separately."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+
+    async def __aenter__(self) -> Execute:
+        return self._execute
+
+    async def __aexit__(self, *exception: object) -> None:
+        pass
+
+    async def _execute(self, sql: str, parameters: Sequence[Any]) -> Rows:
+        try:
+            return await self._pipeline.execute((sql, parameters), self._before())
+        except psycopg.IntegrityError as error:
+            raise _constraint_error(error) from None
+
+    def _before(self) -> Sequence[Query]:
+        return self._pipeline.connection.settings
+
+
+class Transaction(Statements):
+    """The statements of a write in one transaction, which begins in the round trip of the first statement."""
+
+    async def __aenter__(self) -> Execute:
+        self._is_open = self._has_failed = False
+        return self._execute
+
+    async def __aexit__(self, *exception: object) -> None:
+        if not self._is_open:
+            return
+        if not any(exception) and not self._has_failed:
+            await self._pipeline.execute(COMMIT)
+            return
+        self._pipeline.roll_back()
+        if not any(exception):
+            raise errors.InFailedSqlTransaction("the write suppressed the error of a statement")
+
+    async def _execute(self, sql: str, parameters: Sequence[Any]) -> Rows:
+        try:
+            return await super()._execute(sql, parameters)
+        except Exception:
+            self._has_failed = True
+            raise
+
+    def _before(self) -> Sequence[Query]:
+        if self._is_open:
+            return ()
+        self._is_open = True
+        return [BEGIN, *super()._before()]
+
+
+async def _run(statements: Statements, work: Work[T], arguments: tuple[Any, ...]) -> T:
+    attempts = 0
+    while True:
+        try:
+            async with statements as execute:
+                return await work(execute, *arguments)
+        except CONFLICTS:
+            attempts += 1
+            if attempts == ATTEMPTS:
+                raise
 
 
 async def _can_prepare(connection: PooledConnection) -> bool:
@@ -251,86 +281,13 @@ async def _can_prepare(connection: PooledConnection) -> bool:
     return False
 
 
-def _separately(connection: PooledConnection) -> AbstractAsyncContextManager[Any]:
-    return _transaction_with_settings(connection) if connection.has_pooler else nullcontext()
-
-
-def _transaction(connection: PooledConnection) -> AbstractAsyncContextManager[Any]:
-    return _transaction_with_settings(connection) if connection.has_pooler else connection.transaction()
-
-
-@asynccontextmanager
-async def _transaction_with_settings(connection: PooledConnection) -> AsyncIterator[None]:
-    try:
-        # This takes a single round trip.
-        await connection.execute(f"BEGIN; {SET_LOCAL}", prepare=False)
-        yield
-    except BaseException:
-        # If the connection is lost, raise the error that led here.
-        with suppress(psycopg.Error):
-            await connection.rollback()
-        raise
-    await connection.commit()
-
-
-@contextmanager
-def _aborted_after_timeout(connection: PooledConnection) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    timer = loop.call_later(TIMEOUT, _abort, connection)
-    try:
-        yield
-    except psycopg.OperationalError:
-        if loop.time() < timer.when():
-            raise
-        cause = "no result within {:g} seconds; the server hangs, or a commit waits for a standby that is down"
-        raise UnavailableError(cause.format(TIMEOUT)) from None
-    finally:
-        timer.cancel()
-
-
 def _abort(connection: PooledConnection) -> None:
     # If the coroutine were cancelled instead, psycopg would ask the server to cancel the statement, and wait.
     with socket.socket(fileno=socket.dup(connection.fileno())) as end:
         end.shutdown(socket.SHUT_RDWR)
 
 
-async def _read(connection: PooledConnection, sql: str, parameters: Sequence[Any]) -> Rows:
-    if not connection.has_pooler:
-        return await _execute(connection, sql, parameters)
-    # Both statements are one transaction, in a single round trip. This suits no write: psycopg does not read the error
-    # of the commit that ends a pipeline.
-    async with connection.pipeline():
-        await connection.execute(SET_LOCAL)
-        cursor = await connection.execute(sql, parameters, binary=True)
-    return await cursor.fetchall()
-
-
-async def _write(
-    connection: PooledConnection,
-    transaction: Callable[[PooledConnection], AbstractAsyncContextManager[Any]],
-    work: Work[T],
-    arguments: tuple[Any, ...],
-) -> T:
-    attempts = 0
-    while True:
-        try:
-            async with transaction(connection):
-                return await work(partial(_execute, connection), *arguments)
-        except CONFLICTS:
-            attempts += 1
-            if attempts == ATTEMPTS:
-                raise
-
-
-async def _execute(connection: PooledConnection, sql: str, parameters: Sequence[Any]) -> Rows:
-    try:
-        cursor = await connection.execute(sql, parameters, binary=True)
-    except psycopg.IntegrityError as error:
-        raise _translate(error) from None
-    return await cursor.fetchall() if cursor.description else []
-
-
-def _translate(error: psycopg.IntegrityError) -> Exception:
+def _constraint_error(error: psycopg.IntegrityError) -> Exception:
     match error:
         case errors.UniqueViolation():
             return DuplicateError(str(error))

