@@ -1,20 +1,52 @@
-"""Compare the service with peer applications, then measure the service under various conditions: `make bench`."""
+"""Print measurements as Markdown tables: `python -m tests.benchmarks [sqlite] [postgresql] [clients] [service]`."""
 
 import os
 import platform
 import sys
+from collections.abc import Iterable, Iterator
 
-from tests.benchmarks.comparison import compare, format_table
-from tests.benchmarks.peers import POSTGRESQL, SQLITE
+from tests.benchmarks.agreement import measure_agreement
+from tests.benchmarks.chart import draw
+from tests.benchmarks.comparison import OPERATIONS, Results, compare, format_table
+from tests.benchmarks.conditions import measure_compression, measure_conditions
+from tests.benchmarks.peers import FASTAPI, POSTGRESQL, SERVICE, SQLITE
+from tests.support.project import ROOT
+
+SECTIONS = ("sqlite", "postgresql", "clients", "service")
+
+
+def format_summary(results: dict[str, Results]) -> Iterator[str]:
+    """Yield the lines of the Markdown table in the README: the service compared with FastAPI on each database."""
+    yield f"| operation | {' | '.join(results)} |"
+    yield f"|---|{'---:|' * len(results)}"
+    for operation in OPERATIONS:
+        rates = [(each[operation, SERVICE].rate, each[operation, FASTAPI].rate) for each in results.values()]
+        yield f"| {operation} | {' | '.join(f'{service / peer:.1f} ×' for service, peer in rates)} |"
+
+
+def show(title: str, lines: Iterable[str]) -> None:
+    """Print lines as soon as they are known."""
+    print(f"\n{title}:\n")
+    for line in lines:
+        print(line, flush=True)
 
 
 def main() -> None:
+    chosen = sys.argv[1:] or SECTIONS
+    if unknown := set(chosen).difference(SECTIONS):
+        sys.exit(f"Unknown: {', '.join(unknown)}. Choose from {', '.join(SECTIONS)}.")
     print(f"{os.cpu_count()} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}")
-    chosen = sys.argv[1:] or ["sqlite", "postgresql"]
-    for database in (SQLITE, POSTGRESQL):
-        if database.lower() in chosen:
-            print(f"\n{database}\n")
-            print(*format_table(database, compare(database)), sep="\n", flush=True)
+    results = {database: compare(database) for database in (SQLITE, POSTGRESQL) if database.lower() in chosen}
+    for database, measurements in results.items():
+        show(database, format_table(database, measurements))
+    if len(results) == 2:
+        show("Compared with FastAPI and SQLAlchemy", format_summary(results))
+        draw(results, ROOT / "docs/benchmark.png")
+    if "clients" in chosen:
+        show("Client that spins, and client that sleeps", measure_agreement())
+    if "service" in chosen:
+        show("Conditions", measure_conditions())
+        show("Compression", measure_compression())
 
 
 main()

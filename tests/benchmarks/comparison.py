@@ -24,7 +24,7 @@ from tests.benchmarks.peers import (
     running,
 )
 
-ROUNDS = 5
+ROUNDS = 9
 OPERATIONS = {
     "GET one": ("GET", "/api/tasks/1"),
     "GET a list of 50": ("GET", "/api/tasks?limit=50"),

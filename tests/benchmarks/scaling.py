@@ -72,7 +72,15 @@ def measure(address: str, method: str, path: str) -> tuple[float, float, float]:
     before, idle = resource.getrusage(resource.RUSAGE_CHILDREN), psutil.cpu_times().idle
     started = time.monotonic()
     # A client that spins would take CPU time from the workers.
-    command = [sys.executable, str(CLIENT), method, address + path, f"--connections={CONNECTIONS}", "--sleep"]
+    command = [
+        sys.executable,
+        str(CLIENT),
+        method,
+        address + path,
+        f"--connections={CONNECTIONS}",
+        "--seconds=2",
+        "--sleep",
+    ]
     totals = finish(subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8"))
     elapsed = time.monotonic() - started
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
