@@ -36,7 +36,7 @@ def measure_agreement() -> Iterator[str]:
                     getattr(results[SERVICE, mode], figure) / getattr(results[FLOOR, mode], figure)
                     for mode in (False, True)
                 )
-                difference = abs(sleeps / spins - 1) * 100
+                difference = round(abs(sleeps / spins - 1) * 100)
                 target = (f"≤ {TARGET} %" + ", missed" * (difference > TARGET)) if figure == "user" else ""
-                row = operation, name, f"{spins:.2f} ×", f"{sleeps:.2f} ×", f"{difference:.0f} %", target
+                row = operation, name, f"{spins:.2f} ×", f"{sleeps:.2f} ×", f"{difference} %", target
                 yield f"| {' | '.join(row)} |"

@@ -26,10 +26,10 @@ def draw(results: dict[str, Results], path: Path) -> None:
             bars = {peer: result.rate for (name, peer), result in measurements.items() if name == operation}
             colours = [COLOUR if peer == SERVICE else COLOUR_OF_PEERS for peer in bars]
             container = axes.barh(list(bars), list(bars.values()), color=colours)
-            axes.bar_label(container, fmt="{:,.0f}", padding=3)
+            axes.bar_label(container, fmt="{:,.0f}", padding=4)
             axes.set_title(f"{database}: {operation}", loc="left")
             axes.invert_yaxis()
             axes.margins(x=0.15)
             axes.xaxis.set_visible(False)
             axes.spines[["top", "right", "bottom"]].set_visible(False)
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=120, bbox_inches="tight", pad_inches=0.2)

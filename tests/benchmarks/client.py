@@ -59,7 +59,7 @@ def run(options: Namespace) -> dict[str, float]:
     """Send requests until the time is up, wait for the last responses, and return the totals."""
     parts = urlsplit(options.url)
     make_request = make_requests(options.method, options.url, options.header)
-    timeout = -1 if options.sleep else 0
+    timeout = TIMEOUT if options.sleep else 0
     poll = select.epoll()
     connections: dict[int, socket.socket] = {}
     started: dict[int, float] = {}

@@ -119,7 +119,7 @@ def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
     """Wait until a server responds."""
     while process.poll() is None:
         try:
-            httpx.get(url)
+            httpx.get(url, timeout=60)
         except httpx.ConnectError:
             time.sleep(0.002)
         else:
