@@ -12,6 +12,7 @@ from tests.benchmarks import load
 from tests.benchmarks.databases import URLS, fill
 from tests.benchmarks.load import Measurement
 from tests.benchmarks.peers import (
+    CLIENT_CORE,
     COMMANDS,
     CONNEXION,
     FASTAPI,
@@ -21,6 +22,7 @@ from tests.benchmarks.peers import (
     POSTGRESQL,
     SERVICE,
     SQLITE,
+    pinned,
     running,
 )
 
@@ -79,7 +81,9 @@ TARGETS = {
 def compare(database: str) -> Results:
     """Measure the peers in turn, in several rounds, so that a slowdown of the machine affects all of them."""
     rounds: dict[tuple[str, str], list[Measurement]] = {}
-    with URLS[database]() as urls, ExitStack() as stack:
+    with ExitStack() as stack:
+        with pinned(CLIENT_CORE):
+            urls = stack.enter_context(URLS[database]())
         servers = {}
         for peer, command in COMMANDS[database].items():
             fill(url := next(urls))

@@ -1,13 +1,13 @@
 """Create databases for the service and its peers."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from models.database.address import connected
 from models.database.migrate import migrate
-from tests.benchmarks.peers import CLIENT_CORE, POSTGRESQL, SQLITE, pinned
+from tests.benchmarks.peers import POSTGRESQL, SQLITE
 from tests.support.project import ROOT
 from tests.support.stores import PostgresqlStore, postgresql_server
 
@@ -36,10 +36,8 @@ def sqlite_urls() -> Iterator[Iterator[str]]:
 
 @contextmanager
 def postgresql_urls() -> Iterator[Iterator[str]]:
-    """Yield the URLs of new databases on a PostgreSQL server, which runs on the core of the client."""
-    with TemporaryDirectory() as folder, ExitStack() as stack:
-        with pinned(CLIENT_CORE):
-            server = stack.enter_context(postgresql_server(Path(folder) / "data"))
+    """Yield the URLs of new databases on a new PostgreSQL server."""
+    with TemporaryDirectory() as folder, postgresql_server(Path(folder) / "data") as server:
         yield (PostgresqlStore(server.get_uri(), None).url for _ in range(100))
 
 
