@@ -108,7 +108,6 @@ class PipelinePool:
     async def close(self) -> None:
         """Close all connections. Requests that still wait fail."""
         self._is_closed = True
-        self._serve()
         for timer in (self._expiry_timer, self._idle_timer):
             if timer:
                 timer.cancel()

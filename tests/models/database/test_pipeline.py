@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from math import ceil
 from random import Random
 from typing import Any
 from urllib.parse import urlsplit
@@ -45,11 +46,11 @@ async def until(condition: Any) -> None:
             await asyncio.sleep(0.01)
 
 
-@pytest.mark.parametrize("batches", [1, 2])
-def test_concurrent_reads_share_a_round_trip(store: PostgresqlStore, batches: int) -> None:
+@pytest.mark.parametrize("reads", [2, 100])
+def test_concurrent_reads_share_a_round_trip(store: PostgresqlStore, reads: int) -> None:
     async def work(database: Database) -> None:
-        rows = await read_all(database, *[ROUND_TRIP] * pool.BATCH_SIZE * batches)
-        assert len({tuple(result) for result in rows}) == batches
+        rows = await read_all(database, *[ROUND_TRIP] * reads)
+        assert len({tuple(result) for result in rows}) == ceil(reads / pool.BATCH_SIZE)
 
     run_with_pool(store, 3, work)
 
@@ -91,7 +92,7 @@ def test_placeholders_and_percent_signs(store: PostgresqlStore) -> None:
     run_with_pool(store, 1, work)
 
 
-def test_results_of_many_requests(store: PostgresqlStore) -> None:
+def test_results_of_many_requests(store: PostgresqlStore, caplog: pytest.LogCaptureFixture) -> None:
     """Reads and writes of all kinds, many of them cancelled at any moment, get their own results."""
     random = Random(0)
     acknowledged: set[int] = set()
@@ -118,22 +119,27 @@ def test_results_of_many_requests(store: PostgresqlStore) -> None:
         with pytest.raises(DuplicateError):
             await database.write_atomically(insert_twice)
 
+    async def run_client(database: Database, numbers: range) -> None:
+        for number in numbers:
+            call = asyncio.create_task(random.choice([read, fail, write, conflict])(database, number))
+            if random.random() < 0.5:
+                for _ in range(random.randrange(15)):
+                    await asyncio.sleep(0)
+                call.cancel()
+            with suppress(asyncio.CancelledError):
+                await call
+
     async def work(database: Database) -> None:
-        operations = [read, fail, write, conflict]
-        calls = [asyncio.create_task(random.choice(operations)(database, number)) for number in range(1000)]
-        while not all(call.done() for call in calls):
-            random.choice(calls).cancel()
-            await asyncio.sleep(0.001)
-        cancelled = [call for call in calls if call.cancelled()]
-        assert 0 < len(cancelled) < len(calls)
-        for call in calls:
-            assert call in cancelled or not call.exception()
+        await asyncio.gather(*[run_client(database, range(first, first + 50)) for first in range(0, 1000, 50)])
         assert database.queue_depth() == 0
         await until(lambda: database.connection_states()["used"] == 0)
         ids = {id for (id,) in await database.read("SELECT id FROM task", [])}
+        assert 0 < len(acknowledged) < 500
         assert acknowledged <= ids
 
     run_with_pool(store, 3, work)
+    # No connection was closed.
+    assert not caplog.messages
 
 
 def test_large_parameters_and_results(store: PostgresqlStore) -> None:
@@ -217,20 +223,52 @@ def test_slow_read_delays_others_only_for_a_while(store: PostgresqlStore, monkey
     run_with_pool(store, 3, work)
 
 
-def test_result_of_a_delayed_read(store: PostgresqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The read also runs alone after a while; the first of its results counts, and no error of the batch."""
+def test_slow_reads_that_share_a_connection(store: PostgresqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a while they run alone, so each has time until the timeout."""
+    monkeypatch.setattr(postgresql, "TIMEOUT", 6.0)
+    # PgBouncer has too few sessions.
+    store.url = store.direct_url
+
+    async def work(database: Database) -> None:
+        assert await read_all(database, *["SELECT 1 FROM pg_sleep(2.2)"] * 3) == [[(1,)]] * 3
+
+    run_with_pool(store, 4, work)
+
+
+def test_error_of_a_read_that_was_repeated(store: PostgresqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The statement timeout ends the first attempts; the second attempts get the lock."""
     monkeypatch.setattr(postgresql, "TIMEOUT", 6.0)
 
     async def work(database: Database) -> None:
-        slow = "SELECT 1 FROM pg_sleep(2.2)"
-        assert await read_all(database, slow, slow) == [[(1,)], [(1,)]]
-        # The statement timeout ends both.
-        first, second = await read_all(database, "SELECT pg_sleep(60)", "SELECT pg_sleep(60)")
-        assert isinstance(first, UnavailableError)
-        assert isinstance(second, UnavailableError)
-        assert "statement timeout" in str(first)
+        with psycopg.connect(store.direct_url, autocommit=True) as other:
+            other.execute("SELECT pg_advisory_lock(7)")
+            waiting = asyncio.create_task(read_all(database, *["SELECT 1 FROM pg_advisory_xact_lock_shared(7)"] * 2))
+            await asyncio.sleep(3.5)
+            other.execute("SELECT pg_advisory_unlock(7)")
+        assert await waiting == [[(1,)], [(1,)]]
 
     run_with_pool(store, 3, work)
+
+
+def test_cancelled_read_is_not_sent(store: PostgresqlStore) -> None:
+    async def work(database: Database) -> None:
+        cancelled = asyncio.create_task(database.read("SELECT nextval('task_id_seq')", []))
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        assert await database.read("SELECT nextval('task_id_seq')", []) == [(1,)]
+
+    run_with_pool(store, 1, work)
+
+
+def test_write_without_a_result(store: PostgresqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgresql, "TIMEOUT", 1.0)
+
+    async def work(database: Database) -> None:
+        for write in (database.write, database.write_atomically):
+            with pytest.raises(UnavailableError, match="no result within 1 seconds"):
+                await write(execute_one, "SELECT pg_sleep(60)")
+
+    run_with_pool(store, 2, work)
 
 
 def test_requests_that_wait_at_shutdown(store: PostgresqlStore) -> None:
@@ -331,7 +369,9 @@ def test_number_of_prepared_statements_is_limited(store: PostgresqlStore) -> Non
     run_with_pool(store, 1, work)
 
 
-def test_transaction_is_not_acknowledged_after_a_suppressed_error(store: PostgresqlStore) -> None:
+def test_transaction_is_not_acknowledged_after_a_suppressed_error(
+    store: PostgresqlStore, caplog: pytest.LogCaptureFixture
+) -> None:
     async def suppress_error(execute: Execute) -> None:
         await execute(INSERT, [1, "lost"])
         with suppress(DuplicateError):
@@ -343,6 +383,8 @@ def test_transaction_is_not_acknowledged_after_a_suppressed_error(store: Postgre
         assert await database.read("SELECT id FROM task", []) == []
 
     run_with_pool(store, 1, work)
+    # The transaction was rolled back without closing the connection.
+    assert not caplog.messages
 
 
 def test_transaction_without_statements(store: PostgresqlStore) -> None:
