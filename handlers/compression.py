@@ -22,7 +22,10 @@ def compressed(operation_id: str, app: ASGIApp, min_size: int) -> ASGIApp:
         return app
 
     async def compress(scope: Scope, receive: Receive, send: Send) -> None:
-        accepted = b",".join([value for name, value in scope["headers"] if name == b"accept-encoding"])
+        accepted = [value for name, value in scope["headers"] if name == b"accept-encoding"]
+        if not accepted or not _prefers_gzip(b",".join(accepted)):
+            await app(scope, receive, send)
+            return
         start: Message = {}
 
         async def send_compressed(message: Message) -> None:
@@ -46,7 +49,7 @@ def compressed(operation_id: str, app: ASGIApp, min_size: int) -> ASGIApp:
                 start = {}
             await send(message)
 
-        await app(scope, receive, send_compressed if _prefers_gzip(accepted) else send)
+        await app(scope, receive, send_compressed)
 
     return compress
 

@@ -93,7 +93,7 @@ class Resource:
 
     async def select_page(self, limit: int, after: Any, **filters: Any) -> Page:
         """Return the first `limit` rows with an id greater than `after`. A filter that is None is ignored."""
-        statement = self._select_page(tuple(name for name, value in filters.items() if value is not None))
+        statement = self._select_page(tuple([name for name, value in filters.items() if value is not None]))
         rows = await self._database.read(statement.sql, statement.order({"limit": limit, "after": after, **filters}))
         return Page(*rows[0])
 

@@ -346,16 +346,16 @@ def _read_versions(descriptor: int) -> bytes:
 
 def _json_value(column: ColumnBase, field: Field) -> ColumnBase:
     match field:
-        # SQLite has no booleans.
+        # SQLite has no booleans. It evaluates json() with a constant once for each statement, not for each row.
         case BooleanField():
-            text = fn.iif(column, SQL("'true'"), SQL("'false'"))
+            value = fn.iif(column, fn.json(SQL("'true'")), fn.json(SQL("'false'")))
         # SQLite's JSON functions write at most 15 significant digits of a number.
         case FloatField():
-            text = fn.printf(SQL("'%!.17g'"), column)
+            value = fn.json(fn.printf(SQL("'%!.17g'"), column))
         case _:
             return column
     # In RETURNING, SQLite 3.40 may take a null for another value when it is compared with IS NULL.
-    return fn.json(fn.iif(fn.typeof(column) == SQL("'null'"), SQL("NULL"), text) if field.null else text)
+    return fn.iif(fn.typeof(column) == SQL("'null'"), SQL("NULL"), value) if field.null else value
 
 
 def _resolve(batch: list[Write], results: list[Any]) -> None:
