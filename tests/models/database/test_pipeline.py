@@ -81,9 +81,8 @@ def test_repeated_read_runs_alone(store: PostgresqlStore) -> None:
         await until(lambda: database.connection_states()["used"])
         waiting = asyncio.create_task(database.read(ROUND_TRIP, []))
         await until(database.queue_depth)
-        # Of these, one waits before the repeated read, and one after it.
-        results = [await each for each in (waiting, repeated, failing)]
-        assert len({tuple(rows) for rows in results}) == 3
+        # One read waits before the repeated one, and usually one after it.
+        assert await repeated not in (await waiting, await failing)
 
     run_with_pool(store, 1, work)
 
