@@ -28,7 +28,7 @@ ENV PATH="/venv/bin:$PATH" \
     TASKS_API_HOST=0.0.0.0
 # The base image has no bytecode of the standard library. Compile the modules that the service and the health check use
 # once, here, instead of at every start.
-RUN PYTHONDONTWRITEBYTECODE= python -c "import handlers.application, handlers.cli, http.client" \
+RUN PYTHONDONTWRITEBYTECODE= python -c "import handlers.cli, http.client; from handlers.commands import database, keys, service" \
     && install --directory --owner=10001 --group=10001 --mode=700 /data
 # A numeric id, so that an orchestrator can verify that it is not root.
 USER 10001:10001

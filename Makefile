@@ -79,10 +79,11 @@ changes: $(VENV)/development node ## Follow the recipes for adopters in copies o
 mutants: $(VENV)/development node ## Plant generated defects one at a time, and list those that no test finds (optional: SAMPLE=..., SEED=..., ONLY=files)
 	$(BIN)/python -m tests.tools.mutants --sample $(SAMPLE) --seed "$(SEED)" $(ONLY)
 
-bench: $(VENV)/benchmark build/service ## Compare the speed of the service with others, with wrk, in seven minutes
-	$(BIN)/python -m tests.benchmarks
+bench: $(VENV)/benchmark build/service build/core ## Compare the speed of the service with others, in 15 minutes (optional: ONLY=sqlite, postgresql, clients or service)
+	@! command -v npm >/dev/null || $(MAKE) --silent build/benchmark/installed
+	$(BIN)/python -m tests.benchmarks $(ONLY)
 
-bench-scale: $(VENV)/benchmark build/service ## Compare one worker with two, on SQLite and PostgreSQL, with wrk, in four minutes
+bench-scale: $(VENV)/benchmark build/service ## Compare one worker with two, on SQLite and PostgreSQL, in four minutes
 	$(BIN)/python -m tests.benchmarks.scaling
 
 lint: $(CONTRACT) node ## Check style, types, the generated models, the contract and the workflows
@@ -150,7 +151,8 @@ lock: $(VENV)/development ## Update the locked versions of all dependencies
 	  --group benchmark -c requirements-dev.lock -o requirements-benchmark.lock
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --custom-compile-command "make lock" \
 	  --group sdks -c requirements-dev.lock -o requirements-sdks.lock
-	@! command -v npm >/dev/null || npm update --prefix tests/node --package-lock-only --ignore-scripts --no-audit --no-fund
+	@! command -v npm >/dev/null || for folder in tests/node tests/benchmarks/applications/node; do \
+	  npm update --prefix $$folder --package-lock-only --ignore-scripts --no-audit --no-fund; done
 
 swagger-ui: ## Update the vendored Swagger UI to the version in the Makefile (needs npm)
 	mkdir -p build
@@ -192,9 +194,11 @@ build/json-schema-tests: requirements-dev.lock | $(VENV)/runtime
 	@touch $@
 
 # Only the runtime dependencies: some packages load more code if others are installed.
-build/service: requirements-all.lock pyproject.toml
+build/service: requirements-all.lock
+build/core: requirements.lock
+build/service build/core: pyproject.toml
 	$(PYTHON) -m venv --clear $@
-	$@/bin/pip install -qq --require-hashes -r requirements-all.lock
+	$@/bin/pip install -qq --require-hashes -r $(filter %.lock,$^)
 	$@/bin/pip install -qq --no-deps --no-build-isolation -e .
 	touch $@
 
@@ -208,6 +212,12 @@ build/node/installed: tests/node/package.json tests/node/package-lock.json
 	mkdir -p build/node
 	cp tests/node/package.json tests/node/package-lock.json build/node
 	npm ci --prefix build/node --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
+	touch $@
+
+build/benchmark/installed: $(addprefix tests/benchmarks/applications/node/,package.json package-lock.json)
+	mkdir -p build/benchmark
+	cp $^ build/benchmark
+	npm ci --prefix build/benchmark --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
 	touch $@
 
 $(VENV)/benchmark: requirements-benchmark.lock $(VENV)/development

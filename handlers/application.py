@@ -8,22 +8,20 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from connexion import ConnexionMiddleware
-from connexion.resolver import Resolver
 from pydantic import HttpUrl
 from starlette.routing import Router
 
 from handlers.access.cross_origin import CrossOrigin
 from handlers.access.security import Security, find_access
 from handlers.compression import compressed
-from handlers.contract import dispatch, document, problems, responses, routing
+from handlers.contract import dispatch, document, responses, routing
+from handlers.contract.framework import ConnexionMiddleware, Resolver
 from handlers.contract.public_url import PublicUrl
 from handlers.contract.scope import RequestState
 from handlers.documentation import pages
 from handlers.idempotency import IdempotencyKeys
 from handlers.lookup import find_handlers
 from handlers.observability import access_log, health
-from handlers.observability.observation import Observation
 from handlers.services import Services
 from handlers.settings import ServerSettings
 from models.database.address import open_database
@@ -60,13 +58,11 @@ def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
 
         observers.append(metrics.count)
         background.append(partial(metrics.watch, database))
-    rate_limits: list[Any] = []
+    checks: list[dispatch.Check] = [Security(open_routes, access)]
     if settings.rate_limit:
         from handlers.access.rate_limits import RateLimits  # noqa: PLC0415, installed with an extra
 
-        limits = partial(RateLimits, keys=keys, rate_limit=settings.rate_limit, storage=settings.rate_limit_storage)
-        # The second `Problems` answers errors inside `RateLimits`, which then adds its headers to those responses too.
-        rate_limits = [limits, problems.Problems]
+        checks.insert(0, RateLimits(keys, settings.rate_limit, settings.rate_limit_storage))
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[RequestState]:
@@ -86,16 +82,10 @@ def create_app(settings: ServerSettings | None = None) -> ConnexionMiddleware:
         # Redirects to paths with or without a final slash would not have the prefix of a proxy.
         Router(open_routes, redirect_slashes=False, default=routing.without_operation, lifespan=lifespan),
         middlewares=[
-            *([Observation] if observers else []),
             *([partial(CrossOrigin, origins=origins)] if origins else []),
-            # The outer `Problems` answers the errors of `ResponseValidation`.
-            *([problems.Problems, responses.ResponseValidation] if settings.validate_responses else []),
+            *([responses.ResponseValidation] if settings.validate_responses else []),
             *([partial(PublicUrl, public_url=public_url)] if public_url else []),
-            problems.Problems,
-            routing.Routing,
-            *rate_limits,
-            partial(Security, open_routes=open_routes, access=access),
-            dispatch.Dispatch,
+            partial(dispatch.Dispatch, checks=checks),
         ],
         resolver=Resolver(operations.get),
     )

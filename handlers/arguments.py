@@ -1,7 +1,7 @@
 """Parse the command line. Any argument may hold a password, so errors repeat only the names of flags."""
 
 import re
-from argparse import Action, ArgumentParser
+from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any, NoReturn
@@ -12,9 +12,20 @@ FLAG = re.compile(r"(--[a-z][a-z_-]*)(=.*)?", re.DOTALL | re.IGNORECASE | re.ASC
 
 
 class Parser(ArgumentParser):
-    """Raises ConfigurationError if the arguments are wrong. Every command has a parser of its own."""
+    """Raises ConfigurationError if the arguments are wrong. Every command has a parser of its own.
+
+    One with the name of a class only keeps the arguments, for the parser of that class.
+    """
+
+    def __init__(self, prog: str, description: str, class_name: str = "") -> None:
+        formatter = RawDescriptionHelpFormatter
+        super().__init__(prog, description=description, formatter_class=formatter, allow_abbrev=False)
+        self.class_name = class_name
+        self.set_defaults(parser=self, class_name=class_name)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self.class_name:
+            return Namespace(parser=self, class_name=self.class_name, arguments=args), []
         parsed, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self._refuse(unknown[0], args)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from hashlib import sha256
+from hashlib import sha1
 
 from handlers.contract.problems import Refusal
 from handlers.contract.reply import Reply
@@ -24,7 +24,8 @@ def of_version(version: int, fingerprint: str) -> str:
 
 def of_content(*content: bytes) -> str:
     """Return an entity tag that is the hash of the content."""
-    return f'"{sha256(b"".join(content)).hexdigest()[:32]}"'
+    # Without support by the processor, SHA-1 takes half the time of SHA-256.
+    return f'"{sha1(b"".join(content), usedforsecurity=False).hexdigest()[:32]}"'
 
 
 def of_compressed(tag: str) -> str:

@@ -24,8 +24,9 @@ from handlers.services import Services
 # The module of operations without a tag.
 UNTAGGED = "operations"
 # Other modules of this package. For a tag with one of these names, the module is `settings_operations` and so on.
-RESERVED = {"access", "application", "cli", "compression", "contract", "documentation", "entity_tags", "idempotency"}
-RESERVED |= {"lookup", "observability", "security", "server", "services", "settings"}
+RESERVED = {"access", "application", "arguments", "cli", "commands", "compression", "contract", "documentation"}
+RESERVED |= {"entity_tags", "environment", "idempotency", "lookup", "observability", "security", "server", "services"}
+RESERVED |= {"settings"}
 
 
 def find_handlers(services: Services, faults: list[str]) -> dict[str, OperationHandler]:

@@ -14,10 +14,10 @@ from pydantic_settings import BaseSettings
 
 from handlers import environment
 from handlers.contract import document
+from handlers.contract.document import PREFIX
 from models.database.address import CONNECTIONS
 from models.database.errors import require
 
-PREFIX = f"{document.COMMAND}_".replace("-", "_").upper()
 LONGEST_WINDOW = 24 * 60 * 60  # seconds; a longer Retry-After would be of no use to a client
 RETENTION_HOURS = 24  # of a contract that says nothing else
 HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+)"

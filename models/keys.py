@@ -42,7 +42,7 @@ class KeyCache:
         self.required = True
         self._had_keys = False
         self._names: dict[bytes, str] = {}
-        self._fresh_until = 0.0
+        self.fresh_until = 0.0
         self._error: Exception | None = None
         # Requests that find the cache stale set `_is_stale`. A refresh sets `_refreshed` briefly, to wake them.
         self._is_stale, self._refreshed = asyncio.Event(), asyncio.Event()
@@ -67,13 +67,13 @@ class KeyCache:
         else:
             self._names = {digest: name for name, digest, revoked_at in rows if not revoked_at}
             self.required = self._had_keys = self._had_keys or bool(rows)
-            self._fresh_until, self._error = started + CACHE_TTL, None
+            self.fresh_until, self._error = started + CACHE_TTL, None
         self._refreshed.set()
         self._refreshed.clear()
 
     async def ensure_fresh(self) -> None:
         """Wait for a refresh if the cache is stale. Raise an error if the refresh failed."""
-        if monotonic() < self._fresh_until:
+        if monotonic() < self.fresh_until:
             return
         self._is_stale.set()
         try:

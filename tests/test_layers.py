@@ -36,14 +36,17 @@ MAY_IMPORT = {
     "handlers.documentation": {"handlers.access", "handlers.contract", "handlers.entity_tags", "models"},
     "handlers.application": {"handlers", "models"},
     "handlers.server": {"handlers", "models"},
-    "handlers.cli": {"handlers", "models"},
+    "handlers.commands": {"handlers", "models"},
+    "handlers.cli": {"handlers.arguments", "handlers.commands", "handlers.contract", "handlers.server.output"}
+    | {"models.database.errors"},
 }
 # For each package, the only packages that may import it, so that it is easy to remove and no lower layer imports it.
 ONLY = {
     "handlers.cli": set[str](),
-    "handlers.server": {"handlers.cli"},
-    "handlers.application": {"handlers.server", "handlers.cli"},
-    "models.transfer": {"handlers.cli"},
+    "handlers.commands": {"handlers.cli"},
+    "handlers.server": {"handlers.cli", "handlers.commands"},
+    "handlers.application": {"handlers.server", "handlers.commands"},
+    "models.transfer": {"handlers.commands"},
     "uvicorn": {"handlers.server"},
     "peewee": {"models"},
     "playhouse": {"models"},
@@ -52,7 +55,7 @@ ONLY = {
     "starlette": {"handlers.contract", "handlers.server", "handlers.access", "handlers.observability"}
     | {"handlers.documentation", "handlers.application", "handlers.compression"},
     "werkzeug": {"handlers.compression"},
-    "connexion": {"handlers.contract", "handlers.access", "handlers.application"},
+    "connexion": {"handlers.contract.framework"},
     "limits": {"handlers.access", "handlers.settings"},
     "redis": {"handlers.access"},
     "dotenv": {"handlers.environment"},

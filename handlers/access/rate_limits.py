@@ -5,9 +5,9 @@ from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 
 from limits import RateLimitItem, parse_many
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Scope, Send
 
-from handlers.access.request_counts import Window, request_counter
+from handlers.access.request_counts import request_counter
 from handlers.access.security import key_name_of
 from handlers.contract.problems import Refusal
 from models.keys import KeyCache
@@ -16,29 +16,29 @@ UNLIMITED = "/health/"  # the path of the health probes
 
 
 class RateLimits:
-    """Middleware that answers 429 to requests beyond the limits, and reports the limits in every response.
+    """The check that answers 429 to requests beyond the limits, and reports the limits in every response.
 
     The response headers follow draft-ietf-httpapi-ratelimit-headers-10. `rate_limit` has the syntax of
     `limits.parse_many`. `storage` is the URL of a Redis server; with an empty URL, each process has its own counts.
     """
 
-    def __init__(self, app: ASGIApp, keys: KeyCache, rate_limit: str, storage: str) -> None:
-        self.app = app
+    def __init__(self, keys: KeyCache, rate_limit: str, storage: str) -> None:
         self.keys = keys
         limits = sorted(dict.fromkeys(parse_many(rate_limit)), key=RateLimitItem.get_expiry)
-        self.names = {limit: str(limit).replace(" ", "-") for limit in limits}
-        self.policy = ", ".join(f'"{self.names[limit]}";q={limit.amount};w={limit.get_expiry()}' for limit in limits)
+        self.names = [str(limit).replace(" ", "-") for limit in limits]
+        named = zip(self.names, limits, strict=True)
+        self.policy = ", ".join(f'"{name}";q={limit.amount};w={limit.get_expiry()}' for name, limit in named)
         self.count = request_counter(limits, storage)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        windows: list[Window] = []
-        if scope["type"] == "http" and not scope["path"].startswith(UNLIMITED):
-            name = key_name_of(scope, self.keys)
-            windows = await self.count(f"key {name}" if name else f"address {_network(scope['client'][0])}")
+    async def __call__(self, scope: Scope, send: Send) -> Send:
+        if scope["path"].startswith(UNLIMITED):
+            return send
+        name = key_name_of(scope, self.keys)
+        windows = await self.count(f"key {name}" if name else f"address {_network(scope['client'][0])}")
         if not windows:
-            await self.app(scope, receive, send)
-            return
-        state = ", ".join(f'"{self.names[window.limit]}";r={window.remaining};t={window.seconds}' for window in windows)
+            return send
+        named = zip(self.names, windows, strict=True)
+        state = ", ".join([f'"{name}";r={window.remaining};t={window.seconds}' for name, window in named])
         if any(window.used > window.limit.amount for window in windows):
             seconds = max(1, *(window.seconds for window in windows if not window.remaining))
             headers = {"Retry-After": str(seconds), "RateLimit": state, "RateLimit-Policy": self.policy}
@@ -50,7 +50,7 @@ class RateLimits:
                 message["headers"] = [*message["headers"], *reported]
             await send(message)
 
-        await self.app(scope, receive, send_with_headers)
+        return send_with_headers
 
 
 @lru_cache

@@ -55,7 +55,8 @@ def request_counter(limits: Iterable[RateLimitItem], redis_url: str) -> Counter:
         windows: list[Window] = []
         refused = False
         for limit, storage in storages:
-            key = limit.key_for(client)
+            # In memory, every limit has a storage of its own.
+            key = limit.key_for(client) if redis else client
             used = await (storage.get(key) if refused else storage.incr(key, limit.get_expiry()))
             refused = refused or used > limit.amount
             windows.append(Window(limit, used, ceil(await storage.get_expiry(key) - time.time())))

@@ -7,22 +7,23 @@ bearer scheme without a function stands for the API keys, which are not required
 import re
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
+from functools import cache
 from http import HTTPStatus
 from importlib import import_module
 from importlib.util import find_spec
 from inspect import iscoroutinefunction, signature
+from time import monotonic
 from typing import Any
 
-from connexion.middleware.abstract import ROUTING_CONTEXT
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.routing import BaseRoute, Match
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope, Send
 
 from handlers.contract import document
 from handlers.contract.faults import FaultError, collected
 from handlers.contract.problems import Refusal
-from handlers.contract.scope import operation_id_of, state_of
+from handlers.contract.scope import operation_id_of
 from models.keys import KeyCache
 
 # Requirements, of which one must be satisfied. Each has the required scopes by scheme, and needs all of its schemes.
@@ -55,9 +56,6 @@ class Scheme:
     """A required security scheme, and the function that checks it. Raise FaultError if either is unsuitable."""
 
     def __init__(self, place: str, name: str, scopes: list[str], keys: KeyCache) -> None:
-        async def name_of_key(key: str, _: list[str]) -> str | None:
-            return keys.name_of(key.encode())
-
         if name not in document.security_schemes():
             raise FaultError(place, f"{name} is not declared; declare it in components.securitySchemes.")
         self.description, function = document.security_schemes()[name], document.snake_case(name)
@@ -68,7 +66,11 @@ class Scheme:
             raise FaultError(declaration, "write the name of the API key, and in: header, query or cookie.")
         if scopes and (self.kind == "basic" or _is_key(name)):
             raise FaultError(place, f"{name} has no scopes; write an empty list.")
-        self.check: Any = name_of_key if _is_key(name) else getattr(_author_functions(), function, None)
+        # API keys are looked up at once, without a coroutine.
+        self.keys = keys if _is_key(name) else None
+        if self.keys:
+            return
+        self.check: Any = getattr(_author_functions(), function, None)
         parameters = "user: str, password: str" if self.kind == "basic" else "credential: str, scopes: list[str]"
         if not iscoroutinefunction(self.check) or len(signature(self.check).parameters) != parameters.count(":"):
             needed = f"async def {function}({parameters}) -> str | None"
@@ -77,8 +79,12 @@ class Scheme:
     async def caller(self, scope: Scope) -> str:
         """Return the name of the caller, which is empty if a request has no valid credentials."""
         credentials = _credentials(scope, self.kind, self.description)
+        if not credentials:
+            return ""
+        if self.keys:
+            return self.keys.name_of(credentials[0].encode()) or ""
         arguments = credentials if self.kind == "basic" else (*credentials, self.scopes)
-        return await self.check(*arguments) or "" if credentials else ""
+        return await self.check(*arguments) or ""
 
 
 class Access:
@@ -104,7 +110,7 @@ class Access:
                 continue
             if all(names):
                 if names:
-                    state_of(scope)["key_name"] = ", ".join(names)
+                    scope["state"]["key_name"] = ", ".join(names)
                 return
         if refusal.status_code == HTTPStatus.UNAUTHORIZED:
             constant = document.constant_headers(operation_id_of(scope), 401)
@@ -124,40 +130,49 @@ def find_access(keys: KeyCache, faults: list[str]) -> dict[str | None, Access]:
 
 
 class Security:
-    """Middleware that requires credentials, unless the operation or the route is open to everybody."""
+    """The check that requires credentials, unless the operation or the route is open to everybody."""
 
-    def __init__(self, app: ASGIApp, open_routes: Sequence[BaseRoute], access: Mapping[str | None, Access]) -> None:
-        self.app, self.open_routes, self.access = app, open_routes, access
+    def __init__(self, open_routes: Sequence[BaseRoute], access: Mapping[str | None, Access]) -> None:
+        self.open_routes, self.access = open_routes, access
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            operation_id = scope["extensions"][ROUTING_CONTEXT].get("operation_id")
-            if operation_id or all(route.matches(scope)[0] is Match.NONE for route in self.open_routes):
-                access = self.access[operation_id]
-                if access.has_keys:
-                    await access.keys.ensure_fresh()
-                if not access.needs_only_keys or (access.has_keys and access.keys.required):
-                    await access.authenticate(scope)
-        await self.app(scope, receive, send)
+    async def __call__(self, scope: Scope, send: Send) -> Send:
+        operation_id = scope["state"].get("operation_id")
+        if operation_id or all(route.matches(scope)[0] is Match.NONE for route in self.open_routes):
+            access = self.access[operation_id]
+            if access.has_keys and monotonic() > access.keys.fresh_until:
+                await access.keys.ensure_fresh()
+            if not access.needs_only_keys or (access.has_keys and access.keys.required):
+                await access.authenticate(scope)
+        return send
 
 
 def _credentials(scope: Scope, kind: str, scheme: Mapping[str, Any]) -> Sequence[str]:
     """Return the token or key, or the user and the password, of a request; nothing if they are missing or malformed."""
     name, location = scheme.get("name", "Authorization"), scheme.get("in", "header")
     if location == "header":
-        field = name.lower().encode()
+        field = _field(name)
         values = [value.decode("latin-1") for key, value in scope["headers"] if key == field]
     else:
         request = HTTPConnection(scope)
         values = [request.cookies.get(name, "")] if location == "cookie" else request.query_params.getlist(name)
-    pattern = "([!-~]+)" if kind == "apiKey" else f"{CHALLENGES[kind]} +{TOKEN} *"
-    found = re.fullmatch(pattern, values[0], re.ASCII | re.IGNORECASE) if len(values) == 1 else None
+    found = _pattern(kind).fullmatch(values[0]) if len(values) == 1 else None
     if found and kind == "basic":
         try:
             found = USER_AND_PASSWORD.fullmatch(b64decode(found[1], validate=True).decode())
         except ValueError:
             return ()
     return found.groups() if found else ()
+
+
+@cache
+def _field(name: str) -> bytes:
+    return name.lower().encode()
+
+
+@cache
+def _pattern(kind: str) -> re.Pattern[str]:
+    """Return the syntax of credentials."""
+    return re.compile("([!-~]+)" if kind == "apiKey" else f"{CHALLENGES[kind]} +{TOKEN} *", re.ASCII | re.IGNORECASE)
 
 
 def _author_functions() -> object:

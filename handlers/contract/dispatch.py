@@ -1,16 +1,14 @@
-"""Call the handler of an operation with its parameters and body, and send its reply."""
+"""Pass a request to its operation: call the handler with the parameters and the body, and send its reply."""
 
+import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import cache, lru_cache
 from http import HTTPStatus
 from itertools import chain
 from typing import Any, get_type_hints
 from urllib.parse import parse_qs, parse_qsl, unquote, urlencode
 
-from connexion.middleware.abstract import RoutedAPI, RoutedMiddleware
-from connexion.operations import AbstractOperation
-from connexion.spec import Specification
 from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -19,15 +17,20 @@ from handlers.contract import document, problems
 from handlers.contract.body import RequestBody
 from handlers.contract.document import Operation
 from handlers.contract.faults import FaultError, collected
+from handlers.contract.framework import AbstractOperation, RoutedAPI, RoutedMiddleware, Specification
 from handlers.contract.parameters import Parameter, Parameters, read
 from handlers.contract.problems import Refusal
 from handlers.contract.public_url import base_url
 from handlers.contract.reply import Reply, encoded
+from handlers.contract.routing import find_operation
 from handlers.contract.scope import state_of
+from handlers.contract.validation import Violation
 
 # Header parameters that OpenAPI ignores, because other parts describe them (Parameter Object).
 IGNORED = {"accept", "content-type", "authorization"}
 WITHOUT_CONTENT = {204, 304}  # RFC 9110, section 6.4.1
+# Called before the operation. It may raise Refusal, or return a function that changes the response before sending it.
+Check = Callable[[Scope, Send], Awaitable[Send]]
 
 
 class RequestContext:
@@ -55,6 +58,11 @@ class RequestContext:
 def _without(query_string: bytes, *names: str) -> str:
     kept = [pair for pair in parse_qsl(query_string.decode("latin-1"), keep_blank_values=True) if pair[0] not in names]
     return urlencode(kept) + "&" * bool(kept)
+
+
+@lru_cache
+def _parse_query(query_string: str) -> dict[str, list[str]]:
+    return parse_qs(query_string, keep_blank_values=True)
 
 
 class OperationHandler:
@@ -103,7 +111,7 @@ class OperationHandler:
             status = reply.status or self.status
             headers = _headers(self.operation_id, status).copy()
             for field, text in reply.headers.items():
-                headers[field.lower().encode()] = text.encode()
+                headers[_lower(field)] = text.encode()
             body = reply.body
             if type(body) is not bytes:
                 body = encoded(body, headers.get(b"content-type", b""))
@@ -126,25 +134,7 @@ class OperationHandler:
         await response({**scope, "headers": kept}, receive, send)
 
     async def _arguments(self, scope: Scope, receive: Receive) -> dict[str, Any]:
-        arguments = self.defaults.copy()
-        path, query, header, cookie = self.parameters.values()
-        # An invalid path parameter identifies no resource.
-        if path and read(path, {name: [value] for name, value in scope["path_params"].items()}, arguments):
-            raise Refusal(404)
-        text = scope["query_string"].decode("latin-1")
-        violations = read(query, parse_qs(text, keep_blank_values=True), arguments, self.keys) if text else []
-        fields: dict[bytes, list[str]] = {}
-        for name, value in scope["headers"]:
-            if name in header:
-                fields.setdefault(name, []).append(value.decode("latin-1"))
-        if fields:
-            violations += read(header, fields, arguments)
-        if cookie:
-            cookies = HTTPConnection(scope).cookies
-            violations += read(cookie, {name: [unquote(value)] for name, value in cookies.items()}, arguments)
-        for parameter in self.required:
-            if parameter.argument not in arguments:
-                violations += parameter.read(None)[1]
+        arguments, violations = self._read_parameters(scope)
         if self.body:
             try:
                 arguments["body"] = await self.body.read(scope, receive)
@@ -157,6 +147,35 @@ class OperationHandler:
         if self.context_argument:
             arguments[self.context_argument] = RequestContext(scope)
         return arguments
+
+    def _read_parameters(self, scope: Scope) -> tuple[dict[str, Any], list[Violation]]:
+        arguments = self.defaults.copy()
+        path, query, header, cookie = self.parameters.values()
+        for name, parameter in path.items():
+            arguments[parameter.argument], invalid = parameter.read([scope["path_params"][name]])
+            # An invalid path parameter identifies no resource.
+            if invalid:
+                raise Refusal(404)
+        text = scope["query_string"].decode("latin-1")
+        violations = read(query, _parse_query(text), arguments, self.keys) if text else []
+        fields: dict[bytes, list[str]] = {}
+        for name, value in scope["headers"]:
+            if name in header:
+                fields.setdefault(name, []).append(value.decode("latin-1"))
+        if fields:
+            violations += read(header, fields, arguments)
+        if cookie:
+            cookies = HTTPConnection(scope).cookies
+            violations += read(cookie, {name: [unquote(value)] for name, value in cookies.items()}, arguments)
+        for parameter in self.required:
+            if parameter.argument not in arguments:
+                violations += parameter.read(None)[1]
+        return arguments, violations
+
+
+@lru_cache
+def _lower(name: str) -> bytes:
+    return name.lower().encode()
 
 
 @cache
@@ -215,6 +234,33 @@ class OperationHandlers(RoutedAPI[ASGIApp]):
 
 
 class Dispatch(RoutedMiddleware[OperationHandlers]):
-    """Middleware that passes each request to its operation."""
+    """Middleware that passes each request to its operation, or to the next application, and answers every exception.
+
+    `checks` are called before that, in their order.
+    """
 
     api_cls = OperationHandlers
+
+    def __init__(self, app: ASGIApp, checks: Sequence[Check]) -> None:
+        super().__init__(app)
+        self.checks = checks
+
+    def add_api(self, specification: Specification, **options: Any) -> OperationHandlers:
+        api: OperationHandlers = super().add_api(specification, **options)
+        self.operations = api.operations
+        return api
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        # Clients for tests, such as HTTPX, call the application without a state.
+        scope.setdefault("state", {})
+        try:
+            operation_id = find_operation(scope)
+            for check in self.checks:
+                send = await check(scope, send)
+            application = self.operations[operation_id] if operation_id else self.app
+            await application(scope, receive, send)
+        except (Exception, asyncio.CancelledError) as error:
+            await problems.answer(error, scope, receive, send)

@@ -110,6 +110,8 @@ def name_of(contract: Mapping[str, Any]) -> str:
 
 NAME = name_of(raw())
 COMMAND = f"{NAME}-api"
+# Of the environment variables.
+PREFIX = f"{COMMAND}_".replace("-", "_").upper()
 
 
 @cache

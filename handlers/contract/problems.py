@@ -10,7 +10,7 @@ from typing import Any, cast
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from handlers.contract import document, standard
 from handlers.contract.parameters import properties_of
@@ -45,19 +45,9 @@ class Refusal(HTTPException):
         self.violations = list(islice(violations, _errors_schema().get("maxItems", 100)))
 
 
-class Problems:
-    """Middleware that answers every exception with a problem document."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await self.app(scope, receive, send)
-        except (Exception, asyncio.CancelledError) as error:
-            if scope["type"] != "http":
-                raise
-            await _response(scope, error)(scope, receive, send)
+async def answer(error: BaseException, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request with the problem document for an error."""
+    await _response(scope, error)(scope, receive, send)
 
 
 def problem(
@@ -83,7 +73,7 @@ def _response(scope: Scope, error: BaseException) -> Response:
     status, violations, operation_id = 500, getattr(error, "violations", ()), operation_id_of(scope)
     headers = dict(getattr(error, "headers", None) or {})
     # The path as it was sent: decoded, it might contain line breaks, with which clients could forge lines of the log.
-    request = f"{state_of(scope)['request_id']} {scope['method']} {scope['raw_path'].decode('latin-1')}"
+    request = f"{state_of(scope).get('request_id', '-')} {scope['method']} {scope['raw_path'].decode('latin-1')}"
     match error:
         case HTTPException():
             status = error.status_code

@@ -11,7 +11,7 @@ import jiter
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from handlers.contract import document
+from handlers.contract import document, problems
 from handlers.contract.faults import collected
 from handlers.contract.parameters import Parameter
 from handlers.contract.reply import is_json
@@ -26,7 +26,7 @@ class InvalidResponseError(Exception):
 
 
 class ResponseValidation:
-    """Middleware that raises InvalidResponseError instead of passing on a response that violates the contract."""
+    """Middleware that answers 500 instead of passing on a response that violates the contract."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -48,7 +48,9 @@ class ResponseValidation:
                 body = gzip.decompress(body)
             faults = _faults(operation_id_of(scope), message["status"], headers, body)
             if found := "; ".join(faults):
-                raise InvalidResponseError(f"{operation_id_of(scope)}: {found}")
+                error = InvalidResponseError(f"{operation_id_of(scope)}: {found}")
+                await problems.answer(error, scope, receive, send)
+                return
         for message in messages:
             await send(message)
 

@@ -1,15 +1,14 @@
-"""Find the operation for a path and a method, and store it where Connexion's middleware expects it."""
+"""Find the operation for a path and a method."""
 
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from functools import cache
 from typing import NamedTuple
 
-from connexion.middleware.abstract import ROUTING_CONTEXT
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from handlers.contract import document
 from handlers.contract.problems import Refusal
@@ -29,16 +28,14 @@ class Match(NamedTuple):
 def match(scope: Scope) -> Match | None:
     """Return the path of the contract that a request's path matches, or None."""
     # An encoded slash is part of a segment (RFC 3986, section 2.2), but no path segment here may contain a slash.
-    if b"%2f" in scope["raw_path"].lower():
+    if b"%" in scope["raw_path"] and b"%2f" in scope["raw_path"].lower():
         return None
     exact, patterns = _paths()
     if found := exact.get(scope["path"]):
         return found
     for pattern, names, template, operations in patterns:
         if values := pattern.fullmatch(scope["path"]):
-            one = len(names) == 1
-            parameters = {names[0]: values[1]} if one else dict(zip(names, values.groups(), strict=True))
-            return Match(template, operations, parameters)
+            return Match(template, operations, dict(zip(names, values.groups(), strict=True)))
     return None
 
 
@@ -72,24 +69,16 @@ def _segment(segment: str) -> str:
     return first + "".join(f"([^/{end}]+){literal}" for end, literal in zip([*ends, ""], literals, strict=False))
 
 
-class Routing:
-    """Middleware that adds the operation id and the path parameters to the scope."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            context = {"api_base_path": ""}
-            if found := match(scope):
-                scope["path_params"] = found.parameters
-                if operation_id := found.operations.get(scope["method"]):
-                    context["operation_id"] = operation_id
-            # `OPTIONS *` asks about the service as a whole (RFC 9110, section 9.3.7).
-            elif (scope["method"], scope["path"]) == ("OPTIONS", "*"):
-                scope["path"] = "/"
-            scope["extensions"] = {**scope.get("extensions", {}), ROUTING_CONTEXT: context}
-        await self.app(scope, receive, send)
+def find_operation(scope: Scope) -> str | None:
+    """Return the operation id of a request, or None. Add it and the path parameters to the scope."""
+    operation_id = None
+    if found := match(scope):
+        scope["path_params"] = found.parameters
+        operation_id = scope["state"]["operation_id"] = found.operations.get(scope["method"])
+    # `OPTIONS *` asks about the service as a whole (RFC 9110, section 9.3.7).
+    elif scope["path"] == "*" and scope["method"] == "OPTIONS":
+        scope["path"] = "/"
+    return operation_id
 
 
 async def without_operation(scope: Scope, receive: Receive, send: Send) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import Any, TypedDict
 
-from connexion.middleware.abstract import ROUTING_CONTEXT
 from starlette.types import Scope
 
 # An observer is called after each request, with the scope, the status of the response (None if there was no
@@ -17,7 +16,7 @@ class RequestState(TypedDict, total=False):
     observers: Sequence[Observer]  # from the lifespan of the application
     public_url: str  # from the lifespan of the application; empty if it is not set
     request_id: str  # set by the protocol
-    refused_with: int | None  # set by the protocol if it refuses a request itself: the status, or None for no response
+    operation_id: str | None  # set by the routing; None if the path has no operation for the method
     key_name: str  # set by the security middleware: the name of the API key
 
 
@@ -28,6 +27,5 @@ def state_of(scope: Any) -> RequestState:
 
 
 def operation_id_of(scope: Scope) -> str | None:
-    """Return the operation id that the routing middleware found, or None."""
-    routing: dict[str, Any] = scope.get("extensions", {}).get(ROUTING_CONTEXT, {})
-    return routing.get("operation_id")
+    """Return the operation id that the routing found, or None."""
+    return state_of(scope).get("operation_id")

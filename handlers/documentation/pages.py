@@ -3,6 +3,7 @@
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from functools import cache
 from html import escape
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from models.database.errors import UnavailableError
 from models.keys import KeyCache
 
 PATH = "/docs"
+YAML, JSON = "/openapi.yaml", "/openapi.json"
 ASSETS = Path(__file__).with_name("swagger_ui")
 # In the published contract, the URL of the server that publishes it replaces this one.
 URL_OF_THIS_SERVER = "https://url-of-this-server.invalid/"
@@ -41,14 +43,12 @@ def routes(keys: KeyCache) -> list[BaseRoute]:
     index = index.replace("{base_path}", escape(document.base_path()))
     tests = [path for path in document.TESTS.iterdir() if path.is_file()]
     to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-    open_contract = without_keys(contract)
-    # The first version is published if API keys exist, the second if there are none. Each is written once and split
-    # around the URL of the server, because writing YAML takes 40 ms.
-    versions, url = (contract, open_contract), URL_OF_THIS_SERVER.encode()
-    published = {
-        "/openapi.yaml": [document.to_yaml(version).split(url) for version in versions],
-        "/openapi.json": [to_json(version).encode().split(b'"%b"' % url) for version in versions],
-    }
+
+    @cache
+    def published(path: str, with_keys: bool) -> list[bytes]:
+        """Return the contract, split around the URL of the server. Writing YAML takes 20 ms."""
+        version, url = contract if with_keys else without_keys(contract), URL_OF_THIS_SERVER.encode()
+        return document.to_yaml(version).split(url) if path == YAML else to_json(version).encode().split(b'"%b"' % url)
 
     async def contract_page(request: Request) -> Response:
         # While the database is unavailable, use the last known state of the API keys.
@@ -57,7 +57,7 @@ def routes(keys: KeyCache) -> list[BaseRoute]:
         path: str = request.scope["path"]
         # A string in JSON is one in YAML too.
         server = to_json((base_url(request.scope) + document.base_path()) or "/").encode()
-        content = server.join(published[path][not keys.required])
+        content = server.join(published(path, keys.required))
         return _respond(request, content, path.replace("/openapi.", "application/"))
 
     return [
@@ -65,7 +65,7 @@ def routes(keys: KeyCache) -> list[BaseRoute]:
         route(PATH, _page(index.encode(), "text/html", {"Content-Security-Policy": CONTENT_SECURITY_POLICY})),
         route(f"{PATH}/", _redirect(f"..{PATH}")),
         Mount(f"{PATH}/assets", StaticFiles(directory=ASSETS)),
-        *(route(path, contract_page) for path in published),
+        *(route(path, contract_page) for path in (YAML, JSON)),
         *(route(f"{PATH}/contract/{path.name}", _page(path.read_bytes(), "text/plain", {})) for path in tests),
     ]
 

@@ -9,6 +9,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, start_http_server
@@ -69,9 +70,15 @@ def serve(address: str) -> None:
 
 def count(scope: Scope, status: int | None, seconds: float) -> None:
     """Count a request. A label is `none` if there was no operation or no response."""
-    operation = operation_id_of(scope) or "none"
-    REQUESTS.labels(operation, status or "none").inc()
-    DURATION.labels(operation).observe(seconds)
+    requests, duration = _metrics_for(operation_id_of(scope) or "none", status or "none")
+    requests.inc()
+    duration.observe(seconds)
+
+
+@cache
+def _metrics_for(operation: str, status: int | str) -> tuple[Counter, Histogram]:
+    # The library's lookup of labels takes as long as the rest.
+    return REQUESTS.labels(operation, status), DURATION.labels(operation)
 
 
 async def watch(database: Database) -> None:

@@ -1,11 +1,13 @@
 """Run the application with uvicorn: listen, start workers, set limits and logging."""
 
 import errno
+import logging
 import os
 import resource
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
 from ipaddress import ip_address
@@ -43,6 +45,9 @@ OUTPUT_HANDLER = "handlers.server.output.OutputHandler"
 LOGGING["handlers"]["default"] = {"class": OUTPUT_HANDLER, "descriptor": output.STDERR, "formatter": "default"}
 LOGGING["handlers"]["access_log"] = {"class": OUTPUT_HANDLER, "descriptor": output.STDOUT}
 LOGGING["loggers"][access_log.logger.name] = {"handlers": ["access_log"], "level": "INFO", "propagate": False}
+# No line names its code, thread or process, so do not look them up (docs.python.org/3/howto/logging.html).
+logging._srcfile = None
+logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
 class SharedPort(socket.socket):
@@ -120,7 +125,7 @@ def serve(settings: ServerSettings) -> None:
         raise ConfigurationError(
             "Several workers need a common count for --rate-limit: name a Redis server with --rate-limit-storage."
         )
-    create_app(settings)
+    app = create_app(settings)
     _raise_file_limit(settings)
     prepare(settings.database_url)
     check_columns(settings.database_url)
@@ -134,9 +139,11 @@ def serve(settings: ServerSettings) -> None:
             f"Anyone who reaches {address} could read and change everything: create an API key with"
             f" {document.COMMAND} key new NAME, or allow that with --insecure-open."
         )
-    # Worker processes read the settings from the environment.
-    os.environ.update({variable(name): str(value) for name, value in settings.model_dump().items()})
-    config = _config(settings)
+    has_children = settings.workers > 1 or settings.reload
+    if has_children:
+        # They create the application themselves, and read the settings from the environment.
+        os.environ.update({variable(name): str(value) for name, value in settings.model_dump().items()})
+    config = _config(settings, "handlers.server.serve:application" if has_children else lambda: app)
     host = settings.host
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     base_url, title = f"{url}{document.base_path()}", contract["info"]["title"]
@@ -144,7 +151,7 @@ def serve(settings: ServerSettings) -> None:
     server = AnnouncedServer(config, announcement)
     # uvicorn raises SIGTERM again after its shutdown. Then the process is about to exit anyway.
     signal.signal(signal.SIGTERM, server.exit_before_start)
-    _handle_interrupts(has_children=settings.workers > 1 or settings.reload)
+    _handle_interrupts(has_children)
     with listener:
         if settings.workers > 1 and not settings.reload:
             Workers(config, [SharedPort(listener)], announcement).run()
@@ -161,11 +168,10 @@ def serve(settings: ServerSettings) -> None:
 
 
 def application() -> Any:
-    """Create the application. If it cannot be configured, exit with the status after which uvicorn does not retry."""
+    """Create the application in a child process. After a failure, exit with the status that uvicorn does not retry."""
     try:
         settings = ServerSettings()
-        if parent := parent_process():
-            Thread(target=_end_after_parent, args=(parent, settings.shutdown_timeout), daemon=True).start()
+        Thread(target=_end_after_parent, args=(parent_process(), settings.shutdown_timeout), daemon=True).start()
         return create_app(settings)
     except ConfigurationError as error:
         print(error, file=sys.stderr)
@@ -210,12 +216,12 @@ def _announce(announcement: str) -> None:
     output.OutputHandler(output.STDOUT, sys.stdout.encoding).write(announcement)
 
 
-def _config(settings: ServerSettings) -> Config:
+def _config(settings: ServerSettings, factory: str | Callable[[], Any]) -> Config:
     protocol: Any = partial(Protocol, timeout=settings.request_timeout, max_connections=settings.max_connections)
     # With 0, uvicorn would always report an error, even if no request runs.
     shutdown_timeout: Any = settings.shutdown_timeout or 0.01
     return Config(
-        "handlers.server.serve:application",
+        factory,
         factory=True,
         lifespan="on",
         http=protocol,

@@ -1,7 +1,6 @@
 """Errors of the configuration and of the databases."""
 
 import sys
-from importlib.metadata import entry_points
 from importlib.util import find_spec
 
 # The entry point of the command, by which the distribution that contains this package is found.
@@ -42,6 +41,8 @@ class UnavailableError(Exception):
 def require(module: str, extra: str, setting: str) -> None:
     """Raise ConfigurationError if a setting needs a module that is not installed."""
     if not find_spec(module):
+        from importlib.metadata import entry_points  # noqa: PLC0415, slow to import
+
         commands = entry_points(group="console_scripts")
         # A checkout may be used without installing it.
         name = next((entry.dist.name for entry in commands if entry.value == COMMAND and entry.dist), ".")

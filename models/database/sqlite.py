@@ -71,7 +71,7 @@ class SqliteFile(SqliteDatabase):
 
     async def start(self) -> None:
         """Open a connection for reads and one for writes. Peewee has one connection per thread."""
-        self._reader: sqlite3.Connection = self.connection()
+        self._reader: sqlite3.Cursor = self.connection().cursor()
         self._writer: sqlite3.Connection = self._thread.submit(self.connection).result()
         self._thread.submit(self._writer.execute, "PRAGMA busy_timeout = 0").result()
         # Closing it drops all locks of the process on the file, so SQLite's connections must be closed before.

@@ -1,30 +1,35 @@
-"""Draw a chart of the requests per second of each application."""
+"""Draw a chart of the requests per second of each peer."""
 
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-COLOURS = ("#2563eb", "#9ca3af", "#9ca3af", "#9ca3af")
+from tests.benchmarks.comparison import OPERATIONS, Results
+from tests.benchmarks.peers import SERVICE
+
+COLOUR, COLOUR_OF_PEERS = "#2563eb", "#9ca3af"
 
 
-def draw(requests: dict[tuple[str, str], float], path: Path) -> None:
-    """Draw a bar for each application and operation; the bar of the service is the first of each operation.
+def draw(results: dict[str, Results], path: Path) -> None:
+    """Draw a row of bars for each operation, and a column for each database.
 
     Args:
-        requests: The requests per second for each pair of operation and application.
+        results: The results for each database.
         path: The image file to write.
     """
-    operations = list(dict.fromkeys(operation for operation, _ in requests))
-    figure = Figure(figsize=(9, 5), layout="constrained")
-    figure.suptitle("Requests per second: one process, 16 connections, every commit flushed to disk")
-    for axes, operation in zip(figure.subplots(2, 2).flat, operations, strict=True):
-        bars = {peer: value for (name, peer), value in requests.items() if name == operation}
-        container = axes.barh(list(bars), list(bars.values()), color=COLOURS)
-        axes.bar_label(container, fmt="{:,.0f}", padding=3)
-        axes.set_title(operation)
-        axes.invert_yaxis()
-        axes.margins(x=0.18)
-        axes.xaxis.set_visible(False)
-        axes.spines[["top", "right", "bottom"]].set_visible(False)
-    path.parent.mkdir(exist_ok=True)
-    figure.savefig(path, dpi=120)
+    figure = Figure(figsize=(11, 8), layout="constrained")
+    figure.suptitle("Requests per second: one process on one core, 16 connections, every commit flushed to disk")
+    grid = figure.subplots(len(OPERATIONS), len(results), squeeze=False)
+    for column, (database, measurements) in enumerate(results.items()):
+        for row, operation in enumerate(OPERATIONS):
+            axes = grid[row, column]
+            bars = {peer: result.rate for (name, peer), result in measurements.items() if name == operation}
+            colours = [COLOUR if peer == SERVICE else COLOUR_OF_PEERS for peer in bars]
+            container = axes.barh(list(bars), list(bars.values()), color=colours)
+            axes.bar_label(container, fmt="{:,.0f}", padding=4)
+            axes.set_title(f"{database}: {operation}", loc="left")
+            axes.invert_yaxis()
+            axes.margins(x=0.15)
+            axes.xaxis.set_visible(False)
+            axes.spines[["top", "right", "bottom"]].set_visible(False)
+    figure.savefig(path, dpi=120, bbox_inches="tight", pad_inches=0.2)

@@ -15,30 +15,19 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory
 
 import psutil
-import psycopg
 
-from models.database.migrate import migrate
-from tests.benchmarks import load
-from tests.benchmarks.peers import COMMAND, fill
-from tests.support.project import ROOT
-from tests.support.service import environment
-from tests.support.stores import postgresql_server
+from tests.benchmarks.comparison import OPERATIONS
+from tests.benchmarks.databases import URLS, fill
+from tests.benchmarks.load import CLIENT, finish
+from tests.benchmarks.peers import COMMAND, environment_for
 
 CGROUP = Path("/sys/fs/cgroup/cpu/tasks-benchmark")
 PERIOD = 10_000  # the period in µs over which the kernel enforces the CPU limit
 SHARE = 0.2
 ROUNDS = 3
-SECONDS = 2
 CONNECTIONS = 32
-OPERATIONS = {
-    "GET one": ("GET", "/api/tasks/1"),
-    "GET a list of 50": ("GET", "/api/tasks?limit=50"),
-    "PUT": ("PUT", "/api/tasks"),
-    "POST": ("POST", "/api/tasks"),
-}
 
 
 @contextmanager
@@ -46,10 +35,8 @@ def serving(url: str, workers: int, share: float) -> Iterator[str]:
     """Run a service whose workers may each use a share of a processor, and yield its base URL."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
-    variables = environment({"DATABASE_URL": url})
-    del variables["TASKS_API_VALIDATE_RESPONSES"]
     command = (COMMAND, "serve", "--port", port, "--workers", str(workers))
-    process = subprocess.Popen(command, env=variables, stdout=subprocess.PIPE)
+    process = subprocess.Popen(command, env=environment_for(url), stdout=subprocess.PIPE)
     # The service prints its first line once every worker serves.
     assert process.stdout
     process.stdout.readline()
@@ -81,15 +68,24 @@ def limit_cpu(pid: int, share: float) -> Iterator[None]:
 
 
 def measure(address: str, method: str, path: str) -> tuple[float, float, float]:
-    """Return the requests per second, the number of processors that wrk used, and the number of idle processors."""
+    """Return the requests per second, the number of cores that the client used, and the number of idle cores."""
     before, idle = resource.getrusage(resource.RUSAGE_CHILDREN), psutil.cpu_times().idle
     started = time.monotonic()
-    command = [str(load.WRK), "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}", "-s", str(load.SCRIPT), address + path]
-    totals = load.finish(subprocess.Popen([*command, "--", method], stdout=subprocess.PIPE, encoding="utf-8"))
+    # A client that spins would take CPU time from the workers.
+    command = [
+        sys.executable,
+        str(CLIENT),
+        method,
+        address + path,
+        f"--connections={CONNECTIONS}",
+        "--seconds=2",
+        "--sleep",
+    ]
+    totals = finish(subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8"))
     elapsed = time.monotonic() - started
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return totals["requests"] / totals["seconds"], cpu / elapsed, (psutil.cpu_times().idle - idle) / elapsed
+    return totals["rate"], cpu / elapsed, (psutil.cpu_times().idle - idle) / elapsed
 
 
 def compare(backend: str, url: str, share: float) -> Iterator[str]:
@@ -112,30 +108,17 @@ def compare(backend: str, url: str, share: float) -> Iterator[str]:
 
 def main() -> None:
     """Print all measurements as Markdown."""
-    if not load.WRK:
-        sys.exit("wrk is not installed: apt install wrk.")
     shares = [1.0]
     if os.access(CGROUP.parent / "cgroup.procs", os.W_OK):
         shares.append(SHARE)
-    columns = ("requests/s, 1 worker", "requests/s, 2 workers", "ratio", "processors used by wrk", "idle processors")
+    columns = ("requests/s, 1 worker", "requests/s, 2 workers", "ratio", "cores used by the client", "idle cores")
     print(f"| database | CPU limit per worker | operation | {' | '.join(columns)} |")
     print("|---|---:|---|---:|---:|---:|---:|---:|", flush=True)
     for share in shares:
-        (ROOT / "build").mkdir(exist_ok=True)
-        with TemporaryDirectory(dir=ROOT / "build") as folder:
-            fill(Path(folder), 1000)
-            print(*compare("SQLite", f"sqlite:///{folder}/tasks.db", share), sep="\n", flush=True)
-        with TemporaryDirectory() as folder, postgresql_server(Path(folder) / "data") as server:
-            url = server.get_uri()
-            migrate(url)
-            insert = (
-                "INSERT INTO task (title, description, completed, created_at) SELECT 'Task ' || n,"
-                " 'Finish the Next.js API routes guide', n % 2 = 1, '2026-05-12T10:32:14.000Z'"
-                " FROM generate_series(1, 1000) n"
-            )
-            with psycopg.connect(url) as connection:
-                connection.execute(insert)
-            print(*compare("PostgreSQL", url, share), sep="\n", flush=True)
+        for database, open_urls in URLS.items():
+            with open_urls() as urls:
+                fill(url := next(urls))
+                print(*compare(database, url, share), sep="\n", flush=True)
     if len(shares) == 1:
         print("\nThe CPU controller of cgroups v1 is not writable here, so there are no measurements with a CPU limit.")
 

@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from handlers.contract import document
-from handlers.settings import PREFIX
+from handlers.contract.document import PREFIX
 from tests.support.edits import replace_in
 from tests.support.project import ROOT, RUN_FROM_SOURCE
 from tests.support.reports import CONTRACT_TESTS, failures, har_entries, make_contract, run_command
@@ -42,7 +42,7 @@ def broken(start: Start, checkout: Path) -> Service:
     """Return a service that breaks its contract: PUT ignores If-Match, and no operation checks the required API key."""
     replace_in(checkout / "handlers/tasks.py", "replace_task", "id, body, versions", "id, body, None")
     published = checkout / "handlers/documentation/pages.py"
-    old, new = "[not keys.required]", "[0]"
+    old, new = "published(path, keys.required)", "published(path, True)"
     assert published.read_text("utf-8").count(old) == 1
     published.write_text(published.read_text("utf-8").replace(old, new), "utf-8")
     return start(folder=checkout, command=RUN_FROM_SOURCE, variables={f"{PREFIX}VALIDATE_RESPONSES": "false"})

@@ -47,7 +47,7 @@ COMMANDS = [
 @pytest.fixture
 def ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do not serve if the settings can be used."""
-    monkeypatch.setattr("handlers.cli.serve", lambda _: None)
+    monkeypatch.setattr("handlers.commands.service.serve", lambda _: None)
     monkeypatch.setattr("handlers.observability.metrics.serve", lambda _: None)
 
 

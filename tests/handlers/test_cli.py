@@ -6,6 +6,7 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
@@ -19,13 +20,12 @@ import pytest
 import yaml
 
 from handlers.contract import document
-from handlers.contract.document import COMMAND
-from handlers.settings import PREFIX
+from handlers.contract.document import COMMAND, PREFIX
 from models.database.migrate import DIRECTORY
 from tests.support import inside
 from tests.support.calls import wait_until
 from tests.support.project import COMMAND as COMMAND_PATH
-from tests.support.project import RUN_FROM_SOURCE
+from tests.support.project import ROOT, RUN_FROM_SOURCE
 from tests.support.service import Start, environment, run, run_installed
 from tests.support.wire import call, connect
 
@@ -43,6 +43,28 @@ def test_version_and_help(tmp_path: Path) -> None:
         assert "serve" in result.stdout
         assert "migrate" in result.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def imported_modules(folder: Path, *arguments: str) -> set[str]:
+    """Return the modules that a command imports, which ends with status 0."""
+    command = [sys.executable, "-X", "importtime", *RUN_FROM_SOURCE[1:], *arguments]
+    variables = environment({"PYTHONPATH": str(ROOT)})
+    result = subprocess.run(command, cwd=folder, env=variables, capture_output=True, encoding="utf-8", check=True)
+    return {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [("--version",), (), ("--help",), ("key",), ("key", "--help")])
+def test_version_and_help_import_no_library_of_the_service(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    libraries = {"asyncio", "connexion", "peewee", "pydantic", "pydantic_core", "pydantic_settings", "uvicorn"}
+
+    assert not libraries & imported_modules(tmp_path, *arguments)
+
+
+@pytest.mark.slow
+def test_commands_for_the_database_do_not_import_the_server(tmp_path: Path) -> None:
+    for arguments in (("migrate",), ("key", "new", "app"), ("backup", "copy.db")):
+        assert not {"connexion", "uvicorn"} & imported_modules(tmp_path, *arguments)
 
 
 def test_serve_announces_itself_and_ends_on_sigterm(start: Start, tmp_path: Path) -> None:
@@ -312,10 +334,10 @@ def count_importers(pid: int, library: str) -> int:
     ("arguments", "library", "importers"),
     [
         # Before it imports this one, Python itself shows a traceback.
-        ("contract", "pydantic_core", 1),
-        ("contract", "yaml", 1),
-        ("contract", "jsonschema_rs", 1),
-        ("contract", "httptools", 1),
+        ("check", "yaml", 1),
+        ("check", "jsonschema_rs", 1),
+        ("check", "pydantic_core", 1),
+        ("check", "httptools", 1),
         ("serve --port 0 --workers 2", "httptools", 1),
         ("serve --port 0 --workers 2", "pydantic_core", 3),
         ("serve --port 0 --workers 2", "httptools", 3),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from handlers.settings import PREFIX
+from handlers.contract.document import PREFIX
 from tests.support import inside
 from tests.support.service import Start
 
@@ -67,7 +67,7 @@ def test_usual_files_are_read(tmp_path: Path, encoding: str, newline: str) -> No
 def test_unreadable_line_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, line: int, hint: str
 ) -> None:
-    monkeypatch.setattr("handlers.cli.serve", print)
+    monkeypatch.setattr("handlers.commands.service.serve", print)
     (tmp_path / ".env").write_bytes(content)
 
     for command in (["serve"], ["check"], ["migrate"], ["key", "list"], ["backup", "copy.db"]):

@@ -17,8 +17,9 @@ from pydantic import ValidationError
 from uvicorn.server import ServerState
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
+from handlers.contract.document import PREFIX
 from handlers.server.serve import serve
-from handlers.settings import PREFIX, ServerSettings, variable
+from handlers.settings import ServerSettings, variable
 from tests.support import inside
 from tests.support.service import environment
 
@@ -75,7 +76,7 @@ def read_settings(
     base_environment = {name: value for name, value in environment().items() if not name.startswith(PREFIX)}
     with (
         patch("tests.support.inside.environment", lambda _: base_environment | strings),
-        patch("handlers.cli.serve") as served,
+        patch("handlers.commands.service.serve") as served,
         patch("handlers.observability.metrics.serve"),
     ):
         result = inside.run(folder, "serve", *flags)
@@ -128,13 +129,12 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[St
     resource.setrlimit(resource.RLIMIT_NOFILE, file_limit)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("value", [default, other, minimum])
 def test_workers_have_the_settings_of_the_command(
-    tmp_path: Path, started: list[Started], value: Callable[[str], Any], workers: int
+    tmp_path: Path, started: list[Started], value: Callable[[str], Any]
 ) -> None:
     """Workers read their settings from the environment, so the command must overwrite the variables with its flags."""
-    fixed = {"port": 0, "workers": workers, "database_url": "sqlite:///tasks.db"}
+    fixed = {"port": 0, "workers": 2, "database_url": "sqlite:///tasks.db"}
     values = {name: fixed.get(name, value(name)) for name in NAMES}
     losing = {variable(name): other(name) if values[name] != other(name) else default(name) for name in NAMES}
     settings = read_settings(
@@ -219,7 +219,7 @@ def test_port_of_the_platform_counts_where_no_other_is_set(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("value", ["http", "65536", "tcp://10.96.14.3:8000"])
 def test_invalid_port_of_the_platform_is_named(tmp_path: Path, value: str) -> None:
-    with patch("handlers.cli.serve"):
+    with patch("handlers.commands.service.serve"):
         failed = inside.run(tmp_path, "serve", variables={"PORT": value})
 
     assert failed.returncode == 1

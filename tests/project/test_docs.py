@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from handlers.contract import document, standard
-from handlers.contract.document import COMMAND
-from handlers.settings import PREFIX, ServerSettings, variable
+from handlers.contract.document import COMMAND, PREFIX
+from handlers.settings import ServerSettings, variable
 from tests.support import inside
 from tests.support.pages import PAGES, prose, section, text
 from tests.support.project import ROOT

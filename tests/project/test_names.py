@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from handlers.contract import document
-from handlers.contract.document import COMMAND, NAME, name_of
-from handlers.settings import PREFIX, ServerSettings
+from handlers.contract.document import COMMAND, NAME, PREFIX, name_of
+from handlers.settings import ServerSettings
 from tests.support.contract import own_files
 from tests.support.project import ROOT
 
@@ -23,7 +23,7 @@ ENGINE = [
     if str(path.relative_to(ROOT)) not in own_files() and "migrations" not in path.parts
 ]
 # Names of asyncio, and one of uvicorn.
-LIBRARIES = re.compile(r"\b(create_task|asyncio\.Task|TaskGroup|timeout_keep_alive_task|_start_asgi_task)\b")
+LIBRARIES = re.compile(r"\b(create_task|asyncio\.Task|TaskGroup|server_state\.tasks)\b")
 
 
 @pytest.mark.parametrize(

@@ -197,16 +197,16 @@ def _set_up_process(message: Any, stdout: int, stderr: int) -> None:
 
 def _prepare() -> Callable[[], None]:
     """Import the modules that a service needs, validate the contract once, and return the command's entry point."""
-    for module in ("uvloop", "coverage", "handlers.access.rate_limits"):
+    commands = [f"handlers.commands.{name}" for name in ("contract", "database", "keys", "service")]
+    for module in ("uvloop", "coverage", "handlers.access.rate_limits", *commands):
         import_module(module)
-    from connexion.spec import OpenAPISpecification  # noqa: PLC0415, only the server needs these
-
-    from handlers.application import create_app  # noqa: PLC0415
+    from handlers.application import create_app  # noqa: PLC0415, only the server needs these
     from handlers.cli import main  # noqa: PLC0415
+    from handlers.contract.framework import Specification  # noqa: PLC0415
 
     create_app()
     # Every service has the same contract; validating it again would take two thirds of the start time.
-    OpenAPISpecification._validate_spec = classmethod(lambda *_: None)
+    Specification._validate_spec = classmethod(lambda *_: None)
     gc.collect()
     gc.freeze()
     return main

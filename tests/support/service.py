@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import httpx
 import pytest
 
+from handlers.contract.document import PREFIX
 from handlers.environment import PLATFORM_VARIABLES
-from handlers.settings import PREFIX
 from tests.support.launcher import launcher
 from tests.support.project import COMMAND, TIMEOUT
 

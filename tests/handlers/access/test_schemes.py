@@ -8,7 +8,6 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from connexion.middleware.abstract import ROUTING_CONTEXT
 from starlette.exceptions import HTTPException
 
 from handlers.access import security
@@ -57,6 +56,7 @@ class Keys(KeyCache):
 
     def __init__(self, required: bool = True) -> None:
         self.required = required
+        self.fresh_until = 0.0
         self.refreshes = 0
 
     async def ensure_fresh(self) -> None:
@@ -85,12 +85,7 @@ def call(access: Access, *headers: tuple[str, str], query: str = "") -> str | No
     """Return the name of the caller. Raise the refusal of the request."""
     fields = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers]
     scope: dict[str, Any] = {"type": "http", "headers": fields, "query_string": query.encode(), "state": {}}
-    scope["extensions"] = {ROUTING_CONTEXT: {}}
-
-    async def app(*_: object) -> None:
-        """Stand for the application behind the middleware."""
-
-    asyncio.run(Security(app, [], {None: access})(scope, Mock(), Mock()))
+    asyncio.run(Security([], {None: access})(scope, Mock()))
     name: str | None = scope["state"].get("key_name")
     return name
 

@@ -13,17 +13,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import httpx
 import pytest
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
+from handlers.contract.document import PREFIX
 from handlers.observability import access_log
-from handlers.observability.observation import Observation
-from handlers.settings import PREFIX
+from handlers.server.exchange import Exchange
 from tests.support.calls import UNKNOWN_METHOD
 from tests.support.project import ROOT, TIMEOUT
 from tests.support.service import Service, Start, run, running
@@ -259,17 +260,12 @@ def test_duration_is_in_milliseconds(caplog: pytest.LogCaptureFixture, fails: bo
             raise ConnectionResetError
         await send({"type": "http.response.body"})
 
-    async def receive() -> Message:
-        raise AssertionError
-
-    async def send(_: Message) -> None:
-        pass
-
     state = {"observers": [access_log.write], "request_id": "a"}
-    scope: Scope = {"type": "http", "method": "GET", "path": "/nowhere", "state": state}
+    scope: Scope = {"type": "http", "method": "GET", "path": "/nowhere", "scheme": "http", "state": state}
+    connection = Mock(**{"flow.write_paused": False, "server_state.default_headers": []})
     began = time.perf_counter()
-    with caplog.at_level(logging.INFO), suppress(ConnectionResetError):
-        asyncio.run(Observation(app)(scope, receive, send))
+    with caplog.at_level(logging.INFO):
+        asyncio.run(Exchange(connection, scope, keep_alive=True, expects_continue=False).run(app))
     waited = time.perf_counter() - began
 
     (record,) = [record for record in caplog.records if record.name == access_log.logger.name]
@@ -326,11 +322,10 @@ def test_observability_is_off_by_default(start: Start) -> None:
     program = """
 import sys
 from handlers import application, cli
-from handlers.observability import observation
-print([layer for layer in application.create_app().middlewares if layer is observation.Observation])
+application.create_app()
 print("prometheus_client" in sys.modules)
 """
     result = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, encoding="utf-8", check=True
     )
-    assert result.stdout == "[]\nFalse\n"
+    assert result.stdout == "False\n"

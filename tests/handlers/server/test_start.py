@@ -14,9 +14,8 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 
 from handlers.contract import document
+from handlers.contract.document import PREFIX
 from handlers.server import serve
-from handlers.settings import PREFIX
-from models.database.errors import ConfigurationError
 from models.database.sqlite import SqliteFile
 from tests.support import inside
 from tests.support.calls import wait_until
@@ -40,17 +39,6 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 async def fail(_: object) -> None:
     raise OSError(SENTENCE)
-
-
-@pytest.mark.usefixtures("in_process")
-def test_application_that_cannot_be_created_ends_the_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command has checked before that it can be created, but the contract may have changed."""
-    calls = Mock(side_effect=[None, ConfigurationError(SENTENCE)])
-    monkeypatch.setattr("handlers.server.serve.create_app", calls)
-
-    failed = inside.run(tmp_path, "serve", "--port", "0")
-
-    assert (failed.returncode, failed.stdout, failed.stderr) == (1, "", f"{SENTENCE}\n")
 
 
 def test_worker_names_a_line_of_the_file_that_became_unreadable(

@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, HTTPException, Query
-from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import create_engine, event, select
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.orm import Session
+
+from tests.benchmarks.applications.fastapi_schemas import Task, TaskInput, TaskRow
 
 engine = create_engine(f"sqlite:///{os.environ['BENCHMARK_DATABASE']}", connect_args={"check_same_thread": False})
 
@@ -17,32 +18,6 @@ engine = create_engine(f"sqlite:///{os.environ['BENCHMARK_DATABASE']}", connect_
 def set_pragmas(connection: Any, _: object) -> None:
     connection.execute("PRAGMA journal_mode = wal")
     connection.execute("PRAGMA synchronous = full")
-
-
-class Base(DeclarativeBase): ...
-
-
-class TaskRow(Base):
-    __tablename__ = "task"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    title: Mapped[str]
-    description: Mapped[str | None]
-    completed: Mapped[bool]
-    created_at: Mapped[str]
-
-
-class TaskInput(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    title: str = Field(min_length=1, max_length=255)
-    description: str | None = Field(default=None, max_length=4000)
-    completed: bool = False
-
-
-class Task(TaskInput):
-    model_config = ConfigDict(from_attributes=True)
-    id: int
-    created_at: str = Field(serialization_alias="createdAt")
 
 
 def open_session() -> Iterator[Session]:

@@ -1,5 +1,6 @@
 """A peer: Connexion without this project's extensions, with the same contract and with Peewee models."""
 
+import logging
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,9 @@ from peewee import BigAutoField, BooleanField, Model, SqliteDatabase, TextField
 
 JSON = {"Content-Type": "application/json"}
 NOT_FOUND = ({"title": "Not Found"}, 404, {"Content-Type": "application/problem+json"})
+
+# Do not log invalid requests.
+logging.getLogger("connexion").setLevel(logging.ERROR)
 
 database = SqliteDatabase(
     os.environ["BENCHMARK_DATABASE"], pragmas={"journal_mode": "wal", "synchronous": "full"}, check_same_thread=False
@@ -70,6 +74,6 @@ async def delete_task(id: int) -> Any:
     return ({"message": "Task deleted"}, 200, JSON) if deleted else NOT_FOUND
 
 
-contract = yaml.safe_load((Path(__file__).parents[2] / "openapi.yaml").read_text("utf-8"))
+contract = yaml.safe_load((Path(__file__).parents[3] / "openapi.yaml").read_text("utf-8"))
 app = AsyncApp(__name__)
 app.add_api(contract | {"security": []}, resolver=Resolver(lambda operation_id: globals()[underscore(operation_id)]))
