@@ -182,14 +182,14 @@ class PipelinePool:
         return pipeline
 
     def _next_reads(self) -> list[Read]:
+        """Return the reads to send together, without those whose requests were cancelled."""
         reads: list[Read] = []
-        while self._reads and len(reads) < BATCH_SIZE and not (reads and self._reads[0].is_alone):
+        while self._reads and len(reads) < BATCH_SIZE:
+            if reads and (reads[0].is_alone or self._reads[0].is_alone):
+                break
             read = self._reads.popleft()
-            # The request may have been cancelled.
             if not read.done.done():
                 reads.append(read)
-                if read.is_alone:
-                    break
         return reads
 
     def _repeat(self, read: Read) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from math import ceil
 from random import Random
 from typing import Any
 from urllib.parse import urlsplit
@@ -46,11 +45,11 @@ async def until(condition: Any) -> None:
             await asyncio.sleep(0.01)
 
 
-@pytest.mark.parametrize("reads", [2, 100])
-def test_concurrent_reads_share_a_round_trip(store: PostgresqlStore, reads: int) -> None:
+@pytest.mark.parametrize(("reads", "round_trips"), [(2, 1), (100, 7)])
+def test_concurrent_reads_share_a_round_trip(store: PostgresqlStore, reads: int, round_trips: int) -> None:
     async def work(database: Database) -> None:
         rows = await read_all(database, *[ROUND_TRIP] * reads)
-        assert len({tuple(result) for result in rows}) == ceil(reads / pool.BATCH_SIZE)
+        assert len({tuple(result) for result in rows}) == round_trips
 
     run_with_pool(store, 3, work)
 
@@ -68,6 +67,24 @@ def test_error_of_a_read_affects_no_other(store: PostgresqlStore) -> None:
             assert results[::2] == [[(1,)], [(2,)], [(3,)]]
 
     run_with_pool(store, 2, work)
+
+
+def test_repeated_read_runs_alone(store: PostgresqlStore) -> None:
+    async def work(database: Database) -> None:
+        async def fail_and_read() -> Rows:
+            with pytest.raises(psycopg.DataError):
+                await database.read("SELECT 1 / floor(random())::int FROM pg_sleep(0.5)", [])
+            return await database.read(ROUND_TRIP, [])
+
+        assert await database.read("SELECT 1", []) == [(1,)]
+        failing, repeated = [asyncio.create_task(each) for each in (fail_and_read(), database.read(ROUND_TRIP, []))]
+        await until(lambda: database.connection_states()["used"])
+        waiting = asyncio.create_task(database.read(ROUND_TRIP, []))
+        await until(database.queue_depth)
+        # One read waits before the repeated one, and usually one after it.
+        assert await repeated not in (await waiting, await failing)
+
+    run_with_pool(store, 1, work)
 
 
 @pytest.mark.parametrize("value", [object(), "\0"])
