@@ -99,7 +99,7 @@ class PipelinePool:
         self._pipelines: dict[Pipeline, float] = {}
         self._idle: dict[Pipeline, float] = {}
         self._opening = 0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._running: set[asyncio.Task[None]] = set()
         self._is_scheduled = False
         self._is_closed = False
         self._expiry_timer: asyncio.TimerHandle | None = None
@@ -114,7 +114,7 @@ class PipelinePool:
         for pipeline in [*self._pipelines]:
             pipeline.close(UnavailableError(CLOSED))
         await self._connections.close()
-        await asyncio.gather(*self._tasks)
+        await asyncio.gather(*self._running)
 
     def read(self, query: Query) -> asyncio.Future[Outcome]:
         """Run a statement that only reads, together with others that wait."""
@@ -277,5 +277,5 @@ class PipelinePool:
 
     def _run(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
