@@ -276,6 +276,6 @@ class PipelinePool:
         self._watch_expiry()
 
     def _run(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(coroutine)
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        running = self._loop.create_task(coroutine)
+        self._running.add(running)
+        running.add_done_callback(self._running.discard)
