@@ -98,7 +98,7 @@ class Exchange:
         self._connection = connection
         self._head = b""  # is sent with the first part of the body
         self._remaining: int | None = None  # bytes of the body that are not sent yet; None if the body is chunked
-        # Whether `receive` has something to return. While it waits, there is an event.
+        # Whether `receive` has something to return, and the event that it waits for, which few requests need.
         self._has_news = False
         self._news: asyncio.Event | None = None
 
@@ -137,7 +137,8 @@ class Exchange:
         if not self.disconnected and not self.response_complete:
             self._connection.flow.resume_reading()
             if not self._has_news:
-                self._news = asyncio.Event()
+                self._news = self._news or asyncio.Event()
+                self._news.clear()
                 await self._news.wait()
             self._has_news = False
         if self.disconnected or self.response_complete:

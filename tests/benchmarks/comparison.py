@@ -80,6 +80,8 @@ TARGETS = {
 
 def compare(database: str) -> Results:
     """Measure the peers in turn, in several rounds, so that a slowdown of the machine affects all of them."""
+    # The client leaves its core to PostgreSQL. It would get too little time there if it did not sleep.
+    options = ["--sleep"] if database == POSTGRESQL else []
     rounds: dict[tuple[str, str], list[Measurement]] = {}
     with ExitStack() as stack:
         with pinned(CLIENT_CORE):
@@ -93,7 +95,7 @@ def compare(database: str) -> Results:
             print(f"{database}: round {number} of {ROUNDS}", file=sys.stderr)
             for operation, request in OPERATIONS.items():
                 for peer, server in servers.items():
-                    rounds.setdefault((operation, peer), []).append(load.measure(server, *request))
+                    rounds.setdefault((operation, peer), []).append(load.measure(server, *request, *options))
     return {key: load.medians(measurements) for key, measurements in rounds.items()}
 
 
