@@ -44,9 +44,10 @@ def _create(module: str, class_name: str, *arguments: Any, **options: Any) -> An
     return getattr(import_module(module), class_name)(*arguments, **options)
 
 
-def _uninstall(placeholder: Placeholder) -> None:
-    if sys.modules.get(placeholder.__name__) is placeholder:
-        del sys.modules[placeholder.__name__]
+def _uninstall(*placeholders: Placeholder) -> None:
+    for placeholder in placeholders:
+        if sys.modules.get(placeholder.__name__) is placeholder:
+            del sys.modules[placeholder.__name__]
 
 
 placeholders = [placeholder_for(*item) for item in DEFERRED.items() if item[0] not in sys.modules]
@@ -58,8 +59,7 @@ try:
     from connexion.resolver import Resolver
     from connexion.spec import Specification
 finally:
-    for placeholder in placeholders:
-        _uninstall(placeholder)
+    _uninstall(*placeholders)
 
 __all__ = [
     "AbstractOperation",

@@ -10,9 +10,12 @@ import pytest
 from handlers.contract.framework import DEFERRED, placeholder_for
 
 
+@pytest.mark.parametrize("class_name", ["Fraction", None])
 @pytest.mark.parametrize("installed", [True, False])
-def test_placeholder_imports_the_module_when_it_is_used(monkeypatch: pytest.MonkeyPatch, installed: bool) -> None:
-    placeholder = placeholder_for("fractions", "Fraction")
+def test_placeholder_imports_the_module_when_it_is_used(
+    monkeypatch: pytest.MonkeyPatch, installed: bool, class_name: str | None
+) -> None:
+    placeholder = placeholder_for("fractions", class_name)
     if installed:
         monkeypatch.setitem(sys.modules, "fractions", placeholder)
 

@@ -172,3 +172,39 @@ def test_error_of_the_application_gets_500(caplog: pytest.LogCaptureFixture) -> 
     assert lines[0] == "HTTP/1.1 500 Internal Server Error"
     assert "Connection: close" in lines
     assert "Exception in ASGI application" in caplog.text
+
+
+async def complete_twice(scope: Any, receive: Any, send: Any) -> None:
+    await greet(scope, receive, send)
+    with pytest.raises(RuntimeError, match="complete already"):
+        await send({"type": "http.response.body", "body": b"more"})
+
+
+async def respond_never(_: Any, __: Any, ___: Any) -> None:
+    """Return without a response."""
+
+
+async def announce_more(_: Any, __: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
+    await send({"type": "http.response.body", "body": b"body"})
+
+
+@pytest.mark.parametrize(
+    ("app", "start", "message"),
+    [
+        (complete_twice, b"HTTP/1.1 200 OK", ""),
+        (respond_never, b"HTTP/1.1 500 Internal Server Error", "has not completed the response"),
+        (announce_more, b"", "does not have the length in Content-Length"),
+    ],
+)
+def test_incomplete_response_never_looks_complete(
+    app: Any, start: bytes, message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def exchange() -> bytes:
+        async with connected(app) as (reader, writer, _):
+            writer.write(GET)
+            writer.write_eof()
+            return await asyncio.wait_for(reader.read(), 30)
+
+    assert asyncio.run(exchange()).partition(b"\r\n")[0] == start
+    assert message in caplog.text
